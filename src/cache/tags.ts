@@ -1,0 +1,42 @@
+import type { Redis } from "ioredis";
+import { type Day, monthsBetween, toDay } from "../core/days.ts";
+import { randomToken } from "../core/ids.ts";
+import { keys } from "../redis/keys.ts";
+
+/** Longer than any entry lives: a tag that expires first only costs a recomputation. */
+const TAG_TTL_SECONDS = 86_400;
+
+/** Makes a generation for each of a tenant's tags that has none and returns the generations that now stand. */
+export async function readOrMakeGenerations(
+  redis: Redis,
+  tenantId: string,
+  tags: readonly string[],
+): Promise<string[]> {
+  const pipeline = redis.pipeline();
+  const tagKeys = tags.map((tag) => keys.cacheTag(tenantId, tag));
+  for (const key of tagKeys) pipeline.set(key, randomToken(9), "EX", TAG_TTL_SECONDS, "NX");
+  pipeline.mget(...tagKeys);
+  const replies = await pipeline.exec();
+  const [error, generations] = replies?.at(-1) ?? [new Error("empty pipeline reply"), null];
+  if (error) throw error;
+  // A tag deleted between the two commands reads as null here; no stored value can ever match "".
+  return (generations as (string | null)[]).map((generation) => generation ?? "");
+}
+
+/** Invalidates everything that was computed under the tags: O(1) a tag, however many entries there are. */
+export async function deleteTags(redis: Redis, tenantId: string, tags: readonly string[]): Promise<void> {
+  if (tags.length > 0) await redis.unlink(...tags.map((tag) => keys.cacheTag(tenantId, tag)));
+}
+
+/** The widest offset of a time zone from UTC: a UTC instant's local day is at most this far away. */
+const WIDEST_OFFSET_MS = 14 * 3_600_000;
+
+/** The tags of all analytics over events between two instants, whatever the tenant's time zone: one a month. */
+export function analyticsTagsOfInstants(minMs: number, maxMs: number): string[] {
+  return analyticsTagsOfDays(toDay(minMs - WIDEST_OFFSET_MS), toDay(maxMs + WIDEST_OFFSET_MS));
+}
+
+/** The tags that an answer over a range of local days is computed under. */
+export function analyticsTagsOfDays(from: Day, to: Day): string[] {
+  return monthsBetween(from, to).map((month) => `analytics:${month.slice(0, 7)}`);
+}

@@ -1,0 +1,58 @@
+import type { Command } from "commander";
+import { AppError } from "../core/errors.ts";
+import { DEFAULT_TENANT } from "../features/identity/index.ts";
+import { requireTenant, withDeps } from "./session.ts";
+
+export function addAdminCommands(program: Command): void {
+  const admin = program.command("admin").description("manage administrators");
+  admin
+    .command("create")
+    .description("make an account the admin of a tenant; the account is made when it is new")
+    .option("--email <email>", "default: ADMIN_EMAIL")
+    .option("--password <password>", "default: ADMIN_PASSWORD, which keeps it out of the process list")
+    .option("--tenant <slug>", "the tenant", DEFAULT_TENANT)
+    .action(async (options: { email?: string; password?: string; tenant: string }) => {
+      await withDeps(async ({ identity }, config) => {
+        const email = options.email ?? config.admin?.email;
+        const password = options.password ?? config.admin?.password;
+        if (!email || !password)
+          throw new AppError(
+            "invalid_input",
+            "Give --email and --password, or set ADMIN_EMAIL and ADMIN_PASSWORD.",
+          );
+        if (password.length < 8 || password.length > 128)
+          throw new AppError("invalid_input", "The password must have 8 to 128 characters.");
+        const { created } = await identity.ensureAdmin({ email, password, tenantSlug: options.tenant });
+        console.log(
+          created
+            ? `${email} is now an admin of ${options.tenant}.`
+            : `${email} existed and is an admin of ${options.tenant}; its password is unchanged.`,
+        );
+      });
+    });
+
+  const deadLetters = program.command("dead-letters").description("batches that could not be rolled up");
+  deadLetters
+    .command("list")
+    .requiredOption("--tenant <slug>", "the tenant")
+    .action(async ({ tenant }: { tenant: string }) => {
+      await withDeps(async (deps) => {
+        const rows = await deps.rollups.listDeadLetters({ tenantId: await requireTenant(deps, tenant) });
+        for (const row of rows)
+          console.log(
+            `${row.id}  ${row.receivedAt}  ${row.events} events  ${row.attempts} tries  ${row.error}`,
+          );
+        if (rows.length === 0) console.log("There are none.");
+      });
+    });
+  deadLetters
+    .command("retry")
+    .argument("<id>", "id from the list")
+    .requiredOption("--tenant <slug>", "the tenant")
+    .action(async (id: string, { tenant }: { tenant: string }) => {
+      await withDeps(async (deps) => {
+        await deps.rollups.retryDeadLetter({ tenantId: await requireTenant(deps, tenant) }, id);
+        console.log("A running worker tries it again within seconds.");
+      });
+    });
+}

@@ -1,0 +1,112 @@
+import { type Command, InvalidArgumentError } from "commander";
+import { isDay } from "../core/days.ts";
+import type { Deps } from "../deps.ts";
+import {
+  type DayRange,
+  rebuildTenant,
+  type TenantZone,
+  type VerifyReport,
+  verifyTenant,
+} from "../features/rollups/index.ts";
+import { requireTenant, withDeps } from "./session.ts";
+
+interface RangeOptions extends Partial<DayRange> {
+  tenant?: string;
+}
+
+export function addRecountCommands(program: Command): void {
+  withRange(
+    program
+      .command("verify")
+      .description("recount the rollups from the raw events; exits 1 on any difference"),
+  ).action(async (options: RangeOptions) => {
+    const clean = await withDeps(async (deps) => {
+      let allClean = true;
+      for (const { slug, ...tenant } of await chosenTenants(deps, options.tenant)) {
+        const report = await verifyTenant(deps.db.transactions, tenant, options, (month, soFar) => {
+          progress(
+            `${slug}: ${month.slice(0, 7)} compared, ${soFar.rowsChecked} rows, ${soFar.differing} differ`,
+          );
+        });
+        if (!printReport(slug, report)) allClean = false;
+      }
+      return allClean;
+    });
+    if (!clean) process.exitCode = 1;
+  });
+
+  withRange(
+    program.command("rebuild").description("replace the rollups by a recount of the raw events"),
+  ).action(async (options: RangeOptions) => {
+    await withDeps(async (deps) => {
+      for (const { slug, ...tenant } of await chosenTenants(deps, options.tenant)) {
+        const months = await rebuildTenant(deps.db.transactions, tenant, options, (month) =>
+          progress(`${slug}: ${month.slice(0, 7)} rebuilt`),
+        );
+        // Cached answers of the old rollups must go, whichever days they cover.
+        const from = Date.parse(options.from ?? "2000-01-01");
+        await deps.invalidator.invalidate([
+          { tenantId: tenant.tenantId, minMs: from, maxMs: Date.parse(options.to ?? "") || Date.now() },
+        ]);
+        console.log(`${slug}: rebuilt ${months} months.`);
+      }
+    });
+  });
+}
+
+function withRange(command: Command): Command {
+  return command
+    .option("--tenant <slug>", "one tenant; default: all")
+    .option("--from <day>", "first day, YYYY-MM-DD in the tenant's time zone", parseDay)
+    .option("--to <day>", "last day", parseDay);
+}
+
+function parseDay(text: string): string {
+  if (!isDay(text)) throw new InvalidArgumentError("It must be a day, YYYY-MM-DD.");
+  return text;
+}
+
+async function chosenTenants(
+  deps: Deps,
+  slug: string | undefined,
+): Promise<(TenantZone & { slug: string })[]> {
+  const only = slug === undefined ? null : await requireTenant(deps, slug);
+  return deps.db.read<(TenantZone & { slug: string })[]>`
+    select id as "tenantId", slug, time_zone as "timeZone" from tenants
+    where ${only === null ? deps.db.read`true` : deps.db.read`id = ${only}`} order by slug`;
+}
+
+/** True when the tenant is clean. Waiting batches are no difference: they are counted on neither side. */
+function printReport(slug: string, report: VerifyReport): boolean {
+  for (const { table, key, expected, actual } of report.differences) {
+    const name = Object.entries(key).map(([column, value]) => `${column}=${value}`);
+    console.log(`${slug}: ${table} ${name.join(" ")}`);
+    console.log(`  raw events say ${describe(expected, actual)}`);
+    console.log(`  the table says ${describe(actual, expected)}`);
+  }
+  if (report.waiting > 0)
+    console.log(`${slug}: ${report.waiting} batches wait to be rolled up and were counted on neither side.`);
+  if (report.dead > 0)
+    console.log(
+      `${slug}: ${report.dead} batches are dead letters; see \`footfall dead-letters list --tenant ${slug}\`.`,
+    );
+  const clean = report.differing === 0 && report.dead === 0;
+  console.log(
+    clean
+      ? `${slug}: clean, ${report.rowsChecked} rows compared.`
+      : `${slug}: ${report.differing} of ${report.rowsChecked} rows differ.`,
+  );
+  return clean;
+}
+
+/** The measures in which a side differs from the other; all of them when the other has no row. */
+function describe(side: Record<string, string> | null, other: Record<string, string> | null): string {
+  if (side === null) return "nothing (no row)";
+  const shown = Object.entries(side).filter(([measure, value]) => other?.[measure] !== value);
+  return shown.map(([measure, value]) => `${measure}=${value}`).join(" ");
+}
+
+/** Progress goes to standard error, so that standard output stays a report. */
+function progress(line: string): void {
+  console.error(line);
+}

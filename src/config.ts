@@ -1,0 +1,105 @@
+import { z } from "zod";
+
+/** The only file that reads the environment. Everything else receives the frozen Config. */
+
+const WELL_KNOWN_SECRETS = ["secret", "changeme", "change-me", "password", "development", "footfall"];
+const DEVELOPMENT_SECRET = "development-only-secret-not-for-production-use";
+const MIN_SECRET_LENGTH = 32;
+
+const integer = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+const flag = z.enum(["true", "false"]).transform((value) => value === "true");
+
+const Environment = z.object({
+  NODE_ENV: z.enum(["development", "test", "production"]).default("development"),
+  HOST: z.string().default("0.0.0.0"),
+  PORT: integer(0, 65_535).default(3000),
+  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/, error: "must be a postgres:// URL" }),
+  REDIS_URL: z.url({ protocol: /^rediss?$/, error: "must be a redis:// URL" }),
+  /** Behind a PgBouncer older than 1.21 in transaction mode, prepared statements must be off. */
+  DATABASE_PREPARE: flag.default(true),
+  JWT_SECRET: z.string().optional(),
+  ADMIN_EMAIL: z.email().optional(),
+  ADMIN_PASSWORD: z.string().min(8).max(128).optional(),
+  SIGNUPS: z.enum(["open", "closed"]).default("open"),
+  LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
+  /** Bytes of a request body after inflation; the larger cap is for bulk. */
+  MAX_BODY_BYTES: integer(1024, 64 * 1024 * 1024).default(256 * 1024),
+  MAX_BULK_BYTES: integer(1024, 64 * 1024 * 1024).default(4 * 1024 * 1024),
+  /** Off, every event is a statement of its own; kept for the measurement that justifies group commit. */
+  INGEST_COALESCE: flag.default(true),
+  SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
+});
+
+export interface Config {
+  environment: "development" | "test" | "production";
+  host: string;
+  port: number;
+  databaseUrl: string;
+  databasePrepare: boolean;
+  redisUrl: string;
+  jwtSecret: string;
+  admin: { email: string; password: string } | null;
+  signups: "open" | "closed";
+  logLevel: string;
+  maxBodyBytes: number;
+  maxBulkBytes: number;
+  ingestCoalesce: boolean;
+  shutdownGraceMs: number;
+}
+
+/** A variable that is missing or wrong. The message is one sentence that names it. */
+export class ConfigError extends Error {}
+
+/** Checks `env` once and returns the whole configuration. Throws ConfigError naming the first bad variable. */
+export function parseConfig(env: Record<string, string | undefined> = process.env): Config {
+  // An empty variable is how shells and compose files say "not set".
+  const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
+  const parsed = Environment.safeParse(given);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const name = String(issue?.path[0]);
+    const reason = given[name] === undefined ? "is not set" : `is not valid: ${issue?.message}`;
+    throw new ConfigError(`${name} ${reason} (see .env.example for what it means).`);
+  }
+  const values = parsed.data;
+  return Object.freeze({
+    environment: values.NODE_ENV,
+    host: values.HOST,
+    port: values.PORT,
+    databaseUrl: values.DATABASE_URL,
+    databasePrepare: values.DATABASE_PREPARE,
+    redisUrl: values.REDIS_URL,
+    jwtSecret: checkSecret(values.NODE_ENV, values.JWT_SECRET),
+    admin:
+      values.ADMIN_EMAIL && values.ADMIN_PASSWORD
+        ? { email: values.ADMIN_EMAIL, password: values.ADMIN_PASSWORD }
+        : null,
+    signups: values.SIGNUPS,
+    logLevel: values.LOG_LEVEL,
+    maxBodyBytes: values.MAX_BODY_BYTES,
+    maxBulkBytes: values.MAX_BULK_BYTES,
+    ingestCoalesce: values.INGEST_COALESCE,
+    shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
+  });
+}
+
+function checkSecret(environment: Config["environment"], secret: string | undefined): string {
+  if (environment !== "production") return secret ?? DEVELOPMENT_SECRET;
+  if (!secret)
+    throw new ConfigError("JWT_SECRET is not set; production needs one, e.g. `openssl rand -base64 48`.");
+  if (secret.length < MIN_SECRET_LENGTH) {
+    throw new ConfigError(
+      `JWT_SECRET is shorter than ${MIN_SECRET_LENGTH} characters; make one with \`openssl rand -base64 48\`.`,
+    );
+  }
+  const lower = secret.toLowerCase();
+  const guessable =
+    secret === DEVELOPMENT_SECRET ||
+    new Set(secret).size < 8 ||
+    WELL_KNOWN_SECRETS.some((word) => lower.replaceAll(word, "").length < MIN_SECRET_LENGTH / 2);
+  if (guessable)
+    throw new ConfigError(
+      "JWT_SECRET is a well-known or guessable value; make one with `openssl rand -base64 48`.",
+    );
+  return secret;
+}

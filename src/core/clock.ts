@@ -1,0 +1,6 @@
+/** Time is injected where a test must move it; everything else reads this one. Milliseconds since the epoch. */
+export interface Clock {
+  now(): number;
+}
+
+export const systemClock: Clock = { now: () => Date.now() };

@@ -1,0 +1,53 @@
+/**
+ * Calendar days as `YYYY-MM-DD` text. A day belongs to a time zone; here only the calendar is computed (in UTC, where
+ * every day has 24 hours), and Postgres maps days to instants.
+ */
+export type Day = string;
+
+const DAY_MS = 86_400_000;
+const DAY = /^\d{4}-\d{2}-\d{2}$/;
+
+export function isDay(text: string): boolean {
+  return DAY.test(text) && toDay(Date.parse(`${text}T00:00:00Z`)) === text;
+}
+
+/** The UTC calendar day of an instant in milliseconds; an invalid instant gives "". */
+export function toDay(timeMs: number): Day {
+  return Number.isNaN(timeMs) ? "" : new Date(timeMs).toISOString().slice(0, 10);
+}
+
+/** The calendar day of an instant in `timeZone` (IANA name). */
+export function dayInZone(timeMs: number, timeZone: string): Day {
+  return new Intl.DateTimeFormat("sv-SE", { timeZone, dateStyle: "short" }).format(timeMs);
+}
+
+export function addDays(day: Day, days: number): Day {
+  return toDay(Date.parse(`${day}T00:00:00Z`) + days * DAY_MS);
+}
+
+/** Number of days from `from` to `to`, both included. */
+export function countDays(from: Day, to: Day): number {
+  return Math.round((Date.parse(to) - Date.parse(from)) / DAY_MS) + 1;
+}
+
+/** First days (`YYYY-MM-01`) of the months that touch [from, to]. */
+export function monthsBetween(from: Day, to: Day): Day[] {
+  const months: Day[] = [];
+  for (let month = `${from.slice(0, 7)}-01`; month <= to; month = nextMonth(month)) months.push(month);
+  return months;
+}
+
+export function nextMonth(day: Day): Day {
+  const [year = 0, month = 0] = day.split("-").map(Number);
+  return toDay(Date.UTC(year, month, 1));
+}
+
+/** True for a name that both JavaScript and Postgres know as an IANA time zone. */
+export function isTimeZone(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: name });
+    return /^[A-Za-z][A-Za-z0-9_+-]*(\/[A-Za-z0-9_+-]+)*$/.test(name);
+  } catch {
+    return false;
+  }
+}

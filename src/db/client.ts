@@ -1,0 +1,67 @@
+import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
+import postgres from "postgres";
+
+export type Sql = postgres.Sql;
+export type Fragment = postgres.PendingQuery<postgres.Row[]>;
+export type Orm = PostgresJsDatabase;
+
+export interface DatabaseOptions {
+  url: string;
+  prepare: boolean;
+  applicationName: string;
+}
+
+/**
+ * Separate pools, so that slow reads can never take the connections that ingest needs.
+ * `transactions` is the only pool on which `begin` may be called, behind a limit no larger than itself (postgres.js
+ * can otherwise run statements outside their transaction under load: porsager/postgres #1189, #823).
+ */
+export interface Database {
+  write: Sql;
+  read: Sql;
+  transactions: Sql;
+  orm: Orm;
+  close(): Promise<void>;
+}
+
+const WRITE_CONNECTIONS = 4;
+const READ_CONNECTIONS = 6;
+const TRANSACTION_CONNECTIONS = 2;
+const ORM_CONNECTIONS = 2;
+const READ_TIMEOUT_MS = 15_000;
+const WRITE_TIMEOUT_MS = 60_000;
+
+export function createDatabase(options: DatabaseOptions): Database {
+  const write = connect(options, WRITE_CONNECTIONS, WRITE_TIMEOUT_MS);
+  const read = connect(options, READ_CONNECTIONS, READ_TIMEOUT_MS);
+  const transactions = connect(options, TRANSACTION_CONNECTIONS, 0);
+  // drizzle replaces the date parsers of the client it is given, so it gets one of its own.
+  const ormConnections = connect(options, ORM_CONNECTIONS, READ_TIMEOUT_MS);
+  return {
+    write,
+    read,
+    transactions,
+    orm: drizzle(ormConnections),
+    close: async () => {
+      await Promise.all([write, read, transactions, ormConnections].map((pool) => pool.end({ timeout: 5 })));
+    },
+  };
+}
+
+/** One pool. `statementTimeoutMs` 0 means no limit. */
+export function connect(options: DatabaseOptions, max: number, statementTimeoutMs: number): Sql {
+  return postgres(options.url, {
+    max,
+    prepare: options.prepare,
+    connect_timeout: 5,
+    idle_timeout: 60,
+    max_lifetime: 30 * 60,
+    backoff: (attempt: number) => Math.min(0.1 * 2 ** attempt, 2),
+    onnotice: () => {},
+    connection: {
+      application_name: options.applicationName,
+      statement_timeout: statementTimeoutMs,
+      TimeZone: "UTC",
+    },
+  });
+}

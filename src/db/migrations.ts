@@ -1,0 +1,13 @@
+/**
+ * The migrations as text, so that they travel inside the binary. Adding one: `bun run db:generate`, then an import
+ * and a line here (a test compares this list with the folder).
+ */
+
+import init from "../../drizzle/0000_init.sql" with { type: "text" };
+import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
+
+export const MIGRATION_JOURNAL = journal;
+
+export const MIGRATION_FILES: Record<string, string> = {
+  "0000_init": init,
+};

@@ -1,0 +1,85 @@
+import { sql } from "drizzle-orm";
+import {
+  index,
+  integer,
+  jsonb,
+  numeric,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uuid,
+} from "drizzle-orm/pg-core";
+
+const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
+
+/**
+ * Raw events, partitioned by month of `ts` (the migration says so; drizzle-kit can't). `id` is a UUIDv7 made from `ts`,
+ * so that an id alone finds its partition.
+ */
+export const events = pgTable(
+  "events",
+  {
+    tenantId: uuid("tenant_id").notNull(),
+    ts: instant("ts").notNull(),
+    id: uuid().notNull(),
+    batchId: uuid("batch_id").notNull(),
+    receivedAt: instant("received_at").notNull(),
+    type: text().notNull(),
+    productId: text("product_id"),
+    userId: text("user_id"),
+    anonymousId: text("anonymous_id"),
+    sessionId: text("session_id"),
+    messageId: text("message_id"),
+    quantity: integer(),
+    unitPrice: numeric("unit_price", { precision: 15, scale: 4 }),
+    properties: jsonb(),
+    context: jsonb(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.ts, table.id] }),
+    index("events_batch").on(table.tenantId, table.batchId),
+    index("events_product").on(table.tenantId, table.productId, table.ts).where(sql`product_id is not null`),
+    index("events_user_key").on(table.tenantId, sql`coalesce(user_id, anonymous_id, session_id)`, table.ts),
+  ],
+);
+
+/** The ledger: one row a committed batch; `rolled_up_at` is the exactly-once mark of the rollup. */
+export const eventBatches = pgTable(
+  "event_batches",
+  {
+    tenantId: uuid("tenant_id").notNull(),
+    batchId: uuid("batch_id").notNull(),
+    receivedAt: instant("received_at").notNull(),
+    received: integer().notNull(),
+    stored: integer().notNull(),
+    duplicates: integer().notNull(),
+    rejected: integer().notNull(),
+    minTs: instant("min_ts"),
+    maxTs: instant("max_ts"),
+    rolledUpAt: instant("rolled_up_at"),
+    attempts: integer().notNull().default(0),
+    lastError: text("last_error"),
+    deadLetteredAt: instant("dead_lettered_at"),
+  },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.batchId] }),
+    index("event_batches_undone").on(table.tenantId, table.receivedAt).where(sql`rolled_up_at is null`),
+    index("event_batches_received").using("brin", table.receivedAt),
+  ],
+);
+
+/** Deduplication keys: a row an event that brought a `messageId`; null `expires_at` is kept for ever (imports). */
+export const eventKeys = pgTable(
+  "event_keys",
+  {
+    tenantId: uuid("tenant_id").notNull(),
+    messageId: text("message_id").notNull(),
+    eventId: uuid("event_id").notNull(),
+    expiresAt: instant("expires_at"),
+  },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.messageId] }),
+    index("event_keys_expiry").using("brin", table.expiresAt),
+  ],
+);

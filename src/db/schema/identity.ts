@@ -1,0 +1,87 @@
+import { sql } from "drizzle-orm";
+import { index, integer, pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
+
+const createdAt = () => timestamp("created_at", { withTimezone: true, precision: 3 }).notNull().defaultNow();
+
+// Global tables: what must be unique across tenants lives here, small enough to be copied to every shard.
+
+export const tenants = pgTable("tenants", {
+  id: uuid().primaryKey(),
+  slug: text().notNull().unique(),
+  name: text().notNull(),
+  timeZone: text("time_zone").notNull().default("UTC"),
+  currency: text().notNull().default("EUR"),
+  eventRetentionDays: integer("event_retention_days"),
+  breakdownProperties: text("breakdown_properties")
+    .array()
+    .notNull()
+    .default(sql`'{country,device,browser,os,referrer,utm_source,utm_medium,utm_campaign}'`),
+  createdAt: createdAt(),
+});
+
+export const users = pgTable("users", {
+  id: uuid().primaryKey(),
+  email: text().notNull().unique(),
+  passwordHash: text("password_hash").notNull(),
+  name: text(),
+  createdAt: createdAt(),
+});
+
+export const memberships = pgTable(
+  "memberships",
+  {
+    tenantId: uuid("tenant_id")
+      .notNull()
+      .references(() => tenants.id),
+    userId: uuid("user_id")
+      .notNull()
+      .references(() => users.id),
+    role: text({ enum: ["admin", "seller", "analyst", "customer"] }).notNull(),
+    sellerId: text("seller_id"),
+    createdAt: createdAt(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.userId] }),
+    index("memberships_user").on(table.userId),
+  ],
+);
+
+export const apiKeys = pgTable(
+  "api_keys",
+  {
+    tenantId: uuid("tenant_id")
+      .notNull()
+      .references(() => tenants.id),
+    id: uuid().notNull(),
+    name: text().notNull(),
+    kind: text({ enum: ["secret", "publishable"] }).notNull(),
+    prefix: text().notNull(),
+    keyHash: text("key_hash").notNull().unique(),
+    scopes: text().array().notNull(),
+    expiresAt: timestamp("expires_at", { withTimezone: true, precision: 3 }),
+    lastUsedAt: timestamp("last_used_at", { withTimezone: true, precision: 3 }),
+    revokedAt: timestamp("revoked_at", { withTimezone: true, precision: 3 }),
+    createdAt: createdAt(),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.id] })],
+);
+
+/** One row a refresh token ever issued; tokens that were rotated out of one another share a family. */
+export const refreshTokens = pgTable(
+  "refresh_tokens",
+  {
+    tokenHash: text("token_hash").primaryKey(),
+    familyId: uuid("family_id").notNull(),
+    userId: uuid("user_id")
+      .notNull()
+      .references(() => users.id),
+    tenantId: uuid("tenant_id")
+      .notNull()
+      .references(() => tenants.id),
+    expiresAt: timestamp("expires_at", { withTimezone: true, precision: 3 }).notNull(),
+    usedAt: timestamp("used_at", { withTimezone: true, precision: 3 }),
+    revokedAt: timestamp("revoked_at", { withTimezone: true, precision: 3 }),
+    createdAt: createdAt(),
+  },
+  (table) => [index("refresh_tokens_family").on(table.familyId)],
+);

@@ -1,0 +1,101 @@
+import {
+  bigint,
+  date,
+  index,
+  numeric,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uuid,
+} from "drizzle-orm/pg-core";
+
+const count = (name: string) => bigint(name, { mode: "number" }).notNull().default(0);
+const amount = (name: string) => numeric(name).notNull().default("0");
+const tenantId = () => uuid("tenant_id").notNull();
+
+const measures = () => ({
+  events: count("events"),
+  views: count("views"),
+  clicks: count("clicks"),
+  addToCarts: count("add_to_carts"),
+  removeFromCarts: count("remove_from_carts"),
+  checkoutStarts: count("checkout_starts"),
+  purchases: count("purchases"),
+  units: count("units"),
+  revenue: amount("revenue"),
+});
+
+// Days and hours are those of the tenant's time zone. No row is ever all zeros, so that a recount equals the table row by row.
+
+export const productDailyStats = pgTable(
+  "product_daily_stats",
+  { tenantId: tenantId(), day: date().notNull(), productId: text("product_id").notNull(), ...measures() },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.day, table.productId] }),
+    index("product_daily_stats_product").on(table.tenantId, table.productId, table.day),
+  ],
+);
+
+/** `user_key` is the user id, else the anonymous id, else the session id: one row a unique user and day. */
+export const userDailyStats = pgTable(
+  "user_daily_stats",
+  { tenantId: tenantId(), day: date().notNull(), userKey: text("user_key").notNull(), ...measures() },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.day, table.userKey] }),
+    index("user_daily_stats_user").on(table.tenantId, table.userKey, table.day),
+  ],
+);
+
+/** One row a session and day: exact session counts over any range of days. */
+export const sessionDailyStats = pgTable(
+  "session_daily_stats",
+  {
+    tenantId: tenantId(),
+    day: date().notNull(),
+    sessionId: text("session_id").notNull(),
+    events: count("events"),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.day, table.sessionId] })],
+);
+
+/** By type and hour; the hour starts where the tenant's clock strikes it, which is :30 UTC in Kolkata. */
+export const eventHourlyStats = pgTable(
+  "event_hourly_stats",
+  {
+    tenantId: tenantId(),
+    hour: timestamp({ withTimezone: true, precision: 3 }).notNull(),
+    type: text().notNull(),
+    events: count("events"),
+    units: count("units"),
+    revenue: amount("revenue"),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.hour, table.type] })],
+);
+
+/** By day and value of each property that the tenant breaks down by. */
+export const propertyDailyStats = pgTable(
+  "property_daily_stats",
+  {
+    tenantId: tenantId(),
+    day: date().notNull(),
+    property: text().notNull(),
+    value: text().notNull(),
+    ...measures(),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.property, table.day, table.value] })],
+);
+
+/** Accounting by UTC hour of receipt: received = stored + duplicates + rejected. Outlives the pruned ledger. */
+export const ingestHourlyStats = pgTable(
+  "ingest_hourly_stats",
+  {
+    tenantId: tenantId(),
+    hour: timestamp({ withTimezone: true, precision: 3 }).notNull(),
+    received: count("received"),
+    stored: count("stored"),
+    duplicates: count("duplicates"),
+    rejected: count("rejected"),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.hour] })],
+);

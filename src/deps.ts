@@ -1,0 +1,75 @@
+import { createCache } from "./cache/cache.ts";
+import { createInvalidator } from "./cache/invalidator.ts";
+import type { Config } from "./config.ts";
+import { createDatabase } from "./db/client.ts";
+import { EventPartitions } from "./db/partitions.ts";
+import { createAnalyticsService } from "./features/analytics/index.ts";
+import { createEventsService, createEventWriter } from "./features/events/index.ts";
+import {
+  createAccessTokens,
+  createCredentialVerifier,
+  createIdentityService,
+  createTenantSettingsReader,
+} from "./features/identity/index.ts";
+import { createRollupService } from "./features/rollups/index.ts";
+import { createSystemService } from "./features/system/index.ts";
+import { createRedisFactory } from "./redis/client.ts";
+import { createAnnouncer } from "./streams/producer.ts";
+import { createLog } from "./telemetry/log.ts";
+import { createMetrics } from "./telemetry/metrics.ts";
+import { VERSION } from "./version.ts";
+
+export type Deps = ReturnType<typeof createDeps>;
+
+/**
+ * The composition root: the only place that makes long-lived things. `role` names the process in logs, in
+ * pg_stat_activity and in CLIENT LIST.
+ */
+export function createDeps(config: Config, role: string) {
+  const log = createLog(config.logLevel, { role, pid: process.pid });
+  const metrics = createMetrics();
+  const db = createDatabase({
+    url: config.databaseUrl,
+    prepare: config.databasePrepare,
+    applicationName: `footfall ${role}`,
+  });
+  const redisFactory = createRedisFactory(config.redisUrl, log);
+  const redis = redisFactory.command(role);
+  const announcer = createAnnouncer(redis, metrics);
+  const cache = createCache(redis, metrics);
+  const invalidator = createInvalidator(redis, metrics);
+  const partitions = new EventPartitions(db.write);
+  const readTenantSettings = createTenantSettingsReader(db.orm);
+  const tokens = createAccessTokens(config.jwtSecret);
+  const writer = createEventWriter({
+    sql: db.write,
+    partitions,
+    announcer,
+    metrics,
+    coalesce: config.ingestCoalesce,
+  });
+
+  return {
+    log,
+    metrics,
+    db,
+    redis,
+    redisFactory,
+    invalidator,
+    writer,
+    readTenantSettings,
+    verifyCredential: createCredentialVerifier(db.orm, tokens),
+    identity: createIdentityService({ db, tokens, signups: config.signups }),
+    events: createEventsService({ read: db.read, writer, readTenantSettings }),
+    rollups: createRollupService({ sql: db.write, log, metrics }),
+    analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
+    system: createSystemService({ sql: db.read, redis, version: VERSION }),
+  };
+}
+
+/** Finishes what waits and closes every connection. */
+export async function closeDeps(deps: Deps): Promise<void> {
+  await deps.writer.drain();
+  deps.redis.disconnect();
+  await deps.db.close();
+}

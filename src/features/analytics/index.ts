@@ -1,0 +1,1 @@
+export { type AnalyticsService, createAnalyticsService } from "./service.ts";

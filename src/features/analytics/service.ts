@@ -1,0 +1,196 @@
+import type { Cache } from "../../cache/cache.ts";
+import { analyticsTagsOfDays } from "../../cache/tags.ts";
+import { ttlSeconds } from "../../cache/tiers.ts";
+import { addDays, countDays, type Day } from "../../core/days.ts";
+import { AppError } from "../../core/errors.ts";
+import type { RequestContext } from "../../core/principal.ts";
+import type { Sql } from "../../db/client.ts";
+import type { ReadTenantSettings } from "../identity/index.ts";
+import { readBacklog } from "../rollups/index.ts";
+import { addCells, NO_COUNTS, toMeasures } from "./measures.ts";
+import { badRange, hoursAlign, type Range, resolveRange } from "./range.ts";
+import * as repository from "./repository.ts";
+import type { BreakdownQuery, Granularity, Meta, RangeQuery, SummaryQuery, TopQuery } from "./schema.ts";
+
+export interface AnalyticsDeps {
+  sql: Sql;
+  cache: Cache;
+  readTenantSettings: ReadTenantSettings;
+}
+
+export type AnalyticsService = ReturnType<typeof createAnalyticsService>;
+
+/** An hourly series longer than this is asked for in parts. */
+const MAX_HOURLY_DAYS = 93;
+/** How far a question may go that only raw events can answer. */
+const MAX_RAW_DAYS = 93;
+
+interface Question {
+  name: string;
+  range: Range;
+  granularity: Granularity;
+  skipCache: boolean;
+}
+
+type Cached<T> = { answer: T; asOf: string; lagMs: number };
+
+/** Every answer comes from rollups, through the tag cache, with a `meta` that says what it is worth. */
+export function createAnalyticsService({ sql, cache, readTenantSettings }: AnalyticsDeps) {
+  async function answer<T extends object>(
+    ctx: RequestContext,
+    question: Question,
+    compute: () => Promise<T>,
+  ): Promise<T & { meta: Meta }> {
+    const { range, granularity, name } = question;
+    const { from, to, timeZone } = range;
+    if (question.skipCache && !maySkipCache(ctx))
+      throw new AppError("forbidden", "skipCache is for admins, analysts and keys.");
+    const { value, outcome } = await cache.getOrCompute<Cached<T>>(
+      {
+        tenantId: ctx.tenantId,
+        name: `${name}:${from}:${to}:${timeZone}:${granularity}`,
+        // A day of any zone is at most a day away from the same day of the tenant's zone.
+        tags: analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)),
+        ttlSeconds: ttlSeconds(Date.parse(to) + 86_400_000, Date.now()),
+        skipRead: question.skipCache,
+      },
+      async () => {
+        const asOfMs = Date.now();
+        const [computed, backlog] = await Promise.all([compute(), readBacklog(sql, ctx.tenantId)]);
+        const lagMs = backlog.oldestMs === null ? 0 : Math.max(0, asOfMs - backlog.oldestMs);
+        return { answer: computed, asOf: new Date(asOfMs).toISOString(), lagMs };
+      },
+    );
+    const { asOf, lagMs } = value;
+    return {
+      ...value.answer,
+      meta: { from, to, timeZone, asOf, lagMs, cache: outcome, degraded: false, granularity },
+    };
+  }
+
+  async function rangeOf(ctx: RequestContext, query: RangeQuery, timeZone?: string): Promise<Range> {
+    const settings = await readTenantSettings(ctx.tenantId);
+    return resolveRange(query, timeZone ?? settings.timeZone, Date.now());
+  }
+
+  const skips = (query: RangeQuery) => query.skipCache === "true";
+
+  async function summarizeUser(ctx: RequestContext, userId: string, query: RangeQuery) {
+    const range = await rangeOf(ctx, query);
+    const question: Question = { name: `user:${userId}`, range, granularity: "day", skipCache: skips(query) };
+    return answer(ctx, question, async () => {
+      const row = await repository.selectUserTotals(sql, ctx.tenantId, range, userId);
+      const measures = toMeasures(row ?? NO_COUNTS);
+      const totals = {
+        events: row?.events ?? 0,
+        ...measures,
+        spend: measures.revenue,
+        activeDays: row?.activeDays ?? 0,
+      };
+      return { userId, totals };
+    });
+  }
+
+  return {
+    async getTopProducts(ctx: RequestContext, query: TopQuery) {
+      const range = await rangeOf(ctx, query);
+      const { sortBy, limit } = query;
+      const question: Question = {
+        name: `top:${sortBy}:${limit}`,
+        range,
+        granularity: "day",
+        skipCache: skips(query),
+      };
+      return answer(ctx, question, async () => {
+        const rows = await repository.selectTopProducts(sql, ctx.tenantId, range, sortBy, limit);
+        return { items: rows.map((row) => ({ productId: row.productId, name: null, ...toMeasures(row) })) };
+      });
+    },
+
+    async getProductTimeseries(ctx: RequestContext, productId: string, query: RangeQuery) {
+      const range = await rangeOf(ctx, query);
+      const question: Question = {
+        name: `timeseries:${productId}`,
+        range,
+        granularity: "day",
+        skipCache: skips(query),
+      };
+      return answer(ctx, question, async () => {
+        const rows = await repository.selectProductDays(sql, ctx.tenantId, range, productId);
+        const byDay = new Map(rows.map((row) => [row.day, row]));
+        const points = daysOf(range).map((day) => ({ day, ...toMeasures(byDay.get(day) ?? NO_COUNTS) }));
+        return { productId, points };
+      });
+    },
+
+    async getMySummary(ctx: RequestContext, query: RangeQuery) {
+      if (ctx.principal.kind !== "user") throw new AppError("forbidden", "An API key is not a user.");
+      return summarizeUser(ctx, ctx.principal.userId, query);
+    },
+
+    getUserSummary: summarizeUser,
+
+    async getBreakdown(ctx: RequestContext, query: BreakdownQuery) {
+      const range = await rangeOf(ctx, query);
+      const { property, sortBy, limit } = query;
+      const name = `breakdown:${sortBy}:${limit}:${property}`;
+      return answer(ctx, { name, range, granularity: "day", skipCache: skips(query) }, async () => {
+        const rows = await repository.selectBreakdown(sql, ctx.tenantId, range, property, sortBy, limit);
+        return { items: rows.map((row) => ({ value: row.value, events: row.events, ...toMeasures(row) })) };
+      });
+    },
+
+    /** In another time zone than the tenant's, unique users (and fractional-hour buckets) are counted from raw events. */
+    async getSummary(ctx: RequestContext, query: SummaryQuery) {
+      const settings = await readTenantSettings(ctx.tenantId);
+      const range = await rangeOf(ctx, query, query.timeZone);
+      const { groupBy } = query;
+      const length = countDays(range.from, range.to);
+      if (groupBy === "hour" && length > MAX_HOURLY_DAYS)
+        throw badRange("groupBy", `hours for at most ${MAX_HOURLY_DAYS} days`);
+      const ownZone = range.timeZone === settings.timeZone;
+      if (!ownZone && length > MAX_RAW_DAYS)
+        throw badRange("timeZone", `another time zone for at most ${MAX_RAW_DAYS} days`);
+      const fromRollup = ownZone || hoursAlign(range, settings.timeZone);
+      const { tenantId } = ctx;
+      const question: Question = { name: "summary", range, granularity: groupBy, skipCache: skips(query) };
+      return answer(ctx, question, async () => {
+        const [cells, starts, audience] = await Promise.all([
+          fromRollup
+            ? repository.selectBucketsFromRollup(sql, tenantId, range, groupBy)
+            : repository.selectBucketsFromEvents(sql, tenantId, range, groupBy),
+          repository.selectBucketStarts(sql, range, groupBy),
+          ownZone
+            ? repository.selectAudienceFromRollup(sql, tenantId, range)
+            : repository.selectAudienceFromEvents(sql, tenantId, range),
+        ]);
+        return summarize(cells, starts, audience);
+      });
+    },
+  };
+}
+
+function summarize(
+  cells: readonly repository.BucketCell[],
+  starts: readonly string[],
+  audience: repository.Audience,
+) {
+  const byBucket = Map.groupBy(cells, (cell) => cell.bucket);
+  const series = starts.map((bucket) => {
+    const { events, counts } = addCells(byBucket.get(bucket) ?? []);
+    return { bucket, events, ...toMeasures(counts) };
+  });
+  const byType = [...Map.groupBy(cells, (cell) => cell.type)]
+    .map(([type, ofType]) => ({ type, events: addCells(ofType).events }))
+    .sort((a, b) => b.events - a.events || (a.type < b.type ? -1 : 1));
+  const { events, counts } = addCells(cells);
+  return { totals: { events, ...audience, ...toMeasures(counts) }, byType, series };
+}
+
+function daysOf({ from, to }: Range): Day[] {
+  return Array.from({ length: countDays(from, to) }, (_, index) => addDays(from, index));
+}
+
+function maySkipCache({ principal }: RequestContext): boolean {
+  return principal.kind === "apiKey" || principal.role === "admin" || principal.role === "analyst";
+}

@@ -1,0 +1,28 @@
+import { AppError } from "../../core/errors.ts";
+import { fieldErrorsOf } from "../../core/validation.ts";
+import { BulkFrame } from "./schema.ts";
+
+export const NDJSON = "application/x-ndjson";
+
+/** Stands for a line of NDJSON that is not JSON: it is rejected like any other bad event, and stops no other. */
+export const MALFORMED_LINE = Symbol("malformed line");
+
+/** An event a line; blank lines count for nothing. */
+export function parseLines(text: string): { events: unknown[] } {
+  const lines = text.split("\n").filter((line) => line.trim() !== "");
+  const events = lines.map((line): unknown => {
+    try {
+      return JSON.parse(line);
+    } catch {
+      return MALFORMED_LINE;
+    }
+  });
+  return { events };
+}
+
+/** Checks the frame of a bulk request; its events are checked one by one later. Throws `invalid_input`. */
+export function checkFrame(input: unknown): BulkFrame {
+  const checked = BulkFrame.safeParse(input);
+  if (checked.success) return checked.data;
+  throw new AppError("invalid_input", "The body is not valid.", { errors: fieldErrorsOf(checked.error) });
+}

@@ -1,0 +1,188 @@
+import { AppError } from "../../core/errors.ts";
+import { newId } from "../../core/ids.ts";
+import { createSemaphore } from "../../core/semaphore.ts";
+import type { Sql } from "../../db/client.ts";
+import { classifyFailure, retryRolledBack, sqlState } from "../../db/failures.ts";
+import type { EventPartitions } from "../../db/partitions.ts";
+import type { Announcer } from "../../streams/producer.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import { type Batch, findEventIds, insertBatches } from "./ledger-repository.ts";
+import type { ParsedEvent } from "./parse-event.ts";
+
+/**
+ * Group commit. Single events that arrive while a commit is under way wait and go together into the next one: one
+ * statement, one fsync and one ledger row a tenant for all of them. One flush at a time, because two or more at once
+ * make smaller batches and were slower (20,700/s against 13,700 with two and 12,800 with four, 64 connections).
+ * Every caller is answered after the commit that holds its event. Bulk requests are batches already and go straight in.
+ */
+export interface WriteOutcome {
+  id: string;
+  duplicate: boolean;
+}
+
+export interface BulkOutcome {
+  inserted: number;
+  duplicates: number;
+}
+
+export interface EventWriter {
+  /** Resolves after the commit. Throws `unavailable` when too many events wait or Postgres is away. */
+  write(tenantId: string, event: ParsedEvent, receivedAtMs: number): Promise<WriteOutcome>;
+  /** Commits the events of one request together. `keepKeys` makes their messageIds known for ever (imports). */
+  writeBulk(batch: Omit<Batch, "batchId">, options?: { keepKeys?: boolean }): Promise<BulkOutcome>;
+  /** Resolves when nothing waits any more: the writer's part of a graceful shutdown. */
+  drain(): Promise<void>;
+}
+
+export interface EventWriterDeps {
+  sql: Sql;
+  partitions: EventPartitions;
+  announcer: Announcer;
+  metrics: Metrics;
+  /** False: every event is a commit of its own (only to measure what coalescing brings). */
+  coalesce: boolean;
+}
+
+const MAX_FLUSH_EVENTS = 1_000;
+const MAX_QUEUED_EVENTS = 20_000;
+const MAX_BULK_RUNNING = 3;
+const MAX_BULK_WAITING = 200;
+
+interface Waiting {
+  tenantId: string;
+  event: ParsedEvent;
+  receivedAtMs: number;
+  resolve(outcome: WriteOutcome): void;
+  reject(error: unknown): void;
+}
+
+export function createEventWriter(deps: EventWriterDeps): EventWriter {
+  const { sql, partitions, announcer, metrics } = deps;
+  const bulkSlots = createSemaphore(MAX_BULK_RUNNING, MAX_BULK_WAITING);
+  const queue: Waiting[] = [];
+  let flushing: Promise<void> | null = null;
+
+  /** Inserts, answers which events were duplicates, and announces. The only place where events are written. */
+  async function commit(batches: Batch[], keepKeys: boolean): Promise<Set<string>> {
+    await ensurePartitions(batches);
+    const duplicates = await retryRolledBack(() => insertBatches(sql, batches, keepKeys)).catch(
+      async (error) => {
+        if (sqlState(error) !== NO_PARTITION) throw error;
+        // Retention dropped a month that this process remembered.
+        partitions.forget();
+        await ensurePartitions(batches);
+        return insertBatches(sql, batches, keepKeys);
+      },
+    );
+    void announcer.announce(batches.map(toAnnouncement));
+    return duplicates;
+  }
+
+  async function ensurePartitions(batches: readonly Batch[]): Promise<void> {
+    let min = Number.POSITIVE_INFINITY;
+    let max = Number.NEGATIVE_INFINITY;
+    for (const batch of batches) {
+      for (const { tsMs } of batch.events) {
+        if (tsMs < min) min = tsMs;
+        if (tsMs > max) max = tsMs;
+      }
+    }
+    if (min <= max) await partitions.ensure(min, max);
+  }
+
+  async function flush(): Promise<void> {
+    while (queue.length > 0) {
+      const group = queue.splice(0, MAX_FLUSH_EVENTS);
+      metrics.ingestQueued.set(queue.length);
+      await flushGroup(group);
+    }
+    flushing = null;
+  }
+
+  async function flushGroup(group: Waiting[]): Promise<void> {
+    metrics.ingestFlushes.inc();
+    try {
+      await settle(group, await commit(toBatches(group), false));
+    } catch (error) {
+      // One event that Postgres refuses must not take its neighbours along: each gets a commit of its own.
+      if (classifyFailure(error) === "data" && group.length > 1) {
+        for (const one of group) await flushGroup([one]);
+      } else {
+        for (const one of group) one.reject(error);
+      }
+    }
+  }
+
+  async function settle(group: Waiting[], duplicates: Set<string>): Promise<void> {
+    metrics.eventsIngested.inc({ outcome: "stored" }, group.length - duplicates.size);
+    if (duplicates.size > 0) metrics.eventsIngested.inc({ outcome: "duplicate" }, duplicates.size);
+    const repeated: Waiting[] = [];
+    for (const one of group) {
+      if (duplicates.has(one.event.id)) repeated.push(one);
+      else one.resolve({ id: one.event.id, duplicate: false });
+    }
+    for (const [tenantId, ones] of Map.groupBy(repeated, (one) => one.tenantId)) {
+      const messageIds = ones.map((one) => one.event.messageId ?? "");
+      const originals = await findEventIds(sql, tenantId, messageIds);
+      for (const one of ones) {
+        one.resolve({ id: originals.get(one.event.messageId ?? "") ?? one.event.id, duplicate: true });
+      }
+    }
+  }
+
+  function enqueue(waiting: Waiting): void {
+    queue.push(waiting);
+    // A microtask later, so that requests parsed in the same turn of the event loop share the first flush.
+    flushing ??= Promise.resolve().then(flush);
+  }
+
+  return {
+    write(tenantId, event, receivedAtMs) {
+      if (queue.length >= MAX_QUEUED_EVENTS) {
+        return Promise.reject(
+          new AppError("unavailable", "Too many events wait to be stored; send this one again shortly."),
+        );
+      }
+      return new Promise((resolve, reject) => {
+        const waiting = { tenantId, event, receivedAtMs, resolve, reject };
+        if (deps.coalesce) enqueue(waiting);
+        else void flushGroup([waiting]);
+      });
+    },
+
+    async writeBulk(batch, { keepKeys = false } = {}) {
+      const duplicates = await bulkSlots.run(() => commit([{ ...batch, batchId: newId() }], keepKeys));
+      const inserted = batch.events.length - duplicates.size;
+      metrics.eventsIngested.inc({ outcome: "stored" }, inserted);
+      metrics.eventsIngested.inc({ outcome: "duplicate" }, duplicates.size);
+      metrics.eventsIngested.inc({ outcome: "rejected" }, batch.rejected);
+      return { inserted, duplicates: duplicates.size };
+    },
+
+    async drain() {
+      while (flushing) await flushing;
+    },
+  };
+}
+
+const NO_PARTITION = "23514";
+
+function toBatches(group: readonly Waiting[]): Batch[] {
+  const batches: Batch[] = [];
+  for (const [tenantId, ones] of Map.groupBy(group, (one) => one.tenantId)) {
+    const receivedAtMs = ones[0]?.receivedAtMs ?? Date.now();
+    const events = ones.map((one) => one.event);
+    batches.push({ tenantId, batchId: newId(), receivedAtMs, received: events.length, rejected: 0, events });
+  }
+  return batches;
+}
+
+function toAnnouncement({ tenantId, batchId, events }: Batch) {
+  let minMs: number | null = null;
+  let maxMs: number | null = null;
+  for (const { tsMs } of events) {
+    if (minMs === null || tsMs < minMs) minMs = tsMs;
+    if (maxMs === null || tsMs > maxMs) maxMs = tsMs;
+  }
+  return { tenantId, batchId, minMs, maxMs };
+}

@@ -1,0 +1,127 @@
+import type { Sql } from "../../db/client.ts";
+import type { ParsedEvent } from "./parse-event.ts";
+
+/** Events of one tenant that are committed together: one ledger row, the unit of exactly-once. */
+export interface Batch {
+  tenantId: string;
+  batchId: string;
+  receivedAtMs: number;
+  /** What the request carried and what was refused of it; `received - rejected` is the number of events here. */
+  received: number;
+  rejected: number;
+  events: ParsedEvent[];
+}
+
+/** Deduplication keys of live traffic live a day longer than the seven that are promised. */
+const KEY_DAYS = 8;
+
+/**
+ * G1: dedupe keys, events and ledger rows of any number of tenants in one statement. Returns the ids of the events
+ * that were not stored, because their messageId is known already.
+ *
+ * Keys go in in key order, or two overlapping retries would deadlock. `on conflict do nothing` waits for a concurrent
+ * statement holding the same key, so exactly one of them stores the event. The columns travel as array literals:
+ * a parameter a column instead of thirteen a row, and the statement's text is always the same (prepared once).
+ */
+export async function insertBatches(
+  sql: Sql,
+  batches: readonly Batch[],
+  keepKeys = false,
+): Promise<Set<string>> {
+  const columns = toColumns(batches);
+  const expiry = keepKeys ? null : new Date(Date.now() + KEY_DAYS * 86_400_000).toISOString();
+  const duplicates = await sql<{ id: string }[]>`
+    with batch as (
+      select * from unnest(
+        ${columns.tenantId}::uuid[], ${columns.batchId}::uuid[], ${columns.receivedAt}::float8[],
+        ${columns.received}::int[], ${columns.rejected}::int[]
+      ) with ordinality as b(tenant_id, batch_id, received_ms, received, rejected, n)
+    ), input as materialized (
+      select (${columns.tenantId}::uuid[])[e.n] as tenant_id, (${columns.batchId}::uuid[])[e.n] as batch_id,
+        to_timestamp((${columns.receivedAt}::float8[])[e.n] / 1000) as received_at,
+        to_timestamp(e.ms / 1000) as ts, e.*
+      from unnest(
+        ${columns.n}::int[], ${columns.id}::uuid[], ${columns.ms}::float8[], ${columns.type}::text[],
+        ${columns.productId}::text[], ${columns.userId}::text[], ${columns.anonymousId}::text[],
+        ${columns.sessionId}::text[], ${columns.messageId}::text[], ${columns.quantity}::int[],
+        ${columns.unitPrice}::numeric[], ${columns.properties}::text[], ${columns.context}::text[]
+      ) as e(n, id, ms, type, product_id, user_id, anonymous_id, session_id, message_id, quantity, unit_price,
+        properties, context)
+    ), fresh_key as (
+      insert into event_keys (tenant_id, message_id, event_id, expires_at)
+      select tenant_id, message_id, id, ${expiry}::timestamptz from input
+      where message_id is not null order by tenant_id, message_id, n
+      on conflict (tenant_id, message_id) do nothing
+      returning tenant_id, event_id
+    ), duplicate as materialized (
+      select i.n, i.id from input i
+      where i.message_id is not null
+        and not exists (select from fresh_key k where k.tenant_id = i.tenant_id and k.event_id = i.id)
+    ), stored as (
+      insert into events (tenant_id, ts, id, batch_id, received_at, type, product_id, user_id, anonymous_id, session_id,
+        message_id, quantity, unit_price, properties, context)
+      select tenant_id, ts, id, batch_id, received_at, type, product_id, user_id, anonymous_id, session_id,
+        message_id, quantity, unit_price, properties::jsonb, context::jsonb
+      from input where id not in (select id from duplicate)
+    ), summary as (
+      select i.n, count(*) filter (where d.id is null) as stored, count(d.id) as duplicates,
+        min(i.ts) filter (where d.id is null) as min_ts, max(i.ts) filter (where d.id is null) as max_ts
+      from input i left join duplicate d on d.id = i.id group by i.n
+    ), ledger as (
+      insert into event_batches (tenant_id, batch_id, received_at, received, stored, duplicates, rejected, min_ts, max_ts)
+      select b.tenant_id, b.batch_id, to_timestamp(b.received_ms / 1000), b.received, coalesce(s.stored, 0),
+        coalesce(s.duplicates, 0), b.rejected, s.min_ts, s.max_ts
+      from batch b left join summary s on s.n = b.n
+    )
+    select id from duplicate`;
+  return new Set(duplicates.map((row) => row.id));
+}
+
+/** The ids under which messages were stored first. Call after insertBatches: its snapshot can't show them. */
+export async function findEventIds(
+  sql: Sql,
+  tenantId: string,
+  messageIds: readonly string[],
+): Promise<Map<string, string>> {
+  const rows = await sql<{ message_id: string; event_id: string }[]>`
+    select message_id, event_id from event_keys
+    where tenant_id = ${tenantId} and message_id = any(${sql.array([...messageIds])}::text[])`;
+  return new Map(rows.map((row) => [row.message_id, row.event_id]));
+}
+
+function toColumns(batches: readonly Batch[]) {
+  const events = batches.flatMap((batch, index) => batch.events.map((event) => ({ event, n: index + 1 })));
+  const plain = <T>(rows: readonly T[], value: (row: T) => string | number | null) =>
+    `{${rows.map((row) => value(row) ?? "null").join()}}`;
+  const text = (value: (event: ParsedEvent) => string | null) => {
+    const parts = events.map(({ event }) => quoted(value(event)));
+    return `{${parts.join()}}`;
+  };
+  return {
+    tenantId: plain(batches, (batch) => batch.tenantId),
+    batchId: plain(batches, (batch) => batch.batchId),
+    receivedAt: plain(batches, (batch) => batch.receivedAtMs),
+    received: plain(batches, (batch) => batch.received),
+    rejected: plain(batches, (batch) => batch.rejected),
+    n: plain(events, ({ n }) => n),
+    id: plain(events, ({ event }) => event.id),
+    ms: plain(events, ({ event }) => event.tsMs),
+    quantity: plain(events, ({ event }) => event.quantity),
+    unitPrice: plain(events, ({ event }) => event.unitPrice),
+    type: text((event) => event.type),
+    productId: text((event) => event.productId),
+    userId: text((event) => event.userId),
+    anonymousId: text((event) => event.anonymousId),
+    sessionId: text((event) => event.sessionId),
+    messageId: text((event) => event.messageId),
+    properties: text((event) => event.properties),
+    context: text((event) => event.context),
+  };
+}
+
+/** One element of a Postgres array literal. */
+function quoted(value: string | null): string {
+  if (value === null) return "null";
+  const escaped = /["\\]/.test(value) ? value.replaceAll(/["\\]/g, "\\$&") : value;
+  return `"${escaped}"`;
+}

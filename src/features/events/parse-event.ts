@@ -1,0 +1,143 @@
+import type { FieldError } from "../../core/errors.ts";
+import { newId } from "../../core/ids.ts";
+import { fieldErrorsOf, isStorable } from "../../core/validation.ts";
+import { EventInput } from "./schema.ts";
+
+/** An event as it is stored. Times in ms, price as exact decimal text, JSON as text. */
+export interface ParsedEvent {
+  id: string;
+  tsMs: number;
+  type: string;
+  productId: string | null;
+  userId: string | null;
+  anonymousId: string | null;
+  sessionId: string | null;
+  messageId: string | null;
+  quantity: number | null;
+  unitPrice: string | null;
+  properties: string | null;
+  context: string | null;
+}
+
+/** What a request says about all of its events. */
+export interface ParseFrame {
+  receivedAtMs: number;
+  /** `receivedAt - sentAt`: how far the client's clock is behind ours. */
+  skewMs: number;
+  /** Older events are rejected. */
+  oldestMs: number;
+  defaults: { userId?: string; sessionId?: string; context?: Record<string, unknown> };
+}
+
+export type ParseResult = { event: ParsedEvent } | { errors: FieldError[] };
+
+const MAX_EVENT_BYTES = 32 * 1024;
+const MAX_PROPERTY_KEYS = 64;
+const MAX_DEPTH = 16;
+const MAX_AHEAD_MS = 3_600_000;
+/** No shop has older events; it bounds how many monthly partitions a client can cause. */
+export const EARLIEST_MS = Date.UTC(2000, 0, 1);
+/** Above, a price with four decimals is no longer exact in a double, and quantities no longer fit an integer column. */
+const MAX_AMOUNT = 1e9;
+const PRICE_DECIMALS = 4;
+
+/** Checks one event and gives it an id; never throws. Limits: contract section 4. */
+export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
+  const checked = EventInput.safeParse(input);
+  if (!checked.success) return { errors: fieldErrorsOf(checked.error) };
+  const given = checked.data;
+  const errors: FieldError[] = [];
+  const reject = (path: string, code: string, message: string) => errors.push({ path, code, message });
+
+  const tsMs = given.timestamp === undefined ? frame.receivedAtMs : instantMs(given.timestamp) + frame.skewMs;
+  if (tsMs > frame.receivedAtMs + MAX_AHEAD_MS) reject("timestamp", "in_future", "more than an hour ahead");
+  else if (!(tsMs >= frame.oldestMs)) reject("timestamp", "too_old", "older than this tenant keeps events");
+
+  const { properties, context } = given;
+  for (const [path, value] of [
+    ["properties", properties],
+    ["context", context],
+  ] as const) {
+    if (value === undefined) continue;
+    if (Object.keys(value).length > MAX_PROPERTY_KEYS)
+      reject(path, "too_many_keys", `more than ${MAX_PROPERTY_KEYS} keys`);
+    const problem = problemInside(value, 1);
+    if (problem) reject(path, "not_storable", problem);
+  }
+  const sale = given.type === "purchase" || given.type === "refund" ? parseSale(properties, reject) : NO_SALE;
+
+  const userId = given.userId ?? frame.defaults.userId ?? null;
+  const sessionId = given.sessionId ?? frame.defaults.sessionId ?? null;
+  const anonymousId = given.anonymousId ?? null;
+  if (userId === null && anonymousId === null && sessionId === null) {
+    reject("userId", "required", "one of userId, anonymousId and sessionId is required");
+  }
+  if (errors.length > 0) return { errors };
+
+  const merged = frame.defaults.context ? { ...frame.defaults.context, ...context } : context;
+  const event: ParsedEvent = {
+    id: newId(tsMs),
+    tsMs,
+    type: given.type,
+    productId: given.productId ?? null,
+    userId,
+    anonymousId,
+    sessionId,
+    messageId: given.messageId ?? null,
+    ...sale,
+    properties: properties === undefined ? null : JSON.stringify(properties),
+    context: merged === undefined ? null : JSON.stringify(merged),
+  };
+  if (isTooLarge(event))
+    return { errors: [{ path: "", code: "too_large", message: `larger than ${MAX_EVENT_BYTES} bytes` }] };
+  return { event };
+}
+
+export function instantMs(timestamp: string | number): number {
+  return typeof timestamp === "number" ? timestamp : Date.parse(timestamp);
+}
+
+const NO_SALE = { quantity: null, unitPrice: null };
+
+function parseSale(
+  properties: Record<string, unknown> | undefined,
+  reject: (path: string, code: string, message: string) => void,
+): { quantity: number | null; unitPrice: string | null } {
+  const { quantity = 1, price = 0 } = properties ?? {};
+  if (typeof quantity !== "number" || !Number.isInteger(quantity) || quantity < 1 || quantity > MAX_AMOUNT) {
+    reject("properties.quantity", "invalid_quantity", `a whole number from 1 to ${MAX_AMOUNT}`);
+    return NO_SALE;
+  }
+  if (typeof price !== "number" || !(Math.abs(price) <= MAX_AMOUNT)) {
+    reject("properties.price", "invalid_price", `a number from -${MAX_AMOUNT} to ${MAX_AMOUNT}`);
+    return NO_SALE;
+  }
+  return { quantity, unitPrice: decimalText(price) };
+}
+
+/** The decimal that a client wrote, to four places: the shortest text of a double is what JSON carried. */
+function decimalText(price: number): string {
+  const text = String(price);
+  return /^-?\d+(\.\d{1,4})?$/.test(text) ? text : price.toFixed(PRICE_DECIMALS);
+}
+
+/** Why a JSON value can't be stored as it is, or null. Recursion is bounded by MAX_DEPTH. */
+function problemInside(value: unknown, depth: number): string | null {
+  if (typeof value === "string") return isStorable(value) ? null : "holds a character that can't be stored";
+  if (typeof value === "number") return Number.isFinite(value) ? null : "holds a number that is too large";
+  if (typeof value !== "object" || value === null) return null;
+  if (depth > MAX_DEPTH) return `is nested deeper than ${MAX_DEPTH} levels`;
+  for (const key in value) {
+    if (!isStorable(key)) return "holds a key that can't be stored";
+    const problem = problemInside((value as Record<string, unknown>)[key], depth + 1);
+    if (problem) return problem;
+  }
+  return null;
+}
+
+/** The free-form parts decide: every other field is bounded to a few hundred bytes by the schema. */
+function isTooLarge({ properties, context }: ParsedEvent): boolean {
+  const characters = (properties?.length ?? 0) + (context?.length ?? 0);
+  if (characters * 3 <= MAX_EVENT_BYTES) return false;
+  return Buffer.byteLength(properties ?? "") + Buffer.byteLength(context ?? "") > MAX_EVENT_BYTES;
+}

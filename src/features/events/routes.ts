@@ -1,0 +1,100 @@
+import { z } from "@hono/zod-openapi";
+import { parseJson, readText } from "../../http/body.ts";
+import { json } from "../../http/responses.ts";
+import { createRouter, defineRoute, requestContext, routeWithOwnBody } from "../../http/router.ts";
+import { checkFrame, type EventsService, NDJSON, parseLines } from "./index.ts";
+import {
+  BulkAccepted,
+  BulkInput,
+  EventAccepted,
+  EventInput,
+  EventListQuery,
+  EventPage,
+  SingleEventInput,
+  StoredEvent,
+} from "./schema.ts";
+
+const JSON_TYPE = "application/json";
+
+export interface EventRouteLimits {
+  maxBodyBytes: number;
+  maxBulkBytes: number;
+}
+
+export function createEventRoutes(events: EventsService, limits: EventRouteLimits) {
+  const router = createRouter();
+  const singleLimits = { maxBytes: limits.maxBodyBytes, mediaTypes: [JSON_TYPE] };
+  const bulkLimits = { maxBytes: limits.maxBulkBytes, mediaTypes: [JSON_TYPE, NDJSON] };
+
+  const createEvent = defineRoute({
+    operationId: "createEvent",
+    method: "post",
+    path: "/events",
+    tags: ["Events"],
+    summary: "Record one event",
+    description:
+      "The answer means: committed in Postgres. With a messageId, sending again is safe for seven days.",
+    request: { body: { required: true, content: { [JSON_TYPE]: { schema: SingleEventInput } } } },
+    responses: { 202: json(EventAccepted, "Committed") },
+  });
+  routeWithOwnBody(router, createEvent, async (c) => {
+    const { text } = await readText(c.req.raw, singleLimits);
+    const { id, duplicate } = await events.createEvent(requestContext(c), parseJson(text));
+    return c.json({ accepted: true, id, duplicate }, 202);
+  });
+
+  const createEvents = defineRoute({
+    operationId: "createEvents",
+    method: "post",
+    path: "/events/bulk",
+    tags: ["Events"],
+    summary: "Record up to 2,000 events",
+    description:
+      "JSON or NDJSON, optionally gzipped. Valid events are stored and the others reported; with strict=true all or none.",
+    request: {
+      query: z.strictObject({ strict: z.enum(["true", "false"]).optional() }),
+      body: {
+        required: true,
+        content: { [JSON_TYPE]: { schema: BulkInput }, [NDJSON]: { schema: EventInput } },
+      },
+    },
+    responses: { 202: json(BulkAccepted, "Committed; received = inserted + duplicates + rejected") },
+  });
+  routeWithOwnBody(router, createEvents, async (c) => {
+    const { mediaType, text } = await readText(c.req.raw, bulkLimits);
+    const frame = checkFrame(mediaType === NDJSON ? parseLines(text) : parseJson(text));
+    const result = await events.createEvents(requestContext(c), frame, {
+      strict: c.req.query("strict") === "true",
+    });
+    return c.json({ accepted: true, ...result }, 202);
+  });
+
+  const listEvents = defineRoute({
+    operationId: "listEvents",
+    method: "get",
+    path: "/events",
+    tags: ["Events"],
+    summary: "List events, newest first",
+    request: { query: EventListQuery },
+    responses: { 200: json(EventPage, "A page") },
+  });
+  router.openapi(listEvents, async (c) =>
+    c.json(await events.listEvents(requestContext(c), c.req.valid("query")), 200),
+  );
+
+  const getEvent = defineRoute({
+    operationId: "getEvent",
+    method: "get",
+    path: "/events/{id}",
+    tags: ["Events"],
+    summary: "Read one event",
+    request: { params: z.object({ id: z.string() }) },
+    responses: { 200: json(StoredEvent, "The event") },
+    problems: [404],
+  });
+  router.openapi(getEvent, async (c) =>
+    c.json(await events.getEvent(requestContext(c), c.req.valid("param").id), 200),
+  );
+
+  return router;
+}

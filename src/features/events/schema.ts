@@ -1,0 +1,143 @@
+import { z } from "@hono/zod-openapi";
+import { isStorable } from "../../core/validation.ts";
+import { Instant } from "../../http/responses.ts";
+
+export const STANDARD_TYPES = [
+  "view",
+  "click",
+  "add_to_cart",
+  "remove_from_cart",
+  "checkout_start",
+  "search",
+  "purchase",
+  "refund",
+] as const;
+
+export const MAX_BULK_EVENTS = 2_000;
+
+const TYPE = /^[a-z0-9_.:-]{1,64}$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it refuses
+const CONTROL = /[\u0000-\u001f\u007f]/;
+
+const Identifier = z.string().min(1).max(200).refine(isStorable, "holds a character that can't be stored");
+
+/** Any id of a product, known here or not yet. */
+export const ProductId = z
+  .string()
+  .min(1)
+  .max(128)
+  .refine(
+    (id) => !CONTROL.test(id) && id.isWellFormed() && id.trim() === id,
+    "has control characters or outer spaces",
+  );
+
+export const Timestamp = z
+  .union([z.iso.datetime({ offset: true }), z.number().int().nonnegative()], {
+    error: "must be RFC 3339 with a time zone, or epoch milliseconds",
+  })
+  .openapi({ example: "2026-11-21T09:30:00.000Z", description: "RFC 3339 or epoch milliseconds" });
+
+const FreeObject = z
+  .custom<Record<string, unknown>>(
+    (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+    "must be an object",
+  )
+  .openapi({ type: "object", additionalProperties: true });
+
+export const EventInput = z
+  .strictObject({
+    type: z.string().regex(TYPE, "1-64 of a-z 0-9 _ . : -").openapi({ example: "view" }),
+    messageId: z
+      .string()
+      .min(1)
+      .max(100)
+      .refine(isStorable, "holds a character that can't be stored")
+      .optional(),
+    productId: ProductId.optional(),
+    userId: Identifier.optional(),
+    anonymousId: Identifier.optional(),
+    sessionId: Identifier.optional(),
+    timestamp: Timestamp.optional(),
+    properties: FreeObject.optional().openapi({ example: { device: "mobile", country: "DE" } }),
+    context: FreeObject.optional(),
+  })
+  .openapi("EventInput");
+export type EventInput = z.infer<typeof EventInput>;
+
+export const SingleEventInput = EventInput.extend({ sentAt: Timestamp.optional() }).openapi(
+  "SingleEventInput",
+);
+
+/** The frame of a bulk request. Its events are checked one by one, so that a bad one does not stop the good ones. */
+export const BulkFrame = z.strictObject({
+  events: z
+    .array(z.unknown())
+    .min(1, "at least one event")
+    .max(MAX_BULK_EVENTS, `at most ${MAX_BULK_EVENTS} events`),
+  sentAt: Timestamp.optional(),
+  sessionId: Identifier.optional(),
+  context: FreeObject.optional(),
+});
+export type BulkFrame = z.infer<typeof BulkFrame>;
+
+/** How a bulk request is documented: the frame with its events spelled out. */
+export const BulkInput = BulkFrame.extend({
+  events: z.array(EventInput).min(1).max(MAX_BULK_EVENTS),
+}).openapi("BulkInput");
+
+export const EventAccepted = z
+  .object({ accepted: z.literal(true), id: z.uuid(), duplicate: z.boolean() })
+  .openapi("EventAccepted");
+
+export const BulkAccepted = z
+  .object({
+    accepted: z.literal(true),
+    received: z.number().int(),
+    inserted: z.number().int(),
+    duplicates: z.number().int(),
+    rejected: z.number().int(),
+    errors: z.array(
+      z.object({ index: z.number().int(), path: z.string(), code: z.string(), message: z.string() }),
+    ),
+  })
+  .openapi("BulkAccepted");
+
+export const StoredEvent = z
+  .object({
+    id: z.uuid(),
+    messageId: z.string().nullable(),
+    type: z.string(),
+    productId: z.string().nullable(),
+    userId: z.string().nullable(),
+    anonymousId: z.string().nullable(),
+    sessionId: z.string().nullable(),
+    timestamp: Instant,
+    receivedAt: Instant,
+    properties: z.record(z.string(), z.unknown()).nullable(),
+    context: z.record(z.string(), z.unknown()).nullable(),
+  })
+  .openapi("Event");
+export type StoredEvent = z.infer<typeof StoredEvent>;
+
+const Filter = z
+  .string()
+  .min(1)
+  .max(200)
+  .refine(isStorable, "holds a character that can't be stored")
+  .optional();
+
+export const EventListQuery = z.strictObject({
+  type: z.string().regex(TYPE).optional(),
+  productId: ProductId.optional(),
+  userId: Filter,
+  sessionId: Filter,
+  from: z.iso.datetime({ offset: true }).optional().openapi({ description: "Included" }),
+  to: z.iso.datetime({ offset: true }).optional().openapi({ description: "Not included" }),
+  limit: z.coerce.number().int().min(1).max(100).default(20),
+  cursor: z.string().max(1000).optional(),
+});
+export type EventListQuery = z.infer<typeof EventListQuery>;
+
+export const EventPage = z
+  .object({ items: z.array(StoredEvent), nextCursor: z.string().nullable() })
+  .openapi("EventPage");

@@ -1,0 +1,158 @@
+import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
+import { AppError, type FieldError } from "../../core/errors.ts";
+import { isUuid, timeOfId } from "../../core/ids.ts";
+import type { RequestContext } from "../../core/principal.ts";
+import { fieldErrorsOf } from "../../core/validation.ts";
+import type { Sql } from "../../db/client.ts";
+import type { ReadTenantSettings } from "../identity/index.ts";
+import { MALFORMED_LINE } from "./bulk-body.ts";
+import type { EventWriter, WriteOutcome } from "./event-writer.ts";
+import { EARLIEST_MS, instantMs, type ParsedEvent, type ParseFrame, parseEvent } from "./parse-event.ts";
+import { selectEvent, selectEvents } from "./repository.ts";
+import { type BulkFrame, type EventListQuery, type StoredEvent, Timestamp } from "./schema.ts";
+
+export interface EventsDeps {
+  read: Sql;
+  writer: EventWriter;
+  readTenantSettings: ReadTenantSettings;
+}
+
+export interface BulkResult {
+  received: number;
+  inserted: number;
+  duplicates: number;
+  rejected: number;
+  errors: { index: number; path: string; code: string; message: string }[];
+}
+
+export type EventsService = ReturnType<typeof createEventsService>;
+
+const DAY_MS = 86_400_000;
+
+/** Ingest and reading back of single events. */
+export function createEventsService({ read, writer, readTenantSettings }: EventsDeps) {
+  async function frameOf(
+    ctx: RequestContext,
+    request: { sentAt?: string | number; sessionId?: string; context?: Record<string, unknown> },
+  ): Promise<ParseFrame> {
+    const pending = readTenantSettings(ctx.tenantId);
+    const { eventRetentionDays } = pending instanceof Promise ? await pending : pending;
+    const receivedAtMs = Date.now();
+    const oldestMs = eventRetentionDays === null ? EARLIEST_MS : receivedAtMs - eventRetentionDays * DAY_MS;
+    return {
+      receivedAtMs,
+      skewMs: request.sentAt === undefined ? 0 : receivedAtMs - instantMs(request.sentAt),
+      oldestMs: Math.max(oldestMs, EARLIEST_MS),
+      defaults: {
+        userId: ctx.principal.kind === "user" ? ctx.principal.userId : undefined,
+        sessionId: request.sessionId,
+        context: request.context,
+      },
+    };
+  }
+
+  return {
+    /** Resolves after the commit. Throws `invalid_input`, `too_large`, `forbidden`, `unavailable`. */
+    async createEvent(ctx: RequestContext, input: unknown): Promise<WriteOutcome> {
+      const { sentAt, event } = splitSentAt(input);
+      const frame = await frameOf(ctx, { sentAt });
+      const parsed = parseFor(ctx, event, frame);
+      if ("errors" in parsed) throw rejection(parsed.errors);
+      return writer.write(ctx.tenantId, parsed.event, frame.receivedAtMs);
+    },
+
+    /** Stores the valid events and reports the others; `strict` stores all or none. Throws when none is valid. */
+    async createEvents(
+      ctx: RequestContext,
+      input: BulkFrame,
+      { strict }: { strict: boolean },
+    ): Promise<BulkResult> {
+      const frame = await frameOf(ctx, input);
+      const events: ParsedEvent[] = [];
+      const errors: BulkResult["errors"] = [];
+      for (const [index, one] of input.events.entries()) {
+        const parsed = parseFor(ctx, one, frame);
+        if ("event" in parsed) events.push(parsed.event);
+        else for (const error of parsed.errors) errors.push({ index, ...error });
+      }
+      const received = input.events.length;
+      const rejected = received - events.length;
+      if (events.length === 0 || (strict && rejected > 0)) {
+        const detail = strict ? "Not every event is valid, so none was stored." : "No event is valid.";
+        throw new AppError("invalid_input", detail, {
+          errors: errors
+            .slice(0, MAX_REPORTED)
+            .map(({ index, path, ...rest }) => ({ path: `events.${index}${path && `.${path}`}`, ...rest })),
+        });
+      }
+      const { receivedAtMs } = frame;
+      const outcome = await writer.writeBulk({
+        tenantId: ctx.tenantId,
+        receivedAtMs,
+        received,
+        rejected,
+        events,
+      });
+      return { received, ...outcome, rejected, errors: errors.slice(0, MAX_REPORTED) };
+    },
+
+    async listEvents(
+      ctx: RequestContext,
+      query: EventListQuery,
+    ): Promise<{ items: StoredEvent[]; nextCursor: string | null }> {
+      const { cursor, limit, ...filters } = query;
+      const [timestamp = "", id = ""] = cursor ? decodeCursor(filters, cursor, 2) : [];
+      if (cursor && !(isUuid(id) && !Number.isNaN(Date.parse(timestamp))))
+        throw new AppError("invalid_input", "The cursor is not valid.");
+      const before = cursor ? { timestamp, id } : undefined;
+      const items = await selectEvents(read, ctx.tenantId, { ...filters, before, limit: limit + 1 });
+      const last = items.length > limit ? items[limit - 1] : undefined;
+      return {
+        items: items.slice(0, limit),
+        nextCursor: last ? encodeCursor(filters, [last.timestamp, last.id]) : null,
+      };
+    },
+
+    async getEvent(ctx: RequestContext, id: string): Promise<StoredEvent> {
+      const event =
+        isUuid(id) && timeOfId(id) >= EARLIEST_MS ? await selectEvent(read, ctx.tenantId, id) : null;
+      if (!event) throw new AppError("not_found", "There is no such event.");
+      return event;
+    },
+  };
+}
+
+const MAX_REPORTED = 100;
+
+/** `sentAt` is the request's, not the event's: it only corrects the client's clock. */
+function splitSentAt(input: unknown): { sentAt: string | number | undefined; event: unknown } {
+  if (typeof input !== "object" || input === null || !("sentAt" in input))
+    return { sentAt: undefined, event: input };
+  const { sentAt, ...event } = input;
+  const checked = Timestamp.safeParse(sentAt);
+  if (!checked.success)
+    throw rejection(fieldErrorsOf(checked.error).map((error) => ({ ...error, path: "sentAt" })));
+  return { sentAt: checked.data, event };
+}
+
+/** A customer's token may speak for nobody else. */
+function parseFor({ principal }: RequestContext, input: unknown, frame: ParseFrame) {
+  if (input === MALFORMED_LINE)
+    return { errors: [{ path: "", code: "malformed_json", message: "the line is not valid JSON" }] };
+  const parsed = parseEvent(input, frame);
+  const foreign =
+    "event" in parsed &&
+    principal.kind === "user" &&
+    principal.role === "customer" &&
+    parsed.event.userId !== principal.userId;
+  if (!foreign) return parsed;
+  return {
+    errors: [{ path: "userId", code: "not_yourself", message: "a customer can only send events of its own" }],
+  };
+}
+
+function rejection(errors: FieldError[]): AppError {
+  if (errors[0]?.code === "too_large")
+    return new AppError("too_large", "The event is larger than 32 KB.", { errors });
+  return new AppError("invalid_input", "The event is not valid.", { errors });
+}

@@ -1,0 +1,82 @@
+import { timingSafeEqual } from "node:crypto";
+import { AppError } from "../../core/errors.ts";
+import { isUuid, sha256 } from "../../core/ids.ts";
+import type { Principal, Scope } from "../../core/principal.ts";
+import type { Orm } from "../../db/client.ts";
+import { looksLikeApiKey } from "./api-keys.ts";
+import { findApiKey, listMemberships, touchApiKey } from "./repository.ts";
+import type { AccessTokens } from "./tokens.ts";
+
+/**
+ * Checked credentials are remembered for two seconds: an event must not cost a signature check and a query each, and a
+ * revoked key must be refused everywhere within five.
+ */
+const REMEMBER_MS = 2_000;
+const MAX_REMEMBERED = 10_000;
+
+interface Remembered {
+  principal: Principal;
+  untilMs: number;
+}
+
+export function createCredentialVerifier(orm: Orm, tokens: AccessTokens) {
+  const remembered = new Map<string, Remembered>();
+
+  function remember(name: string, principal: Principal, expiresAtMs: number): Principal {
+    // Insertion order is age order, so the first entry is the one to drop.
+    const oldest = remembered.keys().next().value;
+    if (remembered.size >= MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
+    remembered.set(name, { principal, untilMs: Math.min(expiresAtMs, Date.now() + REMEMBER_MS) });
+    return principal;
+  }
+
+  async function check(name: string, credential: string, tenantId: string | undefined): Promise<Principal> {
+    if (tenantId !== undefined && !isUuid(tenantId)) throw forbiddenTenant();
+    if (looksLikeApiKey(credential)) {
+      const { principal, expiresAtMs } = await checkApiKey(orm, credential, tenantId);
+      return remember(name, principal, expiresAtMs);
+    }
+    const claims = await tokens.verify(credential);
+    if (tenantId === undefined || tenantId === claims.tenantId) {
+      const { userId, role } = claims;
+      return remember(name, { kind: "user", userId, tenantId: claims.tenantId, role }, claims.expiresAtMs);
+    }
+    const membership = (await listMemberships(orm, claims.userId)).find((one) => one.tenantId === tenantId);
+    if (!membership) throw forbiddenTenant();
+    const principal: Principal = { kind: "user", userId: claims.userId, tenantId, role: membership.role };
+    return remember(name, principal, claims.expiresAtMs);
+  }
+
+  /** The principal behind a bearer token or API key; synchronous when it was checked a moment ago. */
+  return function verifyCredential(
+    credential: string,
+    tenantId: string | undefined,
+  ): Principal | Promise<Principal> {
+    const name = tenantId === undefined ? credential : `${credential} ${tenantId}`;
+    const known = remembered.get(name);
+    if (known && known.untilMs > Date.now()) return known.principal;
+    remembered.delete(name);
+    return check(name, credential, tenantId);
+  };
+}
+
+async function checkApiKey(orm: Orm, credential: string, tenantId: string | undefined) {
+  const keyHash = sha256(credential);
+  const row = await findApiKey(orm, keyHash);
+  if (!row || !timingSafeEqual(Buffer.from(row.keyHash), Buffer.from(keyHash))) {
+    throw new AppError("unauthenticated", "The API key is not valid, was revoked or has expired.");
+  }
+  if (tenantId !== undefined && tenantId !== row.tenantId) throw forbiddenTenant();
+  await touchApiKey(orm, row.tenantId, row.id);
+  const principal: Principal = {
+    kind: "apiKey",
+    keyId: row.id,
+    tenantId: row.tenantId,
+    scopes: row.scopes as Scope[],
+  };
+  return { principal, expiresAtMs: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY };
+}
+
+function forbiddenTenant(): AppError {
+  return new AppError("forbidden", "This credential does not belong to the tenant that X-Tenant-Id names.");
+}

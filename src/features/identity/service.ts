@@ -1,0 +1,207 @@
+import { AppError } from "../../core/errors.ts";
+import { isUuid, newId, sha256 } from "../../core/ids.ts";
+import type { RequestContext, Role, Scope } from "../../core/principal.ts";
+import type { Database } from "../../db/client.ts";
+import { classifyFailure } from "../../db/failures.ts";
+import { type ApiKeyKind, makeApiKey } from "./api-keys.ts";
+import { hashPassword, verifyPassword } from "./passwords.ts";
+import * as repository from "./repository.ts";
+import { ACCESS_TOKEN_SECONDS, type AccessTokens, makeRefreshToken, REFRESH_TOKEN_DAYS } from "./tokens.ts";
+
+export const DEFAULT_TENANT = "default";
+const PUBLISHABLE_SCOPES: Scope[] = ["events:write"];
+const SECRET_SCOPES: Scope[] = ["events:write", "events:read", "analytics:read"];
+
+export interface IdentityDeps {
+  db: Database;
+  tokens: AccessTokens;
+  signups: "open" | "closed";
+}
+
+export type IdentityService = ReturnType<typeof createIdentityService>;
+
+/** Accounts, sessions and API keys. */
+export function createIdentityService({ db, tokens, signups }: IdentityDeps) {
+  const { orm } = db;
+
+  async function openSession(
+    user: Omit<repository.UserRow, "passwordHash">,
+    tenantId: string,
+    role: Role,
+    familyId = newId(),
+  ) {
+    const refresh = makeRefreshToken();
+    await repository.insertRefreshToken(orm, {
+      tokenHash: refresh.tokenHash,
+      familyId,
+      userId: user.id,
+      tenantId,
+      expiresAt: new Date(Date.now() + REFRESH_TOKEN_DAYS * 86_400_000),
+    });
+    const token = await tokens.sign({ userId: user.id, tenantId, role });
+    return {
+      token,
+      refreshToken: refresh.token,
+      expiresIn: ACCESS_TOKEN_SECONDS,
+      user: presentUser(user, tenantId, role),
+    };
+  }
+
+  /** The membership to sign in with: the asked one, else the oldest. Null when there is none such. */
+  async function chooseMembership(userId: string, tenantId: string | undefined) {
+    const memberships = await repository.listMemberships(orm, userId);
+    return (tenantId ? memberships.find((one) => one.tenantId === tenantId) : memberships[0]) ?? null;
+  }
+
+  return {
+    /** Throws `forbidden` while signups are closed, `conflict` for a taken e-mail. */
+    async register(input: { email: string; password: string; name?: string; tenantName?: string }) {
+      const { email, password, name = null, tenantName } = input;
+      if (tenantName && signups === "closed")
+        throw new AppError("forbidden", "New tenants can't be made here: sign-ups are closed.");
+      const user = { id: newId(), email, name, passwordHash: await hashPassword(password) };
+      try {
+        if (tenantName) {
+          const tenant = { id: newId(), slug: slugOf(tenantName), name: tenantName };
+          const createdAt = await repository.insertUserWithTenant(db, user, tenant);
+          return await openSession({ ...user, createdAt }, tenant.id, "admin");
+        }
+        const tenant = await repository.findTenantBySlug(orm, DEFAULT_TENANT);
+        if (!tenant) throw new Error("the default tenant is missing");
+        const createdAt = await repository.insertUser(db, user, tenant.id, "customer");
+        return await openSession({ ...user, createdAt }, tenant.id, "customer");
+      } catch (error) {
+        if (classifyFailure(error) !== "conflict") throw error;
+        throw new AppError("conflict", "This e-mail address has an account already.");
+      }
+    },
+
+    /** Throws `unauthenticated` in the same words and time for an unknown user, a wrong password and a foreign tenant. */
+    async login(input: { email: string; password: string; tenantId?: string }) {
+      const user = await repository.findUserByEmail(orm, input.email);
+      const matches = await verifyPassword(user?.passwordHash ?? null, input.password);
+      const membership = user && matches ? await chooseMembership(user.id, input.tenantId) : null;
+      if (!user || !membership) throw new AppError("unauthenticated", "E-mail or password is wrong.");
+      return openSession(user, membership.tenantId, membership.role);
+    },
+
+    /** Swaps a refresh token for a new session. A token used twice ends its whole family (RFC 9700, section 4.14). */
+    async refresh(refreshToken: string) {
+      const tokenHash = sha256(refreshToken);
+      const used = await repository.useRefreshToken(orm, tokenHash);
+      const user = used && (await repository.findUserById(orm, used.userId));
+      const membership = used && (await chooseMembership(used.userId, used.tenantId));
+      if (!used || !user || !membership) {
+        await repository.revokeTokenFamily(orm, tokenHash);
+        throw new AppError("unauthenticated", "The refresh token is not valid any more; sign in again.");
+      }
+      return openSession(user, membership.tenantId, membership.role, used.familyId);
+    },
+
+    async logout(refreshToken: string): Promise<void> {
+      await repository.revokeTokenFamily(orm, sha256(refreshToken));
+    },
+
+    async getMe({ principal, tenantId }: RequestContext) {
+      if (principal.kind !== "user") throw new AppError("forbidden", "An API key is not a user.");
+      const user = await repository.findUserById(orm, principal.userId);
+      if (!user) throw new AppError("unauthenticated", "The account is gone.");
+      const memberships = await repository.listMemberships(orm, user.id);
+      return { user: presentUser(user, tenantId, principal.role), memberships };
+    },
+
+    /** The answer carries `key`, which is stored nowhere and never shown again. */
+    async createApiKey(
+      { tenantId }: { tenantId: string },
+      input: { name: string; kind: ApiKeyKind; scopes?: Scope[]; expiresAt?: string },
+    ) {
+      const scopes = input.scopes ?? (input.kind === "publishable" ? PUBLISHABLE_SCOPES : SECRET_SCOPES);
+      if (input.kind === "publishable" && scopes.some((scope) => scope !== "events:write")) {
+        throw new AppError("invalid_input", "A publishable key can only write events.", {
+          errors: [{ path: "scopes", code: "invalid_scope", message: "only events:write" }],
+        });
+      }
+      const expiresAt = input.expiresAt ? new Date(input.expiresAt) : null;
+      if (expiresAt && expiresAt.getTime() <= Date.now()) {
+        throw new AppError("invalid_input", "The expiry is in the past.", {
+          errors: [{ path: "expiresAt", code: "too_small", message: "must be in the future" }],
+        });
+      }
+      const { key, keyHash, prefix } = makeApiKey(input.kind);
+      const row = { id: newId(), name: input.name, kind: input.kind, prefix, keyHash, scopes, expiresAt };
+      const { createdAt } = await repository.insertApiKey(orm, tenantId, row);
+      return { ...presentApiKey({ ...row, createdAt, lastUsedAt: null }), key };
+    },
+
+    async listApiKeys({ tenantId }: RequestContext) {
+      return (await repository.listApiKeys(orm, tenantId)).map((row) =>
+        presentApiKey({ ...row, scopes: row.scopes as Scope[] }),
+      );
+    },
+
+    async revokeApiKey({ tenantId }: RequestContext, id: string): Promise<void> {
+      if (!isUuid(id) || !(await repository.revokeApiKey(orm, tenantId, id))) {
+        throw new AppError("not_found", "There is no such API key.");
+      }
+    },
+
+    /** Makes an account the admin of a tenant, by slug; makes the account when it is new. Returns what it found. */
+    async ensureAdmin(input: { email: string; password: string; tenantSlug: string }) {
+      const tenant = await repository.findTenantBySlug(orm, input.tenantSlug);
+      if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenantSlug}".`);
+      const email = input.email.toLowerCase();
+      const existing = await repository.findUserByEmail(orm, email);
+      if (existing) {
+        await repository.upsertMembership(orm, tenant.id, existing.id, "admin");
+        return { created: false, userId: existing.id, tenantId: tenant.id };
+      }
+      const user = { id: newId(), email, name: null, passwordHash: await hashPassword(input.password) };
+      await repository.insertUser(db, user, tenant.id, "admin");
+      return { created: true, userId: user.id, tenantId: tenant.id };
+    },
+
+    /** The id of the tenant with this slug, made when it is missing. */
+    async ensureTenant(slug: string, name: string): Promise<string> {
+      await repository.insertTenant(orm, { id: newId(), slug, name });
+      const tenant = await repository.findTenantBySlug(orm, slug);
+      if (!tenant) throw new Error(`tenant ${slug} could not be made`);
+      return tenant.id;
+    },
+
+    /** Null when no tenant has this slug. */
+    async findTenantId(slug: string): Promise<string | null> {
+      return (await repository.findTenantBySlug(orm, slug))?.id ?? null;
+    },
+  };
+}
+
+function presentUser(user: Omit<repository.UserRow, "passwordHash">, tenantId: string, role: Role) {
+  const { id, email, name } = user;
+  return { id, email, name, role, tenantId, createdAt: user.createdAt.toISOString() };
+}
+
+type ApiKeyRow = Omit<repository.NewApiKey, "keyHash"> & { createdAt: Date; lastUsedAt: Date | null };
+
+function presentApiKey(row: ApiKeyRow) {
+  const { id, name, kind, prefix, scopes } = row;
+  return {
+    id,
+    name,
+    kind,
+    prefix,
+    scopes,
+    expiresAt: row.expiresAt?.toISOString() ?? null,
+    createdAt: row.createdAt.toISOString(),
+    lastUsedAt: row.lastUsedAt?.toISOString() ?? null,
+  };
+}
+
+/** Names need not be unique, slugs must: a random tail keeps two "My shop" apart. */
+function slugOf(name: string): string {
+  const words = name
+    .normalize("NFKD")
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .replaceAll(/^-|-$/g, "");
+  return `${words.slice(0, 40) || "shop"}-${newId().slice(-6)}`;
+}

@@ -1,0 +1,59 @@
+import { jwtVerify, SignJWT } from "jose";
+import { AppError } from "../../core/errors.ts";
+import { randomToken, sha256 } from "../../core/ids.ts";
+import type { Role } from "../../core/principal.ts";
+
+/** Access tokens are HS256 JWTs (RFC 7519) naming user, tenant and role; refresh tokens are opaque and stored hashed. */
+export const ACCESS_TOKEN_SECONDS = 15 * 60;
+export const REFRESH_TOKEN_DAYS = 30;
+
+const ISSUER = "footfall";
+const AUDIENCE = "footfall-api";
+
+export interface AccessClaims {
+  userId: string;
+  tenantId: string;
+  role: Role;
+  expiresAtMs: number;
+}
+
+export interface AccessTokens {
+  sign(claims: Omit<AccessClaims, "expiresAtMs">): Promise<string>;
+  /** Throws `unauthenticated` unless signature, algorithm, issuer, audience and expiry all hold. */
+  verify(token: string): Promise<AccessClaims>;
+}
+
+export function createAccessTokens(secret: string): AccessTokens {
+  const key = new TextEncoder().encode(secret);
+  const kid = sha256(secret).slice(0, 8);
+  return {
+    sign: ({ userId, tenantId, role }) =>
+      new SignJWT({ tenantId, role })
+        .setProtectedHeader({ alg: "HS256", typ: "JWT", kid })
+        .setIssuer(ISSUER)
+        .setAudience(AUDIENCE)
+        .setSubject(userId)
+        .setIssuedAt()
+        .setExpirationTime(`${ACCESS_TOKEN_SECONDS}s`)
+        .sign(key),
+    async verify(token) {
+      try {
+        const { payload } = await jwtVerify<{ tenantId: string; role: Role }>(token, key, {
+          algorithms: ["HS256"],
+          issuer: ISSUER,
+          audience: AUDIENCE,
+          requiredClaims: ["sub", "exp", "tenantId", "role"],
+        });
+        const { sub = "", exp = 0, tenantId, role } = payload;
+        return { userId: sub, tenantId, role, expiresAtMs: exp * 1000 };
+      } catch (error) {
+        throw new AppError("unauthenticated", "The token is not valid or has expired.", { cause: error });
+      }
+    },
+  };
+}
+
+export function makeRefreshToken(): { token: string; tokenHash: string } {
+  const token = randomToken(32);
+  return { token, tokenHash: sha256(token) };
+}

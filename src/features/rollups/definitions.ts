@@ -1,0 +1,104 @@
+/**
+ * The rollups, each defined once: how it is computed from facts. The same text rolls a batch up, recounts a day for
+ * `verify` and fills it for `rebuild`; that is why they can be compared to the row (G2, G4).
+ */
+export interface Rollup {
+  table: string;
+  /** Primary key, in an order in which rows are also upserted: workers that meet never deadlock. */
+  keys: readonly string[];
+  measures: readonly string[];
+  /** The day or hour column, by which a range of the table is chosen. */
+  bucket: "day" | "hour";
+  /** A select over `facts` giving keys and measures. */
+  aggregate: string;
+}
+
+const PRODUCT_MEASURES = [
+  "events",
+  "views",
+  "clicks",
+  "add_to_carts",
+  "remove_from_carts",
+  "checkout_starts",
+  "purchases",
+  "units",
+  "revenue",
+] as const;
+
+const SUM_PRODUCT_MEASURES = `count(*) as events,
+  count(*) filter (where type = 'view') as views,
+  count(*) filter (where type = 'click') as clicks,
+  count(*) filter (where type = 'add_to_cart') as add_to_carts,
+  count(*) filter (where type = 'remove_from_cart') as remove_from_carts,
+  count(*) filter (where type = 'checkout_start') as checkout_starts,
+  count(*) filter (where type = 'purchase') as purchases,
+  sum(units)::bigint as units, sum(revenue) as revenue`;
+
+/** Longer property values share a row by their beginning, so that the key stays far below an index row's limit. */
+const MAX_VALUE_CHARACTERS = 256;
+
+export const ROLLUPS: readonly Rollup[] = [
+  {
+    table: "product_daily_stats",
+    keys: ["tenant_id", "day", "product_id"],
+    measures: PRODUCT_MEASURES,
+    bucket: "day",
+    aggregate: `select tenant_id, day, product_id, ${SUM_PRODUCT_MEASURES}
+      from facts where product_id is not null group by tenant_id, day, product_id`,
+  },
+  {
+    table: "user_daily_stats",
+    keys: ["tenant_id", "day", "user_key"],
+    measures: PRODUCT_MEASURES,
+    bucket: "day",
+    aggregate: `select tenant_id, day, user_key, ${SUM_PRODUCT_MEASURES}
+      from facts group by tenant_id, day, user_key`,
+  },
+  {
+    table: "session_daily_stats",
+    keys: ["tenant_id", "day", "session_id"],
+    measures: ["events"],
+    bucket: "day",
+    aggregate: `select tenant_id, day, session_id, count(*) as events
+      from facts where session_id is not null group by tenant_id, day, session_id`,
+  },
+  {
+    table: "event_hourly_stats",
+    keys: ["tenant_id", "hour", "type"],
+    measures: ["events", "units", "revenue"],
+    bucket: "hour",
+    aggregate: `select tenant_id, hour, type, count(*) as events, sum(units)::bigint as units, sum(revenue) as revenue
+      from facts group by tenant_id, hour, type`,
+  },
+  {
+    table: "property_daily_stats",
+    keys: ["tenant_id", "property", "day", "value"],
+    measures: PRODUCT_MEASURES,
+    bucket: "day",
+    // The event's own properties win over its context; objects and lists are no values.
+    aggregate: `select tenant_id, property, day, left(found.json #>> '{}', ${MAX_VALUE_CHARACTERS}) as value,
+        ${SUM_PRODUCT_MEASURES}
+      from facts
+      cross join lateral unnest(breakdown_properties) as property
+      cross join lateral (select coalesce(properties -> property, context -> property) as json) as found
+      where (properties ?| breakdown_properties or context ?| breakdown_properties)
+        and jsonb_typeof(found.json) in ('string', 'number', 'boolean')
+      group by tenant_id, property, day, left(found.json #>> '{}', ${MAX_VALUE_CHARACTERS})`,
+  },
+];
+
+/**
+ * `facts` from `source`, which must offer events `e` and tenants `t`, where `condition` holds: an event with its local day and hour, its unique
+ * user, and what it means in units and money (a refund subtracts).
+ */
+export function factsFrom(source: string, condition = "true"): string {
+  return `facts as materialized (
+    select e.tenant_id, (e.ts at time zone t.time_zone)::date as day, date_trunc('hour', e.ts, t.time_zone) as hour,
+      e.type, e.product_id, coalesce(e.user_id, e.anonymous_id, e.session_id) as user_key, e.session_id,
+      sale.units, sale.units * coalesce(e.unit_price, 0) as revenue,
+      e.properties, e.context, t.breakdown_properties
+    from ${source}
+    cross join lateral (select case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity else 0 end as units) sale
+    where ${condition}
+  )`;
+}

@@ -1,0 +1,3 @@
+export { type DayRange, rebuildTenant, type TenantZone, type VerifyReport, verifyTenant } from "./recount.ts";
+export { selectBacklog as readBacklog } from "./repository.ts";
+export { createRollupService, type RollupService } from "./service.ts";

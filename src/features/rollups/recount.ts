@@ -1,0 +1,202 @@
+import { addDays, type Day, nextMonth } from "../../core/days.ts";
+import type { Sql } from "../../db/client.ts";
+import { retryRolledBack } from "../../db/failures.ts";
+import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
+import { selectBacklog } from "./repository.ts";
+
+/**
+ * G4: `verify` recounts a tenant's rollups from its raw events and compares row by row; `rebuild` replaces them. Both
+ * go month by month. A batch that is not rolled up yet counts on neither side: each comparison is one statement, so its
+ * snapshot holds events, ledger and rollups of the same instant, and ingest and workers may go on meanwhile.
+ */
+export interface TenantZone {
+  tenantId: string;
+  timeZone: string;
+}
+
+export interface DayRange {
+  from: Day;
+  to: Day;
+}
+
+export interface Difference {
+  table: string;
+  key: Record<string, string>;
+  /** Measures that differ: what the raw events say and what the table says (null: no row). */
+  expected: Record<string, string> | null;
+  actual: Record<string, string> | null;
+}
+
+export interface VerifyReport {
+  rowsChecked: number;
+  differences: Difference[];
+  differing: number;
+  /** Batches committed but not rolled up yet, and those that were given up. */
+  waiting: number;
+  dead: number;
+}
+
+const MAX_DIFFERENCES_SHOWN = 100;
+
+/** $1 tenant, $2 first day, $3 day after the last, $4 time zone. */
+const FROM = "$2::date::timestamp at time zone $4";
+const UNTIL = "$3::date::timestamp at time zone $4";
+const RECOUNTED = factsFrom(
+  "events e join tenants t on t.id = e.tenant_id",
+  `e.tenant_id = $1 and t.id = $1 and e.ts >= ${FROM} and e.ts < ${UNTIL}
+    and not exists (select from event_batches b
+      where b.tenant_id = e.tenant_id and b.batch_id = e.batch_id and b.rolled_up_at is null)`,
+);
+
+function inRange({ bucket }: Rollup): string {
+  return bucket === "day"
+    ? "tenant_id = $1 and day >= $2::date and day < $3::date and $4::text is not null"
+    : `tenant_id = $1 and hour >= ${FROM} and hour < ${UNTIL}`;
+}
+
+/** Rows counted, and the differing ones with both sides. `using` makes the keys columns of the join itself. */
+function compare(rollup: Rollup): string {
+  const { table, keys, measures, aggregate } = rollup;
+  const asJson = (row: string, columns: readonly string[]) =>
+    `jsonb_build_object(${columns.map((column) => `'${column}', ${row}${column}::text`).join(", ")})`;
+  const differs = measures
+    .map((measure) => `expected.${measure} is distinct from actual.${measure}`)
+    .join(" or ");
+  return `with ${RECOUNTED}, expected as (select true as found, recounted.* from (${aggregate}) recounted),
+    actual as (select true as found, kept.* from ${table} kept where ${inRange(rollup)}),
+    compared as (
+      select (${differs}) as differs, ${asJson("", keys.slice(1))} as key,
+        case when expected.found then ${asJson("expected.", measures)} end as expected,
+        case when actual.found then ${asJson("actual.", measures)} end as actual
+      from expected full join actual using (${keys.join(", ")})
+    )
+    select count(*)::int as rows, count(*) filter (where differs)::int as differing,
+      coalesce((select jsonb_agg(jsonb_build_object('key', key, 'expected', expected, 'actual', actual))
+        from (select * from compared where differs order by key limit ${MAX_DIFFERENCES_SHOWN}) shown), '[]') as shown
+    from compared`;
+}
+
+function refill({ keys, measures, aggregate, table }: Rollup): string {
+  return `with ${RECOUNTED} insert into ${table} (${[...keys, ...measures].join(", ")}) ${aggregate}`;
+}
+
+/**
+ * Compares every rollup of a tenant with its raw events, by default over all days that either of them knows.
+ * `onProgress` gets each month when it is done.
+ */
+export async function verifyTenant(
+  sql: Sql,
+  tenant: TenantZone,
+  range: Partial<DayRange>,
+  onProgress: (month: Day, report: VerifyReport) => void = () => {},
+): Promise<VerifyReport> {
+  const report: VerifyReport = { rowsChecked: 0, differences: [], differing: 0, waiting: 0, dead: 0 };
+  for (const months of await monthsToVisit(sql, tenant, range)) {
+    for (const rollup of ROLLUPS) {
+      const [row] = await sql.unsafe<CompareRow[]>(compare(rollup), parametersOf(tenant, months));
+      if (!row) continue;
+      report.rowsChecked += row.rows;
+      report.differing += row.differing;
+      const room = MAX_DIFFERENCES_SHOWN - report.differences.length;
+      for (const shown of row.shown.slice(0, room))
+        report.differences.push({ table: rollup.table, ...shown });
+    }
+    onProgress(months.from, report);
+  }
+  if (range.from === undefined && range.to === undefined) await verifyAccounting(sql, tenant, report);
+  const { waiting, dead } = await selectBacklog(sql, tenant.tenantId);
+  return { ...report, waiting, dead };
+}
+
+interface CompareRow {
+  rows: number;
+  differing: number;
+  shown: Omit<Difference, "table">[];
+}
+
+/** The hourly accounting adds up, and says as many stored as there are events; retention may have taken some since. */
+async function verifyAccounting(sql: Sql, { tenantId }: TenantZone, report: VerifyReport): Promise<void> {
+  const rows = await sql<{ hour: string; expected: string; actual: string }[]>`
+    with recounted as (
+      select date_trunc('hour', e.received_at, 'UTC') as hour, count(*) as stored from events e
+      where e.tenant_id = ${tenantId} and not exists (select from event_batches b
+        where b.tenant_id = e.tenant_id and b.batch_id = e.batch_id and b.rolled_up_at is null)
+      group by 1
+    )
+    select hour::text, coalesce(r.stored, 0)::text as expected, coalesce(i.stored, 0)::text as actual
+    from recounted r full join (select * from ingest_hourly_stats where tenant_id = ${tenantId}) i using (hour)
+    where i.received is distinct from i.stored + i.duplicates + i.rejected
+      or coalesce(i.stored, 0) < coalesce(r.stored, 0)
+      or (coalesce(i.stored, 0) > coalesce(r.stored, 0)
+        and (select event_retention_days from tenants where id = ${tenantId}) is null)
+    order by hour`;
+  report.differing += rows.length;
+  for (const { hour, expected, actual } of rows.slice(0, MAX_DIFFERENCES_SHOWN)) {
+    report.differences.push({
+      table: "ingest_hourly_stats",
+      key: { hour },
+      expected: { stored: expected },
+      actual: { stored: actual },
+    });
+  }
+}
+
+/**
+ * Replaces a tenant's rollups by a recount, a month a transaction. Locking one rollup table keeps the workers' upserts
+ * out for that time (each of their statements writes it first); ingest and readers go on. Returns the months done.
+ */
+export async function rebuildTenant(
+  transactions: Sql,
+  tenant: TenantZone,
+  range: Partial<DayRange>,
+  onProgress: (month: Day) => void = () => {},
+): Promise<number> {
+  const visited = await monthsToVisit(transactions, tenant, range);
+  for (const months of visited) {
+    const parameters = parametersOf(tenant, months);
+    await retryRolledBack(() =>
+      transactions.begin(async (tx) => {
+        await tx`lock table product_daily_stats in share row exclusive mode`;
+        for (const rollup of ROLLUPS) {
+          await tx.unsafe(`delete from ${rollup.table} where ${inRange(rollup)}`, parameters);
+          await tx.unsafe(refill(rollup), parameters);
+        }
+      }),
+    );
+    onProgress(months.from);
+  }
+  return visited.length;
+}
+
+function parametersOf({ tenantId, timeZone }: TenantZone, { from, to }: DayRange): string[] {
+  return [tenantId, from, addDays(to, 1), timeZone];
+}
+
+/** The asked range (else all days of events and rollups) cut into calendar months. */
+async function monthsToVisit(
+  sql: Sql,
+  { tenantId, timeZone }: TenantZone,
+  range: Partial<DayRange>,
+): Promise<DayRange[]> {
+  const [known] = await sql<{ from: Day | null; to: Day | null }[]>`
+    with bound as (
+      select (min(ts) at time zone ${timeZone})::date as first, (max(ts) at time zone ${timeZone})::date as last
+      from events where tenant_id = ${tenantId}
+      union all select min(day), max(day) from product_daily_stats where tenant_id = ${tenantId}
+      union all select min(day), max(day) from user_daily_stats where tenant_id = ${tenantId}
+      union all select min(day), max(day) from session_daily_stats where tenant_id = ${tenantId}
+      union all select min(day), max(day) from property_daily_stats where tenant_id = ${tenantId}
+      union all select (min(hour) at time zone ${timeZone})::date, (max(hour) at time zone ${timeZone})::date
+      from event_hourly_stats where tenant_id = ${tenantId}
+    )
+    select min(first)::text as from, max(last)::text as to from bound`;
+  const from = range.from ?? known?.from;
+  const to = range.to ?? known?.to;
+  const months: DayRange[] = [];
+  if (!from || !to) return months;
+  for (let start = from; start <= to; start = nextMonth(start)) {
+    const end = addDays(nextMonth(start), -1);
+    months.push({ from: start, to: end < to ? end : to });
+  }
+  return months;
+}

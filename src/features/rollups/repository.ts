@@ -1,0 +1,141 @@
+import type { Sql } from "../../db/client.ts";
+import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
+
+export interface BatchId {
+  tenantId: string;
+  batchId: string;
+}
+
+export interface LedgerRow extends BatchId {
+  /** Range of the batch's event times in ms; null when it stored none. */
+  minMs: number | null;
+  maxMs: number | null;
+}
+
+/**
+ * G2: exactly once. Claims the ledger rows that are not rolled up yet, aggregates their events and upserts every
+ * rollup, all or nothing; a batch that is announced twice is claimed once. Ids only go in: Postgres does the counting
+ * (80 k events/s with 10 batches of 1000 a statement, 305 k with 200), and its own copy of the facts is the only one.
+ * The bounds on `ts` let Postgres skip the partitions in which the batches have nothing.
+ */
+const ROLL_UP = `with wanted as materialized (
+    select * from unnest($1::uuid[], $2::uuid[]) as w(tenant_id, batch_id)
+  ), claimed as (
+    update event_batches b set rolled_up_at = now(), dead_lettered_at = null
+    from wanted w
+    where b.tenant_id = w.tenant_id and b.batch_id = w.batch_id and b.rolled_up_at is null
+    returning b.tenant_id, b.batch_id, b.received_at, b.received, b.stored, b.duplicates, b.rejected, b.min_ts, b.max_ts
+  ), ${factsFrom(`claimed c
+    join events e on e.tenant_id = c.tenant_id and e.batch_id = c.batch_id
+      and e.ts >= (select min(min_ts) from claimed) and e.ts <= (select max(max_ts) from claimed)
+    join tenants t on t.id = c.tenant_id`)},
+  ${ROLLUPS.map((rollup) => `${rollup.table}_upsert as (${upsert(rollup)})`).join(",\n  ")},
+  accounting as (
+    insert into ingest_hourly_stats as kept (tenant_id, hour, received, stored, duplicates, rejected)
+    select tenant_id, date_trunc('hour', received_at, 'UTC'), sum(received), sum(stored), sum(duplicates), sum(rejected)
+    from claimed group by 1, 2 order by 1, 2
+    on conflict (tenant_id, hour) do update set received = kept.received + excluded.received,
+      stored = kept.stored + excluded.stored, duplicates = kept.duplicates + excluded.duplicates,
+      rejected = kept.rejected + excluded.rejected
+  )
+  select count(*)::int as claimed from claimed`;
+
+function upsert({ table, keys, measures, aggregate }: Rollup): string {
+  const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
+  return `insert into ${table} as kept (${[...keys, ...measures].join(", ")})
+    ${aggregate} order by ${keys.join(", ")}
+    on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;
+}
+
+/** How many of the batches were not rolled up before. */
+export async function rollUpBatches(sql: Sql, batches: readonly BatchId[]): Promise<number> {
+  const tenantIds = `{${batches.map((batch) => batch.tenantId).join()}}`;
+  const batchIds = `{${batches.map((batch) => batch.batchId).join()}}`;
+  const [row] = await sql.unsafe<{ claimed: number }[]>(ROLL_UP, [tenantIds, batchIds], { prepare: true });
+  return row?.claimed ?? 0;
+}
+
+/** Ledger rows that should have been rolled up `overdueMs` ago, the oldest first, of all tenants. */
+export async function selectOverdue(sql: Sql, overdueMs: number, limit: number): Promise<LedgerRow[]> {
+  const rows = await sql<{ tenant_id: string; batch_id: string; min_ts: Date | null; max_ts: Date | null }[]>`
+    select tenant_id, batch_id, min_ts, max_ts from event_batches
+    where rolled_up_at is null and dead_lettered_at is null
+      and received_at < now() - ${overdueMs} * interval '1 millisecond'
+    order by received_at limit ${limit}`;
+  return rows.map((row) => ({
+    tenantId: row.tenant_id,
+    batchId: row.batch_id,
+    minMs: row.min_ts?.getTime() ?? null,
+    maxMs: row.max_ts?.getTime() ?? null,
+  }));
+}
+
+/** Notes a failed try; true when it was the last one and the batch is now a dead letter. */
+export async function recordFailure(
+  sql: Sql,
+  batch: BatchId,
+  error: string,
+  maxAttempts: number,
+): Promise<boolean> {
+  const [row] = await sql<{ dead: boolean }[]>`
+    update event_batches set attempts = attempts + 1, last_error = ${error},
+      dead_lettered_at = case when attempts + 1 >= ${maxAttempts} then now() end
+    where tenant_id = ${batch.tenantId} and batch_id = ${batch.batchId} and rolled_up_at is null
+    returning dead_lettered_at is not null as dead`;
+  return row?.dead ?? false;
+}
+
+export interface DeadLetter {
+  id: string;
+  events: number;
+  attempts: number;
+  error: string;
+  receivedAt: Date;
+  deadLetteredAt: Date;
+}
+
+/** A tenant's dead-lettered batches, the oldest first. */
+export async function selectDeadLetters(sql: Sql, tenantId: string, limit: number): Promise<DeadLetter[]> {
+  return sql<DeadLetter[]>`
+    select batch_id as id, stored as events, attempts, coalesce(last_error, '') as error,
+      received_at as "receivedAt", dead_lettered_at as "deadLetteredAt"
+    from event_batches
+    where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is not null
+    order by received_at, batch_id limit ${limit}`;
+}
+
+/** Gives a dead letter all its tries again; false when there is none with this id. */
+export async function reviveDeadLetter(sql: Sql, tenantId: string, batchId: string): Promise<boolean> {
+  const rows = await sql`
+    update event_batches set attempts = 0, last_error = null, dead_lettered_at = null
+    where tenant_id = ${tenantId} and batch_id = ${batchId} and rolled_up_at is null and dead_lettered_at is not null
+    returning batch_id`;
+  return rows.length > 0;
+}
+
+/** Undone batches of a tenant: how many wait, since when (ms), and how many are dead letters. */
+export async function selectBacklog(sql: Sql, tenantId: string) {
+  const [row] = await sql<{ waiting: number; dead: number; oldest: Date | null }[]>`
+    select count(*) filter (where dead_lettered_at is null)::int as waiting,
+      count(*) filter (where dead_lettered_at is not null)::int as dead,
+      min(received_at) filter (where dead_lettered_at is null) as oldest
+    from event_batches where tenant_id = ${tenantId} and rolled_up_at is null`;
+  return { waiting: row?.waiting ?? 0, dead: row?.dead ?? 0, oldestMs: row?.oldest?.getTime() ?? null };
+}
+
+/** Deletes done ledger rows older than an hour (their counts live on in ingest_hourly_stats); returns how many. */
+export async function pruneLedger(sql: Sql, limit: number): Promise<number> {
+  const rows = await sql`
+    delete from event_batches where (tenant_id, batch_id) in (
+      select tenant_id, batch_id from event_batches
+      where received_at < now() - interval '1 hour' and rolled_up_at < now() - interval '1 hour' limit ${limit})`;
+  return rows.count;
+}
+
+/** Deletes expired deduplication keys; returns how many. */
+export async function pruneEventKeys(sql: Sql, limit: number): Promise<number> {
+  const rows = await sql`
+    delete from event_keys where (tenant_id, message_id) in (
+      select tenant_id, message_id from event_keys where expires_at < now() limit ${limit})`;
+  return rows.count;
+}

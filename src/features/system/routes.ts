@@ -1,0 +1,81 @@
+import { z } from "@hono/zod-openapi";
+import { json } from "../../http/responses.ts";
+import { createRouter, defineRoute } from "../../http/router.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import type { SystemService } from "./index.ts";
+
+const ServiceHealth = z.object({ status: z.enum(["up", "down"]), responseTimeMs: z.number() });
+
+const Health = z
+  .object({
+    status: z.enum(["ok", "degraded", "down"]),
+    version: z.string(),
+    uptimeSeconds: z.number().int(),
+    memory: z.object({ rssBytes: z.number().int(), heapUsedBytes: z.number().int() }),
+    services: z.object({ postgres: ServiceHealth, redis: ServiceHealth }),
+  })
+  .openapi("Health");
+
+const Readiness = z.object({ ready: z.boolean(), reasons: z.array(z.string()) }).openapi("Readiness");
+
+const tags = ["System"];
+
+export function createSystemRoutes(system: SystemService, metrics: Metrics) {
+  const router = createRouter();
+
+  const getHealth = defineRoute({
+    operationId: "getHealth",
+    method: "get",
+    path: "/health",
+    tags,
+    summary: "How the process and its two services are",
+    responses: { 200: json(Health, "Up, perhaps without Redis"), 503: json(Health, "Postgres is down") },
+  });
+  router.openapi(getHealth, async (c) => {
+    const health = await system.getHealth();
+    return c.json(health, health.status === "down" ? 503 : 200);
+  });
+
+  const getLiveness = defineRoute({
+    operationId: "getLiveness",
+    method: "get",
+    path: "/health/live",
+    tags,
+    summary: "Is the process alive",
+    responses: { 200: json(z.object({ status: z.literal("ok") }), "Alive") },
+  });
+  router.openapi(getLiveness, (c) => c.json({ status: "ok" as const }, 200));
+
+  for (const [operationId, path] of [
+    ["getReadiness", "/health/ready"],
+    ["getReadinessAlias", "/ready"],
+  ] as const) {
+    const getReadiness = defineRoute({
+      operationId,
+      method: "get",
+      path,
+      tags,
+      summary: "May traffic be sent here",
+      responses: { 200: json(Readiness, "Ready"), 503: json(Readiness, "Not ready, with the reasons") },
+    });
+    router.openapi(getReadiness, async (c) => {
+      const reasons = await system.findReasonsNotReady();
+      const ready = reasons.length === 0;
+      return c.json({ ready, reasons }, ready ? 200 : 503);
+    });
+  }
+
+  const getMetrics = defineRoute({
+    operationId: "getMetrics",
+    method: "get",
+    path: "/metrics",
+    tags,
+    summary: "Prometheus metrics of this process",
+    responses: { 200: { description: "Text format", content: { "text/plain": { schema: z.string() } } } },
+  });
+  router.openapi(getMetrics, async (c) =>
+    c.text(await metrics.registry.metrics(), 200, { "content-type": metrics.registry.contentType }),
+  );
+
+  return router;
+}

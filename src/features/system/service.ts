@@ -1,0 +1,80 @@
+import type { Redis } from "ioredis";
+import type { Sql } from "../../db/client.ts";
+import { isMigrated } from "../../db/migrate.ts";
+
+export interface SystemDeps {
+  sql: Sql;
+  redis: Redis;
+  version: string;
+}
+
+export interface ServiceHealth {
+  status: "up" | "down";
+  responseTimeMs: number;
+}
+
+export type SystemService = ReturnType<typeof createSystemService>;
+
+const PROBE_TIMEOUT_MS = 2_000;
+/** Batches older than this say that no worker keeps up. */
+const MAX_LAG_MS = 60_000;
+
+export function createSystemService({ sql, redis, version }: SystemDeps) {
+  const startedAt = Date.now();
+
+  return {
+    /** `degraded` without Redis (everything works, slower), `down` without Postgres. */
+    async getHealth() {
+      const [postgres, redisHealth] = await Promise.all([
+        probe(() => sql`select 1`),
+        probe(() => redis.ping()),
+      ]);
+      const status = postgres.status === "down" ? "down" : redisHealth.status === "down" ? "degraded" : "ok";
+      const { rss, heapUsed } = process.memoryUsage();
+      return {
+        status: status as "ok" | "degraded" | "down",
+        version,
+        uptimeSeconds: Math.round((Date.now() - startedAt) / 1000),
+        memory: { rssBytes: rss, heapUsedBytes: heapUsed },
+        services: { postgres, redis: redisHealth },
+      };
+    },
+
+    /** What keeps this process from serving well; nothing when it is ready. Redis is no reason: ingest and reads go on. */
+    async findReasonsNotReady(): Promise<string[]> {
+      try {
+        if (!(await withTimeout(isMigrated(sql))))
+          return ["the database is not migrated: run `footfall migrate`"];
+        const lagMs = await withTimeout(readLagMs(sql));
+        return lagMs > MAX_LAG_MS ? [`the worker is ${Math.round(lagMs / 1000)} s behind`] : [];
+      } catch {
+        return ["Postgres does not answer"];
+      }
+    },
+  };
+}
+
+/** Age of the oldest batch, of any tenant, that still waits to be rolled up. */
+async function readLagMs(sql: Sql): Promise<number> {
+  const [row] = await sql<{ lag_ms: number }[]>`
+    select coalesce(extract(epoch from now() - min(received_at)) * 1000, 0)::float8 as lag_ms
+    from event_batches where rolled_up_at is null and dead_lettered_at is null`;
+  return row?.lag_ms ?? 0;
+}
+
+async function probe(ask: () => PromiseLike<unknown>): Promise<ServiceHealth> {
+  const startedAt = performance.now();
+  const status = await withTimeout(ask()).then(
+    () => "up" as const,
+    () => "down" as const,
+  );
+  return { status, responseTimeMs: Math.round((performance.now() - startedAt) * 10) / 10 };
+}
+
+async function withTimeout<T>(work: PromiseLike<T>): Promise<T> {
+  let timer: Timer | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("timed out")), PROBE_TIMEOUT_MS);
+  });
+  return Promise.race([work, timeout]).finally(() => clearTimeout(timer));
+}

@@ -1,0 +1,116 @@
+import { createRoute, OpenAPIHono, type RouteConfig } from "@hono/zod-openapi";
+import type { Context, MiddlewareHandler } from "hono";
+import { type AccessRule, accessRule, isAllowed, type OperationId } from "../core/access.ts";
+import { AppError } from "../core/errors.ts";
+import type { Principal, RequestContext } from "../core/principal.ts";
+import { fieldErrorsOf } from "../core/validation.ts";
+import { ProblemSchema } from "./problem.ts";
+
+/** What middleware leaves for the handlers. */
+export interface HttpEnv {
+  Variables: {
+    requestId: string;
+    /** Checks the request's credential; null when there is none, throws `unauthenticated` for a bad one. */
+    authenticate: () => Promise<Principal | null> | Principal | null;
+    principal: Principal;
+  };
+}
+
+export type HttpContext = Context<HttpEnv>;
+
+/** The one router factory: every route answers invalid input in the same shape. */
+export function createRouter(options: { getPath?: (request: Request) => string } = {}): OpenAPIHono<HttpEnv> {
+  return new OpenAPIHono<HttpEnv>({
+    ...options,
+    defaultHook: (result) => {
+      if (result.success) return;
+      const where = result.target === "json" ? "body" : result.target === "param" ? "path" : result.target;
+      throw new AppError("invalid_input", `The ${where} is not valid.`, {
+        errors: fieldErrorsOf(result.error as never),
+      });
+    },
+  });
+}
+
+const PROBLEMS = {
+  400: "Invalid input",
+  401: "No or bad credential",
+  403: "Not allowed",
+  404: "Absent, or another tenant's",
+  409: "Conflict",
+  413: "Too large",
+  415: "Unsupported media type",
+  503: "Temporarily unavailable",
+} as const;
+type ProblemStatus = keyof typeof PROBLEMS;
+
+type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware"> & {
+  operationId: OperationId;
+  /** Statuses of problems beside those that follow from the rule and the body. */
+  problems?: readonly ProblemStatus[];
+  middleware?: MiddlewareHandler<HttpEnv>[];
+};
+
+/**
+ * A route of the contract: zod-openapi's createRoute plus what follows from its rule in core/access.ts: `security`,
+ * the problems it can answer, and the check itself, which runs before any input is looked at.
+ */
+export function defineRoute<const R extends Operation>(operation: R) {
+  const rule = accessRule(operation.operationId);
+  const { problems = [], middleware = [], ...config } = operation;
+  const statuses = new Set<ProblemStatus>([400, 503, ...problems]);
+  if (rule !== "public") statuses.add(401).add(403);
+  if (operation.request?.body) statuses.add(413).add(415);
+  return createRoute({
+    ...(config as R),
+    security: rule === "public" ? [] : securityOf(rule),
+    middleware: rule === "public" ? middleware : [authorize(rule), ...middleware],
+    responses: { ...problemResponses(statuses), ...config.responses } as R["responses"],
+  });
+}
+
+function securityOf(rule: AccessRule): Record<string, string[]>[] {
+  const byPerson = { bearer: rule.roles.map((role) => `role:${role}`) };
+  return rule.scope === null ? [byPerson] : [byPerson, { apiKey: [rule.scope] }];
+}
+
+function problemResponses(statuses: Iterable<ProblemStatus>) {
+  const entries = [...statuses]
+    .sort()
+    .map((status) => [
+      status,
+      { description: PROBLEMS[status], content: { "application/problem+json": { schema: ProblemSchema } } },
+    ]);
+  return Object.fromEntries(entries);
+}
+
+function authorize(rule: AccessRule): MiddlewareHandler<HttpEnv> {
+  return async (c, next) => {
+    const principal = await c.get("authenticate")();
+    if (principal === null)
+      throw new AppError("unauthenticated", "Send a token or an API key as Authorization: Bearer.");
+    if (!isAllowed(rule, principal)) throw new AppError("forbidden", "This credential may not do that.");
+    c.set("principal", principal);
+    await next();
+  };
+}
+
+/** The context that feature verbs take, from an authorized request. */
+export function requestContext(c: HttpContext): RequestContext {
+  const principal = c.get("principal");
+  return { tenantId: principal.tenantId, principal, requestId: c.get("requestId") };
+}
+
+/**
+ * A documented route whose handler reads the body itself (its own media types, inflation, item-by-item checks), so
+ * zod-openapi must not. Query and path schemas of such a route are documentation, too.
+ */
+export function routeWithOwnBody(
+  router: OpenAPIHono<HttpEnv>,
+  route: ReturnType<typeof defineRoute>,
+  handler: (c: HttpContext) => Promise<Response>,
+): void {
+  router.openAPIRegistry.registerPath(route as RouteConfig);
+  const middleware = (route as { middleware: MiddlewareHandler<HttpEnv>[] }).middleware;
+  router.on(route.method, [route.getRoutingPath()], ...middleware, handler);
+}

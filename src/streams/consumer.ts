@@ -1,0 +1,188 @@
+import type { Redis } from "ioredis";
+import { waitUntilReady } from "../redis/client.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { StreamTopology } from "./topology.ts";
+
+/**
+ * A consumer-group member. Reads new messages, takes over pending entries whose consumer went silent (XAUTOCLAIM), and
+ * acknowledges what `handle` has finished. When Redis was wiped, the group is made again at 0. Acknowledged entries are
+ * deleted too, so the stream's length is the backlog.
+ */
+export interface StreamMessage {
+  id: string;
+  fields: Record<string, string>;
+}
+
+export interface ConsumerOptions {
+  topology: StreamTopology;
+  /** Unique among the members that live at the same time. */
+  name: string;
+  /** Messages handled together at the most. */
+  batchSize: number;
+  blockMs: number;
+  /** A pending entry untouched for this long belongs to a dead consumer. */
+  minIdleMs: number;
+  reclaimEveryMs: number;
+  /** Finished when it resolves; a rejection leaves the messages pending, to be reclaimed. */
+  handle(messages: StreamMessage[]): Promise<void>;
+}
+
+export interface StreamConsumer {
+  start(): void;
+  stop(): Promise<void>;
+  /** One read (or reclaim) and its handling; returns how many messages were handled. Does not block when told so. */
+  runOnce(options?: { block: boolean }): Promise<number>;
+}
+
+const RETRY_DELAY_MS = 250;
+const CONNECT_WAIT_MS = 2_000;
+/** Idle members with nothing pending are crashed ones: removed, or every restart would leave one behind. */
+const ABANDONED_AFTER_MS = 10 * 60_000;
+
+type RawEntry = [id: string, fields: string[] | null];
+
+export function createConsumer(blocking: Redis, options: ConsumerOptions, log: Log): StreamConsumer {
+  const { key, group } = options.topology;
+  let running = false;
+  let reading = false;
+  let loop: Promise<void> = Promise.resolve();
+  let lastReclaimAt = 0;
+  let reclaimCursor = "0-0";
+
+  async function ensureGroup(): Promise<void> {
+    try {
+      await blocking.xgroup("CREATE", key, group, "0", "MKSTREAM");
+    } catch (error) {
+      if (!String(error).includes("BUSYGROUP")) throw error;
+    }
+  }
+
+  async function reclaim(): Promise<StreamMessage[]> {
+    lastReclaimAt = Date.now();
+    const reply = (await blocking.xautoclaim(
+      key,
+      group,
+      options.name,
+      options.minIdleMs,
+      reclaimCursor,
+      "COUNT",
+      options.batchSize,
+    )) as [string, RawEntry[]];
+    reclaimCursor = reply[0];
+    if (reclaimCursor !== "0-0") lastReclaimAt = 0;
+    await removeAbandonedConsumers();
+    return toMessages(reply[1]);
+  }
+
+  async function removeAbandonedConsumers(): Promise<void> {
+    const members = (await blocking.xinfo("CONSUMERS", key, group)) as (string | number)[][];
+    for (const member of members) {
+      const info = Object.fromEntries(pairs(member));
+      const abandoned = Number(info.pending) === 0 && Number(info.idle) > ABANDONED_AFTER_MS;
+      if (abandoned && info.name !== options.name)
+        await blocking.xgroup("DELCONSUMER", key, group, String(info.name));
+    }
+  }
+
+  async function readNew(block: boolean): Promise<StreamMessage[]> {
+    const { batchSize, blockMs, name } = options;
+    const reply = (
+      block
+        ? await blocking.xreadgroup(
+            "GROUP",
+            group,
+            name,
+            "COUNT",
+            batchSize,
+            "BLOCK",
+            blockMs,
+            "STREAMS",
+            key,
+            ">",
+          )
+        : await blocking.xreadgroup("GROUP", group, name, "COUNT", batchSize, "STREAMS", key, ">")
+    ) as [string, RawEntry[]][] | null;
+    return toMessages(reply?.[0]?.[1] ?? []);
+  }
+
+  async function runOnce({ block } = { block: true }): Promise<number> {
+    try {
+      let messages = Date.now() - lastReclaimAt >= options.reclaimEveryMs ? await reclaim() : [];
+      if (messages.length === 0) {
+        reading = true;
+        messages = await readNew(block).finally(() => {
+          reading = false;
+        });
+      }
+      if (messages.length === 0) return 0;
+      await options.handle(messages);
+      const ids = messages.map((message) => message.id);
+      await blocking.xack(key, group, ...ids);
+      await blocking.xdel(key, ...ids);
+      return messages.length;
+    } catch (error) {
+      // A wiped Redis has no group, and unblocks its waiting readers with an error of its own.
+      if (!/NOGROUP|UNBLOCKED|no longer exists/.test(String(error))) throw error;
+      await ensureGroup();
+      return 0;
+    }
+  }
+
+  async function run(): Promise<void> {
+    await waitUntilReady(blocking, CONNECT_WAIT_MS);
+    while (running) {
+      try {
+        await runOnce();
+      } catch (error) {
+        if (!running) return;
+        log.warn({ stream: key, error: String(error) }, "stream read or handling failed, trying again");
+        // A read that timed out would otherwise keep its place in the connection's reply queue.
+        if (String(error).includes("timed out")) blocking.disconnect(true);
+        await Bun.sleep(RETRY_DELAY_MS);
+      }
+    }
+  }
+
+  return {
+    start() {
+      running = true;
+      loop = run();
+    },
+    async stop() {
+      if (!running) return;
+      running = false;
+      // A handling that is under way finishes and is acknowledged; a waiting read is ended at once.
+      if (reading) blocking.disconnect();
+      await loop;
+      await leaveGroup();
+      blocking.disconnect();
+    },
+    runOnce,
+  };
+
+  /** Takes this member out of the group if nothing is pending for it; otherwise the entries must outlive it. */
+  async function leaveGroup(): Promise<void> {
+    const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
+    try {
+      const pending = (await side.xpending(key, group, "-", "+", 1, options.name)) as unknown[];
+      if (pending.length === 0) await side.xgroup("DELCONSUMER", key, group, options.name);
+    } catch (error) {
+      log.debug({ error: String(error) }, "could not leave the consumer group");
+    } finally {
+      side.disconnect();
+    }
+  }
+}
+
+function toMessages(entries: readonly (RawEntry | null)[]): StreamMessage[] {
+  // An entry that was trimmed while pending comes back without fields: Postgres still knows its batch.
+  return entries.flatMap((entry) =>
+    entry?.[1] ? [{ id: entry[0], fields: Object.fromEntries(pairs(entry[1])) }] : [],
+  );
+}
+
+function pairs<T>(flat: readonly T[]): [string, T][] {
+  const result: [string, T][] = [];
+  for (let i = 0; i + 1 < flat.length; i += 2) result.push([String(flat[i]), flat[i + 1] as T]);
+  return result;
+}

@@ -1,0 +1,39 @@
+import { isUuid } from "../core/ids.ts";
+
+/**
+ * "Batch b of tenant t is committed; its events lie between two instants (ms)". The range is carried so that a
+ * redelivered message can delete the cache tags again even when the ledger row is long done and pruned.
+ * A new field must be optional: during a rolling deploy old producers and new consumers meet.
+ */
+export interface BatchAnnouncement {
+  tenantId: string;
+  batchId: string;
+  /** Null when the batch stored no event (all duplicates or rejected). */
+  minMs: number | null;
+  maxMs: number | null;
+}
+
+export function encodeAnnouncement(batch: BatchAnnouncement): string[] {
+  return [
+    "v",
+    "1",
+    "t",
+    batch.tenantId,
+    "b",
+    batch.batchId,
+    "min",
+    String(batch.minMs ?? ""),
+    "max",
+    String(batch.maxMs ?? ""),
+  ];
+}
+
+/** Null for a message that is not an announcement this program understands. */
+export function decodeAnnouncement(fields: Readonly<Record<string, string>>): BatchAnnouncement | null {
+  const { v, t, b, min, max } = fields;
+  if (v !== "1" || !t || !b || !isUuid(t) || !isUuid(b)) return null;
+  const minMs = min ? Number(min) : null;
+  const maxMs = max ? Number(max) : null;
+  if (Number.isNaN(minMs) || Number.isNaN(maxMs)) return null;
+  return { tenantId: t, batchId: b, minMs, maxMs };
+}
