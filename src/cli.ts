@@ -19,9 +19,8 @@ addAdminCommands(program);
 addDataCommands(program);
 addRecountCommands(program);
 
-try {
-  await program.parseAsync();
-} catch (error) {
+// Not top-level await: the binary's bytecode is CommonJS.
+program.parseAsync().catch((error: unknown) => {
   console.error(`footfall: ${explainFailure(error)}`);
   process.exit(1);
-}
+});
