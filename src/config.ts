@@ -25,8 +25,6 @@ const Environment = z.object({
   /** Bytes of a request body after inflation; the larger cap is for bulk. */
   MAX_BODY_BYTES: integer(1024, 64 * 1024 * 1024).default(256 * 1024),
   MAX_BULK_BYTES: integer(1024, 64 * 1024 * 1024).default(4 * 1024 * 1024),
-  /** Off, every event is a statement of its own; kept for the measurement that justifies group commit. */
-  INGEST_COALESCE: flag.default(true),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -43,7 +41,6 @@ export interface Config {
   logLevel: string;
   maxBodyBytes: number;
   maxBulkBytes: number;
-  ingestCoalesce: boolean;
   shutdownGraceMs: number;
 }
 
@@ -78,7 +75,6 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     logLevel: values.LOG_LEVEL,
     maxBodyBytes: values.MAX_BODY_BYTES,
     maxBulkBytes: values.MAX_BULK_BYTES,
-    ingestCoalesce: values.INGEST_COALESCE,
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
 }

@@ -46,7 +46,6 @@ export function createDeps(config: Config, role: string) {
     partitions,
     announcer,
     metrics,
-    coalesce: config.ingestCoalesce,
   });
 
   return {
@@ -61,7 +60,7 @@ export function createDeps(config: Config, role: string) {
     verifyCredential: createCredentialVerifier(db.orm, tokens),
     identity: createIdentityService({ db, tokens, signups: config.signups }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
-    rollups: createRollupService({ sql: db.write, log, metrics }),
+    rollups: createRollupService({ sql: db.rollup, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
     system: createSystemService({ sql: db.read, redis, version: VERSION }),
   };

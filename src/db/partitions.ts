@@ -42,27 +42,37 @@ export async function ensurePartitionsAhead(sql: Sql, nowMs: number): Promise<vo
 
 /** Remembers which months exist, so that the hot path asks Postgres once a month and process. */
 export class EventPartitions {
-  readonly #known = new Map<string, Promise<void>>();
+  readonly #known = new Map<Day, Promise<void>>();
+  /** The month that was looked at last: almost every event lies in it. */
+  #lastStartMs = 0;
+  #lastEndMs = 0;
 
   constructor(private readonly sql: Sql) {}
 
-  /** Makes every missing month between two instants in milliseconds, both included. Resolves at once when known. */
-  async ensure(minMs: number, maxMs: number): Promise<void> {
-    const missing: Promise<void>[] = [];
-    for (const month of monthsBetween(toDay(minMs), toDay(maxMs))) missing.push(this.#ensureMonth(month));
-    await Promise.all(missing);
+  /** Makes the missing months of events at these times (ms). Resolves at once when all are known. */
+  async ensure(timesMs: Iterable<number>): Promise<void> {
+    const pending: Promise<void>[] = [];
+    for (const timeMs of timesMs) {
+      if (timeMs >= this.#lastStartMs && timeMs < this.#lastEndMs) continue;
+      const month = `${toDay(timeMs).slice(0, 7)}-01`;
+      pending.push(this.#ensureMonth(month));
+      this.#lastStartMs = Date.parse(month);
+      this.#lastEndMs = Date.parse(nextMonth(month));
+    }
+    if (pending.length > 0) await Promise.all(pending);
   }
 
   /** Forgets everything: called when an insert found no partition, because retention dropped one. */
   forget(): void {
     this.#known.clear();
+    this.#lastEndMs = 0;
   }
 
   #ensureMonth(month: Day): Promise<void> {
     const known = this.#known.get(month);
     if (known) return known;
     const made = ensurePartition(this.sql, month).catch((error) => {
-      this.#known.delete(month);
+      this.forget();
       throw error;
     });
     this.#known.set(month, made);

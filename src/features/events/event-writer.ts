@@ -39,8 +39,6 @@ export interface EventWriterDeps {
   partitions: EventPartitions;
   announcer: Announcer;
   metrics: Metrics;
-  /** False: every event is a commit of its own (only to measure what coalescing brings). */
-  coalesce: boolean;
 }
 
 const MAX_FLUSH_EVENTS = 1_000;
@@ -60,17 +58,18 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
   const { sql, partitions, announcer, metrics } = deps;
   const bulkSlots = createSemaphore(MAX_BULK_RUNNING, MAX_BULK_WAITING);
   const queue: Waiting[] = [];
-  let flushing: Promise<void> | null = null;
+  let flushing = false;
+  const drained: (() => void)[] = [];
 
   /** Inserts, answers which events were duplicates, and announces. The only place where events are written. */
   async function commit(batches: Batch[], keepKeys: boolean): Promise<Set<string>> {
-    await ensurePartitions(batches);
+    await partitions.ensure(timesOf(batches));
     const duplicates = await retryRolledBack(() => insertBatches(sql, batches, keepKeys)).catch(
       async (error) => {
         if (sqlState(error) !== NO_PARTITION) throw error;
         // Retention dropped a month that this process remembered.
         partitions.forget();
-        await ensurePartitions(batches);
+        await partitions.ensure(timesOf(batches));
         return insertBatches(sql, batches, keepKeys);
       },
     );
@@ -78,25 +77,18 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
     return duplicates;
   }
 
-  async function ensurePartitions(batches: readonly Batch[]): Promise<void> {
-    let min = Number.POSITIVE_INFINITY;
-    let max = Number.NEGATIVE_INFINITY;
-    for (const batch of batches) {
-      for (const { tsMs } of batch.events) {
-        if (tsMs < min) min = tsMs;
-        if (tsMs > max) max = tsMs;
-      }
-    }
-    if (min <= max) await partitions.ensure(min, max);
-  }
-
-  async function flush(): Promise<void> {
-    while (queue.length > 0) {
+  /** Starts after the sockets have been read, so that all requests of one turn of the event loop share a commit. */
+  function scheduleFlush(): void {
+    if (flushing || queue.length === 0) return;
+    flushing = true;
+    setImmediate(async () => {
       const group = queue.splice(0, MAX_FLUSH_EVENTS);
       metrics.ingestQueued.set(queue.length);
       await flushGroup(group);
-    }
-    flushing = null;
+      flushing = false;
+      if (queue.length === 0) for (const resolve of drained.splice(0)) resolve();
+      scheduleFlush();
+    });
   }
 
   async function flushGroup(group: Waiting[]): Promise<void> {
@@ -132,8 +124,7 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
 
   function enqueue(waiting: Waiting): void {
     queue.push(waiting);
-    // A microtask later, so that requests parsed in the same turn of the event loop share the first flush.
-    flushing ??= Promise.resolve().then(flush);
+    scheduleFlush();
   }
 
   return {
@@ -144,9 +135,7 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
         );
       }
       return new Promise((resolve, reject) => {
-        const waiting = { tenantId, event, receivedAtMs, resolve, reject };
-        if (deps.coalesce) enqueue(waiting);
-        else void flushGroup([waiting]);
+        enqueue({ tenantId, event, receivedAtMs, resolve, reject });
       });
     },
 
@@ -160,7 +149,7 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
     },
 
     async drain() {
-      while (flushing) await flushing;
+      if (flushing) await new Promise<void>((resolve) => drained.push(resolve));
     },
   };
 }
@@ -175,6 +164,10 @@ function toBatches(group: readonly Waiting[]): Batch[] {
     batches.push({ tenantId, batchId: newId(), receivedAtMs, received: events.length, rejected: 0, events });
   }
   return batches;
+}
+
+function* timesOf(batches: readonly Batch[]): Generator<number> {
+  for (const { events } of batches) for (const { tsMs } of events) yield tsMs;
 }
 
 function toAnnouncement({ tenantId, batchId, events }: Batch) {

@@ -19,7 +19,7 @@ const KEY_DAYS = 8;
  * G1: dedupe keys, events and ledger rows of any number of tenants in one statement. Returns the ids of the events
  * that were not stored, because their messageId is known already.
  *
- * Keys go in in key order, or two overlapping retries would deadlock. `on conflict do nothing` waits for a concurrent
+ * Keys go in in key order, or two overlapping retries would deadlock; of two equal ones the first is stored. `on conflict do nothing` waits for a concurrent
  * statement holding the same key, so exactly one of them stores the event. The columns travel as array literals:
  * a parameter a column instead of thirteen a row, and the statement's text is always the same (prepared once).
  */
@@ -45,12 +45,12 @@ export async function insertBatches(
         ${columns.productId}::text[], ${columns.userId}::text[], ${columns.anonymousId}::text[],
         ${columns.sessionId}::text[], ${columns.messageId}::text[], ${columns.quantity}::int[],
         ${columns.unitPrice}::numeric[], ${columns.properties}::text[], ${columns.context}::text[]
-      ) as e(n, id, ms, type, product_id, user_id, anonymous_id, session_id, message_id, quantity, unit_price,
-        properties, context)
+      ) with ordinality as e(n, id, ms, type, product_id, user_id, anonymous_id, session_id, message_id, quantity,
+        unit_price, properties, context, position)
     ), fresh_key as (
       insert into event_keys (tenant_id, message_id, event_id, expires_at)
       select tenant_id, message_id, id, ${expiry}::timestamptz from input
-      where message_id is not null order by tenant_id, message_id, n
+      where message_id is not null order by tenant_id, message_id, position
       on conflict (tenant_id, message_id) do nothing
       returning tenant_id, event_id
     ), duplicate as materialized (

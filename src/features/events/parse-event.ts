@@ -54,16 +54,8 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   else if (!(tsMs >= frame.oldestMs)) reject("timestamp", "too_old", "older than this tenant keeps events");
 
   const { properties, context } = given;
-  for (const [path, value] of [
-    ["properties", properties],
-    ["context", context],
-  ] as const) {
-    if (value === undefined) continue;
-    if (Object.keys(value).length > MAX_PROPERTY_KEYS)
-      reject(path, "too_many_keys", `more than ${MAX_PROPERTY_KEYS} keys`);
-    const problem = problemInside(value, 1);
-    if (problem) reject(path, "not_storable", problem);
-  }
+  if (properties) errors.push(...errorsOfObject("properties", properties));
+  if (context) errors.push(...errorsOfObject("context", context));
   const sale = given.type === "purchase" || given.type === "refund" ? parseSale(properties, reject) : NO_SALE;
 
   const userId = given.userId ?? frame.defaults.userId ?? null;
@@ -91,6 +83,16 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   if (isTooLarge(event))
     return { errors: [{ path: "", code: "too_large", message: `larger than ${MAX_EVENT_BYTES} bytes` }] };
   return { event };
+}
+
+/** What forbids a free-form object to be stored, its size aside. */
+export function errorsOfObject(path: string, value: Record<string, unknown>): FieldError[] {
+  const errors: FieldError[] = [];
+  if (Object.keys(value).length > MAX_PROPERTY_KEYS)
+    errors.push({ path, code: "too_many_keys", message: `more than ${MAX_PROPERTY_KEYS} keys` });
+  const problem = problemInside(value, 1);
+  if (problem) errors.push({ path, code: "not_storable", message: problem });
+  return errors;
 }
 
 export function instantMs(timestamp: string | number): number {

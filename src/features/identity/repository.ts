@@ -1,4 +1,4 @@
-import { and, desc, eq, isNull, lt, or, sql } from "drizzle-orm";
+import { and, desc, eq, isNotNull, isNull, lt, or, sql } from "drizzle-orm";
 import type { Role, Scope } from "../../core/principal.ts";
 import type { Database, Orm } from "../../db/client.ts";
 import { apiKeys, memberships, refreshTokens, tenants, users } from "../../db/schema/identity.ts";
@@ -93,7 +93,7 @@ export async function insertUserWithTenant(
 
 export async function insertTenant(
   orm: Orm,
-  tenant: { id: string; slug: string; name: string },
+  tenant: { id: string; slug: string; name: string; timeZone?: string },
 ): Promise<void> {
   await orm.insert(tenants).values(tenant).onConflictDoNothing({ target: tenants.slug });
 }
@@ -136,7 +136,15 @@ export async function useRefreshToken(orm: Orm, tokenHash: string): Promise<Refr
       ),
     )
     .returning();
-  return rows[0] ?? null;
+  const [used] = rows;
+  if (!used) return null;
+  // A token that was made while its family was being revoked is not marked itself; another one of the family is.
+  const revoked = await orm
+    .select({ tokenHash: refreshTokens.tokenHash })
+    .from(refreshTokens)
+    .where(and(eq(refreshTokens.familyId, used.familyId), isNotNull(refreshTokens.revokedAt)))
+    .limit(1);
+  return revoked.length > 0 ? null : used;
 }
 
 /** Ends the family that a token belongs to: its owner signed out, or somebody used a token twice. */

@@ -160,9 +160,9 @@ export function createIdentityService({ db, tokens, signups }: IdentityDeps) {
       return { created: true, userId: user.id, tenantId: tenant.id };
     },
 
-    /** The id of the tenant with this slug, made when it is missing. */
-    async ensureTenant(slug: string, name: string): Promise<string> {
-      await repository.insertTenant(orm, { id: newId(), slug, name });
+    /** The id of the tenant with this slug, made when it is missing; one that exists stays as it is. */
+    async ensureTenant(slug: string, name: string, timeZone?: string): Promise<string> {
+      await repository.insertTenant(orm, { id: newId(), slug, name, timeZone });
       const tenant = await repository.findTenantBySlug(orm, slug);
       if (!tenant) throw new Error(`tenant ${slug} could not be made`);
       return tenant.id;

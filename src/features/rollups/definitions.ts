@@ -75,28 +75,32 @@ export const ROLLUPS: readonly Rollup[] = [
     keys: ["tenant_id", "property", "day", "value"],
     measures: PRODUCT_MEASURES,
     bucket: "day",
-    // The event's own properties win over its context; objects and lists are no values.
-    aggregate: `select tenant_id, property, day, left(found.json #>> '{}', ${MAX_VALUE_CHARACTERS}) as value,
-        ${SUM_PRODUCT_MEASURES}
-      from facts
-      cross join lateral unnest(breakdown_properties) as property
-      cross join lateral (select coalesce(properties -> property, context -> property) as json) as found
-      where (properties ?| breakdown_properties or context ?| breakdown_properties)
-        and jsonb_typeof(found.json) in ('string', 'number', 'boolean')
-      group by tenant_id, property, day, left(found.json #>> '{}', ${MAX_VALUE_CHARACTERS})`,
+    // The event's own properties win over its context; objects and lists are no values. Asking for the text, and for its
+    // type only where it looks like one, takes half the time of jsonb_typeof for every property of every event; the
+    // `offset 0` keeps Postgres from computing the text once a mention.
+    aggregate: `select tenant_id, property, day, left(value, ${MAX_VALUE_CHARACTERS}) as value, ${SUM_PRODUCT_MEASURES}
+      from (
+        select facts.*, property, coalesce(properties ->> property, context ->> property) as value
+        from dimension join facts using (tenant_id) offset 0
+      ) as described
+      where value is not null and (left(value, 1) not in ('{', '[')
+        or jsonb_typeof(coalesce(properties -> property, context -> property)) = 'string')
+      group by tenant_id, property, day, left(value, ${MAX_VALUE_CHARACTERS})`,
   },
 ];
 
 /**
- * `facts` from `source`, which must offer events `e` and tenants `t`, where `condition` holds: an event with its local day and hour, its unique
- * user, and what it means in units and money (a refund subtracts).
+ * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
+ * event with its local day and hour, its unique user, and what it means in units and money (a refund subtracts).
+ * `dimension` are the properties that tenants break down by. `tenants` is a condition on the tenants `t` concerned.
  */
-export function factsFrom(source: string, condition = "true"): string {
-  return `facts as materialized (
+export function factsFrom(source: string, tenants: string, condition = "true"): string {
+  return `dimension as materialized (
+    select t.id as tenant_id, property from tenants t cross join unnest(t.breakdown_properties) as property where ${tenants}
+  ), facts as materialized (
     select e.tenant_id, (e.ts at time zone t.time_zone)::date as day, date_trunc('hour', e.ts, t.time_zone) as hour,
       e.type, e.product_id, coalesce(e.user_id, e.anonymous_id, e.session_id) as user_key, e.session_id,
-      sale.units, sale.units * coalesce(e.unit_price, 0) as revenue,
-      e.properties, e.context, t.breakdown_properties
+      sale.units, sale.units * coalesce(e.unit_price, 0) as revenue, e.properties, e.context
     from ${source}
     cross join lateral (select case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity else 0 end as units) sale
     where ${condition}

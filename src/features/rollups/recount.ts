@@ -43,6 +43,7 @@ const FROM = "$2::date::timestamp at time zone $4";
 const UNTIL = "$3::date::timestamp at time zone $4";
 const RECOUNTED = factsFrom(
   "events e join tenants t on t.id = e.tenant_id",
+  "t.id = $1",
   `e.tenant_id = $1 and t.id = $1 and e.ts >= ${FROM} and e.ts < ${UNTIL}
     and not exists (select from event_batches b
       where b.tenant_id = e.tenant_id and b.batch_id = e.batch_id and b.rolled_up_at is null)`,
@@ -77,7 +78,8 @@ function compare(rollup: Rollup): string {
 }
 
 function refill({ keys, measures, aggregate, table }: Rollup): string {
-  return `with ${RECOUNTED} insert into ${table} (${[...keys, ...measures].join(", ")}) ${aggregate}`;
+  const columns = [...keys, ...measures].join(", ");
+  return `with ${RECOUNTED} insert into ${table} (${columns}) select ${columns} from (${aggregate}) recounted`;
 }
 
 /**

@@ -25,10 +25,12 @@ const ROLL_UP = `with wanted as materialized (
     from wanted w
     where b.tenant_id = w.tenant_id and b.batch_id = w.batch_id and b.rolled_up_at is null
     returning b.tenant_id, b.batch_id, b.received_at, b.received, b.stored, b.duplicates, b.rejected, b.min_ts, b.max_ts
-  ), ${factsFrom(`claimed c
-    join events e on e.tenant_id = c.tenant_id and e.batch_id = c.batch_id
-      and e.ts >= (select min(min_ts) from claimed) and e.ts <= (select max(max_ts) from claimed)
-    join tenants t on t.id = c.tenant_id`)},
+  ), ${factsFrom(
+    `(select claimed.tenant_id, batch_id, time_zone from claimed join tenants on tenants.id = claimed.tenant_id offset 0) t
+    join events e on e.tenant_id = t.tenant_id and e.batch_id = t.batch_id
+      and e.ts >= (select min(min_ts) from claimed) and e.ts <= (select max(max_ts) from claimed)`,
+    "t.id = any($1::uuid[])",
+  )},
   ${ROLLUPS.map((rollup) => `${rollup.table}_upsert as (${upsert(rollup)})`).join(",\n  ")},
   accounting as (
     insert into ingest_hourly_stats as kept (tenant_id, hour, received, stored, duplicates, rejected)
@@ -42,8 +44,10 @@ const ROLL_UP = `with wanted as materialized (
 
 function upsert({ table, keys, measures, aggregate }: Rollup): string {
   const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
-  return `insert into ${table} as kept (${[...keys, ...measures].join(", ")})
-    ${aggregate} order by ${keys.join(", ")}
+  const columns = [...keys, ...measures].join(", ");
+  // `offset 0` keeps the sort above the grouping: Postgres then hashes the facts and sorts only the groups.
+  return `insert into ${table} as kept (${columns})
+    select ${columns} from (${aggregate} offset 0) grouped order by ${keys.join(", ")}
     on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;
 }
 

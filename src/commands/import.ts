@@ -1,0 +1,172 @@
+import { type Command, Option } from "commander";
+import { AppError } from "../core/errors.ts";
+import type { Deps } from "../deps.ts";
+import {
+  createImport,
+  createRejectionFile,
+  formatOf,
+  type ImportFormat,
+  type ImportRun,
+  type Mapping,
+  PRESETS,
+  parseMapping,
+  type Rejection,
+} from "../features/importing/index.ts";
+import {
+  completeRollups,
+  createStopwatch,
+  describeTotals,
+  ensureTenant,
+  parseSlug,
+  parseTimeZone,
+  withProgress,
+} from "./load.ts";
+import { requireTenant, withDeps } from "./session.ts";
+
+const MAX_REJECTIONS_SHOWN = 10;
+
+interface ImportArguments {
+  tenant: string;
+  createTenant?: boolean;
+  tenantName?: string;
+  timeZone?: string;
+  preset?: string;
+  mapping?: string;
+  format?: ImportFormat;
+  errors?: string;
+}
+
+const HELP = `
+Without --preset and --mapping the rows must be events as the API takes them: an NDJSON object a line, or CSV columns
+named type, timestamp, productId, userId, anonymousId, sessionId, messageId, properties.<key>, context.<key>.
+
+A mapping is a JSON file. Columns are named by the CSV header, or by the keys of the NDJSON objects (a.b reaches into
+them). timestamp and type are required, everything else may be left out:
+  {
+    "delimiter": ";",
+    "timestamp": { "column": "Date", "format": "D.M.YYYY H:mm" },
+    "type": { "constant": "purchase" },
+    "productId": "SKU",
+    "userId": "Customer",
+    "anonymousId": { "column": "Order", "onlyWithoutUser": true },
+    "sessionId": "Order",
+    "messageId": "Line id",
+    "quantity": { "column": "Qty", "negative": "refund" },
+    "price": "Unit price",
+    "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
+  }
+  timestamp.format   rfc3339 (default), epochMs, epochSeconds, or a pattern of YYYY MM M DD D HH H mm ss SSS (UTC)
+  type               a constant, or { "column": "Kind", "values": { "sale": "purchase" } }
+  quantity.negative  "refund" makes a row with a negative quantity a refund; otherwise such a row is rejected
+  properties.*.as    text, number or boolean; default: as it is in the file
+
+A row without a messageId is known by its values: importing a file again stores nothing, and repeated rows all count.`;
+
+export function addImportCommand(program: Command): void {
+  program
+    .command("import")
+    .description(
+      "load historical events or sales from a CSV or NDJSON file, gzip or not; repeating it is safe",
+    )
+    .argument("<file>", "the file; - is standard input")
+    .requiredOption("--tenant <slug>", "the tenant to load it into", parseSlug)
+    .option("--create-tenant", "make the tenant when it is missing; ADMIN_EMAIL becomes its admin")
+    .option("--tenant-name <name>", "name of a tenant that is made")
+    .option("--time-zone <name>", "time zone of a tenant that is made", parseTimeZone)
+    .addOption(
+      new Option("--preset <name>", "a well-known data set")
+        .choices(Object.keys(PRESETS))
+        .conflicts("mapping"),
+    )
+    .option("--mapping <file.json>", "what the columns mean; see below")
+    .addOption(new Option("--format <format>", "default: by the file's name").choices(["csv", "ndjson"]))
+    .option("--errors <file.csv>", "write the rejected rows there: line, path, message")
+    .addHelpText("after", HELP)
+    .action(importFile);
+}
+
+async function importFile(file: string, args: ImportArguments): Promise<void> {
+  // Whatever is wrong with the arguments is said before a tenant is made.
+  const format = args.format ?? formatOf(file);
+  const mapping = await chooseMapping(args);
+  const rejections = await createRejectionReport(args.errors);
+  try {
+    await withDeps(async (deps, config) => {
+      const { createTenant, tenant: slug, tenantName: name, timeZone } = args;
+      const tenantId = createTenant
+        ? await ensureTenant(deps, config, { slug, name, timeZone })
+        : await requireTenant(deps, slug);
+      const { write: onRejected } = rejections;
+      const run = createImport(deps.writer, { tenantId, file, format, mapping, onRejected });
+      await runImport(deps, tenantId, run, file, slug);
+    });
+  } finally {
+    await rejections.close(args.errors);
+  }
+}
+
+async function chooseMapping({ preset, mapping }: ImportArguments): Promise<Mapping | null> {
+  if (preset !== undefined) return PRESETS[preset] ?? null;
+  if (mapping === undefined) return null;
+  const text = await Bun.file(mapping)
+    .text()
+    .catch((error: Error) => {
+      throw new AppError("invalid_input", `${mapping} can't be read: ${error.message}.`, { cause: error });
+    });
+  return parseMapping(text, mapping);
+}
+
+/** What was stored before a failure is rolled up and said, too: running the command again goes on from there. */
+async function runImport(
+  deps: Deps,
+  tenantId: string,
+  { totals, run }: ImportRun,
+  file: string,
+  slug: string,
+): Promise<void> {
+  const watch = createStopwatch();
+  const describe = () => `${totals.rows} rows read, ${describeTotals(totals)}, ${watch.rate(totals.rows)}`;
+  try {
+    await withProgress(describe, run);
+  } catch (error) {
+    if (error instanceof AppError && totals.stored > 0) await completeRollups(deps, tenantId);
+    if (totals.rows > 0)
+      console.error(`Stopped after ${totals.rows} rows: ${describeTotals(totals)}. Importing again goes on.`);
+    throw error;
+  }
+  await withProgress(
+    () => `${describe()}; rolling up`,
+    () => completeRollups(deps, tenantId),
+  );
+  console.log(
+    `${file} into ${slug}: ${totals.rows} rows read, ${describeTotals(totals)}, ` +
+      `in ${watch.seconds()} s (${watch.rate(totals.rows)}).`,
+  );
+  if (totals.rejected === totals.rows)
+    throw new AppError("invalid_input", "Every row was rejected, so nothing was imported.");
+}
+
+/** The first rejected rows go to standard error, all of them to the file that was asked for. */
+async function createRejectionReport(path: string | undefined) {
+  const file = path === undefined ? null : await createRejectionFile(path);
+  let count = 0;
+  return {
+    async write(rejections: readonly Rejection[]): Promise<void> {
+      for (const { line, errors } of rejections) {
+        count += 1;
+        if (count > MAX_REJECTIONS_SHOWN) continue;
+        const reasons = errors.map(({ path: field, message }) => (field ? `${field} ${message}` : message));
+        console.error(`line ${line} rejected: ${reasons.join("; ")}`);
+      }
+      await file?.write(rejections);
+    },
+    async close(shownPath: string | undefined): Promise<void> {
+      await file?.close();
+      const hidden = count - MAX_REJECTIONS_SHOWN;
+      if (hidden > 0)
+        console.error(
+          `${hidden} more rows rejected; ${file ? `see ${shownPath}` : "--errors <file.csv> lists them"}.`,
+        );
+    },
+  };
+}

@@ -1,0 +1,82 @@
+import { InvalidArgumentError } from "commander";
+import type { Config } from "../config.ts";
+import { isTimeZone } from "../core/days.ts";
+import { AppError } from "../core/errors.ts";
+import type { Deps } from "../deps.ts";
+import { type LoadTotals, rollUpWaiting } from "../features/importing/index.ts";
+import { readBacklog } from "../features/rollups/index.ts";
+
+/** What `import` and `seed` have in common: a tenant to fill, progress while it fills, and complete rollups after it. */
+
+const PROGRESS_EVERY_MS = 1_000;
+const SLUG = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+export interface NewTenant {
+  slug: string;
+  name?: string;
+  timeZone?: string;
+}
+
+/**
+ * The id of the tenant, made when it is missing; the ADMIN_EMAIL account becomes its admin. Throws `conflict` when it
+ * exists with another time zone: its rollups are kept by the days of that one.
+ */
+export async function ensureTenant(deps: Deps, config: Config, tenant: NewTenant): Promise<string> {
+  const { slug, name = slug, timeZone } = tenant;
+  const tenantId = await deps.identity.ensureTenant(slug, name, timeZone);
+  const settings = await deps.readTenantSettings(tenantId);
+  if (timeZone !== undefined && settings.timeZone !== timeZone)
+    throw new AppError("conflict", `The tenant "${slug}" exists and its time zone is ${settings.timeZone}.`);
+  if (config.admin) await deps.identity.ensureAdmin({ ...config.admin, tenantSlug: slug });
+  return tenantId;
+}
+
+/** Shows on standard error, once a second, what `describe` says; on a terminal the line is rewritten in place. */
+export async function withProgress<T>(describe: () => string, work: () => Promise<T>): Promise<T> {
+  const { stderr } = process;
+  let shown = false;
+  const timer = setInterval(() => {
+    shown = true;
+    stderr.write(stderr.isTTY ? `\r\u001b[K${describe()}` : `${describe()}\n`);
+  }, PROGRESS_EVERY_MS);
+  try {
+    return await work();
+  } finally {
+    clearInterval(timer);
+    if (shown && stderr.isTTY) stderr.write("\r\u001b[K");
+  }
+}
+
+export function createStopwatch() {
+  const startedMs = performance.now();
+  const seconds = () => (performance.now() - startedMs) / 1000;
+  return {
+    seconds: () => seconds().toFixed(1),
+    rate: (count: number) => `${Math.round(count / Math.max(seconds(), 0.001))}/s`,
+  };
+}
+
+/** Rolls up what waits, and says so where something is left that could not be. */
+export async function completeRollups({ rollups, invalidator, db }: Deps, tenantId: string): Promise<void> {
+  await rollUpWaiting(rollups, invalidator);
+  const { waiting, dead } = await readBacklog(db.read, tenantId);
+  if (waiting + dead > 0)
+    console.error(
+      `${waiting + dead} batches are not rolled up; a running worker tries the waiting ones (${waiting}) again.`,
+    );
+}
+
+export function describeTotals({ stored, duplicates, rejected }: LoadTotals): string {
+  return `${stored} stored, ${duplicates} duplicates, ${rejected} rejected`;
+}
+
+export function parseSlug(text: string): string {
+  if (!SLUG.test(text))
+    throw new InvalidArgumentError("It must be 1-63 of a-z, 0-9 and -, with no - at its ends.");
+  return text;
+}
+
+export function parseTimeZone(text: string): string {
+  if (!isTimeZone(text)) throw new InvalidArgumentError("It must be an IANA name, such as Europe/Berlin.");
+  return text;
+}
