@@ -16,25 +16,29 @@ export interface Invalidator {
 
 export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
   /** Tags whose deletion failed, by tenant: Redis may come back with the old values still in it. */
-  const owed = new Map<string, Set<string>>();
+  let owed = new Map<string, Set<string>>();
 
   return {
     async invalidate(ranges) {
+      // Taken whole, so that no concurrent call can strike out what this one has still to delete.
+      const due = owed;
+      owed = new Map();
       for (const { tenantId, minMs, maxMs } of ranges) {
         if (minMs === null || maxMs === null) continue;
-        const tags = owed.get(tenantId) ?? new Set();
+        const tags = due.get(tenantId) ?? new Set();
         for (const tag of analyticsTagsOfInstants(minMs, maxMs)) tags.add(tag);
-        owed.set(tenantId, tags);
+        due.set(tenantId, tags);
       }
-      for (const [tenantId, tags] of owed) {
+      for (const [tenantId, tags] of due) {
         try {
           await deleteTags(redis, tenantId, [...tags]);
-          owed.delete(tenantId);
+          due.delete(tenantId);
         } catch {
           metrics.redisFallbacks.inc({ operation: "invalidate" });
-          return;
+          break;
         }
       }
+      for (const [tenantId, tags] of due) owed.set(tenantId, tags.union(owed.get(tenantId) ?? new Set()));
     },
   };
 }

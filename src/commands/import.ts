@@ -125,13 +125,16 @@ async function runImport(
   slug: string,
 ): Promise<void> {
   const watch = createStopwatch();
-  const describe = () => `${totals.rows} rows read, ${describeTotals(totals)}, ${watch.rate(totals.rows)}`;
+  const describe = () => `${totals.rows} rows read, ${describeTotals(totals)}`;
   try {
-    await withProgress(describe, run);
+    await withProgress(() => `${describe()}, ${watch.rate(totals.rows)}`, run);
   } catch (error) {
     if (error instanceof AppError && totals.stored > 0) await completeRollups(deps, tenantId);
-    if (totals.rows > 0)
-      console.error(`Stopped after ${totals.rows} rows: ${describeTotals(totals)}. Importing again goes on.`);
+    console.error(
+      totals.rows > 0
+        ? `Stopped after ${describe()}. Importing it again goes on from there.`
+        : "Nothing was stored.",
+    );
     throw error;
   }
   await withProgress(
@@ -139,8 +142,7 @@ async function runImport(
     () => completeRollups(deps, tenantId),
   );
   console.log(
-    `${file} into ${slug}: ${totals.rows} rows read, ${describeTotals(totals)}, ` +
-      `in ${watch.seconds()} s (${watch.rate(totals.rows)}).`,
+    `${file} into ${slug}: ${describe()}, ` + `in ${watch.seconds()} s (${watch.rate(totals.rows)}).`,
   );
   if (totals.rejected === totals.rows)
     throw new AppError("invalid_input", "Every row was rejected, so nothing was imported.");

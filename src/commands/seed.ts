@@ -74,8 +74,8 @@ async function seedTenant(
   const options: SeedOptions = { seed, users, products, events, days, untilMs, timeZone };
   const watch = createStopwatch();
   const { totals, run } = createSeedRun(deps.writer, tenantId, options);
-  const describe = () => `${slug}: ${totals.rows} of ${events} events, ${watch.rate(totals.rows)}`;
-  await withProgress(describe, run);
+  const describe = () => `${slug}: ${totals.rows} of ${events} events`;
+  await withProgress(() => `${describe()}, ${watch.rate(totals.rows)}`, run);
   await withProgress(
     () => `${describe()}; rolling up`,
     () => completeRollups(deps, tenantId),

@@ -34,6 +34,13 @@ export function decodeAnnouncement(fields: Readonly<Record<string, string>>): Ba
   if (v !== "1" || !t || !b || !isUuid(t) || !isUuid(b)) return null;
   const minMs = min ? Number(min) : null;
   const maxMs = max ? Number(max) : null;
-  if (Number.isNaN(minMs) || Number.isNaN(maxMs)) return null;
+  if (!isTime(minMs) || !isTime(maxMs)) return null;
   return { tenantId: t, batchId: b, minMs, maxMs };
+}
+
+/** Beyond year 9999 there are no calendar months whose tags could be deleted, and no events. */
+const LATEST_MS = Date.UTC(9999, 11, 31);
+
+function isTime(timeMs: number | null): boolean {
+  return timeMs === null || (timeMs >= 0 && timeMs <= LATEST_MS);
 }

@@ -1,6 +1,6 @@
 import { AppError } from "../../core/errors.ts";
 import { fieldErrorsOf } from "../../core/validation.ts";
-import { BulkFrame } from "./schema.ts";
+import { BulkFrame, BulkQuery } from "./schema.ts";
 
 export const NDJSON = "application/x-ndjson";
 
@@ -25,4 +25,11 @@ export function checkFrame(input: unknown): BulkFrame {
   const checked = BulkFrame.safeParse(input);
   if (checked.success) return checked.data;
   throw new AppError("invalid_input", "The body is not valid.", { errors: fieldErrorsOf(checked.error) });
+}
+
+/** A misspelt `strict` must not be taken for its opposite. Throws `invalid_input`. */
+export function checkBulkQuery(input: unknown): { strict: boolean } {
+  const checked = BulkQuery.safeParse(input);
+  if (checked.success) return { strict: checked.data.strict === "true" };
+  throw new AppError("invalid_input", "The query is not valid.", { errors: fieldErrorsOf(checked.error) });
 }

@@ -6,7 +6,7 @@ import { classifyFailure, retryRolledBack, sqlState } from "../../db/failures.ts
 import type { EventPartitions } from "../../db/partitions.ts";
 import type { Announcer } from "../../streams/producer.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { type Batch, findEventIds, insertBatches } from "./ledger-repository.ts";
+import { type Batch, findEventIds, insertBatches, keepEventKeys } from "./ledger-repository.ts";
 import type { ParsedEvent } from "./parse-event.ts";
 
 /**
@@ -30,7 +30,7 @@ export interface EventWriter {
   write(tenantId: string, event: ParsedEvent, receivedAtMs: number): Promise<WriteOutcome>;
   /** Commits the events of one request together. `keepKeys` makes their messageIds known for ever (imports). */
   writeBulk(batch: Omit<Batch, "batchId">, options?: { keepKeys?: boolean }): Promise<BulkOutcome>;
-  /** Resolves when nothing waits any more: the writer's part of a graceful shutdown. */
+  /** Resolves when all is committed and announced: the writer's part of a graceful shutdown. */
   drain(): Promise<void>;
 }
 
@@ -59,7 +59,14 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
   const bulkSlots = createSemaphore(MAX_BULK_RUNNING, MAX_BULK_WAITING);
   const queue: Waiting[] = [];
   let flushing = false;
-  const drained: (() => void)[] = [];
+  /** Commits and announcements under way, also those whose client has gone: shutdown waits for them. */
+  const unfinished = new Set<Promise<unknown>>();
+
+  function track<T>(work: Promise<T>): Promise<T> {
+    const settled = work.catch(() => {}).finally(() => unfinished.delete(settled));
+    unfinished.add(settled);
+    return work;
+  }
 
   /** Inserts, answers which events were duplicates, and announces. The only place where events are written. */
   async function commit(batches: Batch[], keepKeys: boolean): Promise<Set<string>> {
@@ -73,7 +80,7 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
         return insertBatches(sql, batches, keepKeys);
       },
     );
-    void announcer.announce(batches.map(toAnnouncement));
+    void track(announcer.announce(batches.map(toAnnouncement)));
     return duplicates;
   }
 
@@ -81,14 +88,14 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
   function scheduleFlush(): void {
     if (flushing || queue.length === 0) return;
     flushing = true;
-    setImmediate(async () => {
+    const flushed = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
       const group = queue.splice(0, MAX_FLUSH_EVENTS);
       metrics.ingestQueued.set(queue.length);
       await flushGroup(group);
       flushing = false;
-      if (queue.length === 0) for (const resolve of drained.splice(0)) resolve();
       scheduleFlush();
     });
+    void track(flushed);
   }
 
   async function flushGroup(group: Waiting[]): Promise<void> {
@@ -140,7 +147,12 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
     },
 
     async writeBulk(batch, { keepKeys = false } = {}) {
-      const duplicates = await bulkSlots.run(() => commit([{ ...batch, batchId: newId() }], keepKeys));
+      const duplicates = await track(bulkSlots.run(() => commit([{ ...batch, batchId: newId() }], keepKeys)));
+      if (keepKeys && duplicates.size > 0) {
+        const known = batch.events.filter(({ id }) => duplicates.has(id));
+        const messageIds = known.flatMap(({ messageId }) => messageId ?? []);
+        await retryRolledBack(() => keepEventKeys(sql, batch.tenantId, messageIds));
+      }
       const inserted = batch.events.length - duplicates.size;
       metrics.eventsIngested.inc({ outcome: "stored" }, inserted);
       metrics.eventsIngested.inc({ outcome: "duplicate" }, duplicates.size);
@@ -149,7 +161,7 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
     },
 
     async drain() {
-      if (flushing) await new Promise<void>((resolve) => drained.push(resolve));
+      while (unfinished.size > 0) await Promise.all(unfinished);
     },
   };
 }

@@ -1,4 +1,4 @@
-export { checkFrame, NDJSON, parseLines } from "./bulk-body.ts";
+export { checkBulkQuery, checkFrame, NDJSON, parseLines } from "./bulk-body.ts";
 export { createEventWriter, type EventWriter } from "./event-writer.ts";
 export { insertBatches } from "./ledger-repository.ts";
 export { EARLIEST_MS, type ParsedEvent, parseEvent } from "./parse-event.ts";

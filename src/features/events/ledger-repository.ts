@@ -89,6 +89,18 @@ export async function findEventIds(
   return new Map(rows.map((row) => [row.message_id, row.event_id]));
 }
 
+/** Keys of live traffic that an import has met again: from now on they are kept as long as those of the import. */
+export async function keepEventKeys(
+  sql: Sql,
+  tenantId: string,
+  messageIds: readonly string[],
+): Promise<void> {
+  await sql`
+    update event_keys set expires_at = null
+    where tenant_id = ${tenantId} and message_id = any(${sql.array([...messageIds])}::text[])
+      and expires_at is not null`;
+}
+
 function toColumns(batches: readonly Batch[]) {
   const events = batches.flatMap((batch, index) => batch.events.map((event) => ({ event, n: index + 1 })));
   const plain = <T>(rows: readonly T[], value: (row: T) => string | number | null) =>

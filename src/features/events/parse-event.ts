@@ -86,12 +86,20 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
 }
 
 /** What forbids a free-form object to be stored, its size aside. */
-export function errorsOfObject(path: string, value: Record<string, unknown>): FieldError[] {
+function errorsOfObject(path: string, value: Record<string, unknown>): FieldError[] {
   const errors: FieldError[] = [];
   if (Object.keys(value).length > MAX_PROPERTY_KEYS)
     errors.push({ path, code: "too_many_keys", message: `more than ${MAX_PROPERTY_KEYS} keys` });
   const problem = problemInside(value, 1);
   if (problem) errors.push({ path, code: "not_storable", message: problem });
+  return errors;
+}
+
+/** The same of a request's own context, with its size: it goes into each of the request's events. */
+export function errorsOfSharedContext(context: Record<string, unknown>): FieldError[] {
+  const errors = errorsOfObject("context", context);
+  if (errors.length === 0 && isTooLarge({ properties: null, context: JSON.stringify(context) }))
+    errors.push({ path: "context", code: "too_large", message: `larger than ${MAX_EVENT_BYTES} bytes` });
   return errors;
 }
 
@@ -138,7 +146,7 @@ function problemInside(value: unknown, depth: number): string | null {
 }
 
 /** The free-form parts decide: every other field is bounded to a few hundred bytes by the schema. */
-function isTooLarge({ properties, context }: ParsedEvent): boolean {
+function isTooLarge({ properties, context }: Pick<ParsedEvent, "properties" | "context">): boolean {
   const characters = (properties?.length ?? 0) + (context?.length ?? 0);
   if (characters * 3 <= MAX_EVENT_BYTES) return false;
   return Buffer.byteLength(properties ?? "") + Buffer.byteLength(context ?? "") > MAX_EVENT_BYTES;

@@ -2,10 +2,11 @@ import { z } from "@hono/zod-openapi";
 import { parseJson, readText } from "../../http/body.ts";
 import { json } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext, routeWithOwnBody } from "../../http/router.ts";
-import { checkFrame, type EventsService, NDJSON, parseLines } from "./index.ts";
+import { checkBulkQuery, checkFrame, type EventsService, NDJSON, parseLines } from "./index.ts";
 import {
   BulkAccepted,
   BulkInput,
+  BulkQuery,
   EventAccepted,
   EventInput,
   EventListQuery,
@@ -52,7 +53,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     description:
       "JSON or NDJSON, optionally gzipped. Valid events are stored and the others reported; with strict=true all or none.",
     request: {
-      query: z.strictObject({ strict: z.enum(["true", "false"]).optional() }),
+      query: BulkQuery,
       body: {
         required: true,
         content: { [JSON_TYPE]: { schema: BulkInput }, [NDJSON]: { schema: EventInput } },
@@ -61,11 +62,10 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     responses: { 202: json(BulkAccepted, "Committed; received = inserted + duplicates + rejected") },
   });
   routeWithOwnBody(router, createEvents, async (c) => {
+    const options = checkBulkQuery(c.req.query());
     const { mediaType, text } = await readText(c.req.raw, bulkLimits);
     const frame = checkFrame(mediaType === NDJSON ? parseLines(text) : parseJson(text));
-    const result = await events.createEvents(requestContext(c), frame, {
-      strict: c.req.query("strict") === "true",
-    });
+    const result = await events.createEvents(requestContext(c), frame, options);
     return c.json({ accepted: true, ...result }, 202);
   });
 

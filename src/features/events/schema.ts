@@ -80,6 +80,8 @@ export const BulkFrame = z.strictObject({
 });
 export type BulkFrame = z.infer<typeof BulkFrame>;
 
+export const BulkQuery = z.strictObject({ strict: z.enum(["true", "false"]).optional() });
+
 /** How a bulk request is documented: the frame with its events spelled out. */
 export const BulkInput = BulkFrame.extend({
   events: z.array(EventInput).min(1).max(MAX_BULK_EVENTS),

@@ -7,7 +7,14 @@ import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import { MALFORMED_LINE } from "./bulk-body.ts";
 import type { EventWriter, WriteOutcome } from "./event-writer.ts";
-import { EARLIEST_MS, instantMs, type ParsedEvent, type ParseFrame, parseEvent } from "./parse-event.ts";
+import {
+  EARLIEST_MS,
+  errorsOfSharedContext,
+  instantMs,
+  type ParsedEvent,
+  type ParseFrame,
+  parseEvent,
+} from "./parse-event.ts";
 import { selectEvent, selectEvents } from "./repository.ts";
 import { type BulkFrame, type EventListQuery, type StoredEvent, Timestamp } from "./schema.ts";
 
@@ -67,6 +74,9 @@ export function createEventsService({ read, writer, readTenantSettings }: Events
       input: BulkFrame,
       { strict }: { strict: boolean },
     ): Promise<BulkResult> {
+      const contextErrors = input.context ? errorsOfSharedContext(input.context) : [];
+      if (contextErrors.length > 0)
+        throw new AppError("invalid_input", "The context is not valid.", { errors: contextErrors });
       const frame = await frameOf(ctx, input);
       const events: ParsedEvent[] = [];
       const errors: BulkResult["errors"] = [];
@@ -114,8 +124,9 @@ export function createEventsService({ read, writer, readTenantSettings }: Events
     },
 
     async getEvent(ctx: RequestContext, id: string): Promise<StoredEvent> {
-      const event =
-        isUuid(id) && timeOfId(id) >= EARLIEST_MS ? await selectEvent(read, ctx.tenantId, id) : null;
+      // The id carries the event's time, and outside of these there is none.
+      const possible = isUuid(id) && timeOfId(id) >= EARLIEST_MS && timeOfId(id) <= Date.now() + DAY_MS;
+      const event = possible ? await selectEvent(read, ctx.tenantId, id) : null;
       if (!event) throw new AppError("not_found", "There is no such event.");
       return event;
     },
