@@ -25,14 +25,22 @@ const PRODUCT_MEASURES = [
   "revenue",
 ] as const;
 
-const SUM_PRODUCT_MEASURES = `count(*) as events,
-  count(*) filter (where type = 'view') as views,
-  count(*) filter (where type = 'click') as clicks,
-  count(*) filter (where type = 'add_to_cart') as add_to_carts,
-  count(*) filter (where type = 'remove_from_cart') as remove_from_carts,
-  count(*) filter (where type = 'checkout_start') as checkout_starts,
-  count(*) filter (where type = 'purchase') as purchases,
-  sum(units)::bigint as units, sum(revenue) as revenue`;
+/**
+ * The product measures of `facts`-like rows by `keys`. Grouped by type first and turned to columns afterwards: three sums
+ * an event instead of nine conditional ones, which took an eighth off the whole statement.
+ */
+function sumByType(keys: string, rows: string): string {
+  const ofType = (type: string) => `coalesce(sum(events) filter (where type = '${type}'), 0)::bigint`;
+  return `select ${keys}, sum(events)::bigint as events, ${ofType("view")} as views, ${ofType("click")} as clicks,
+      ${ofType("add_to_cart")} as add_to_carts, ${ofType("remove_from_cart")} as remove_from_carts,
+      ${ofType("checkout_start")} as checkout_starts, ${ofType("purchase")} as purchases,
+      sum(units)::bigint as units, sum(revenue) as revenue
+    from (select ${keys}, type, ${TYPE_SUMS} from ${rows} group by ${keys}, type offset 0) as by_type group by ${keys}`;
+}
+
+/** Units and revenue are null for what is no sale: a null costs nothing to add. */
+const TYPE_SUMS =
+  "count(*) as events, coalesce(sum(units), 0)::bigint as units, coalesce(sum(revenue), 0) as revenue";
 
 /** Longer property values share a row by their beginning, so that the key stays far below an index row's limit. */
 const MAX_VALUE_CHARACTERS = 256;
@@ -43,16 +51,14 @@ export const ROLLUPS: readonly Rollup[] = [
     keys: ["tenant_id", "day", "product_id"],
     measures: PRODUCT_MEASURES,
     bucket: "day",
-    aggregate: `select tenant_id, day, product_id, ${SUM_PRODUCT_MEASURES}
-      from facts where product_id is not null group by tenant_id, day, product_id`,
+    aggregate: sumByType("tenant_id, day, product_id", "facts where product_id is not null"),
   },
   {
     table: "user_daily_stats",
     keys: ["tenant_id", "day", "user_key"],
     measures: PRODUCT_MEASURES,
     bucket: "day",
-    aggregate: `select tenant_id, day, user_key, ${SUM_PRODUCT_MEASURES}
-      from facts group by tenant_id, day, user_key`,
+    aggregate: sumByType("tenant_id, day, user_key", "facts"),
   },
   {
     table: "session_daily_stats",
@@ -67,8 +73,7 @@ export const ROLLUPS: readonly Rollup[] = [
     keys: ["tenant_id", "hour", "type"],
     measures: ["events", "units", "revenue"],
     bucket: "hour",
-    aggregate: `select tenant_id, hour, type, count(*) as events, sum(units)::bigint as units, sum(revenue) as revenue
-      from facts group by tenant_id, hour, type`,
+    aggregate: `select tenant_id, hour, type, ${TYPE_SUMS} from facts group by tenant_id, hour, type`,
   },
   {
     table: "property_daily_stats",
@@ -78,14 +83,18 @@ export const ROLLUPS: readonly Rollup[] = [
     // The event's own properties win over its context; objects and lists are no values. Asking for the text, and for its
     // type only where it looks like one, takes half the time of jsonb_typeof for every property of every event; the
     // `offset 0` keeps Postgres from computing the text once a mention.
-    aggregate: `select tenant_id, property, day, left(value, ${MAX_VALUE_CHARACTERS}) as value, ${SUM_PRODUCT_MEASURES}
-      from (
-        select facts.*, property, coalesce(properties ->> property, context ->> property) as value
-        from dimension join facts using (tenant_id) offset 0
-      ) as described
-      where value is not null and (left(value, 1) not in ('{', '[')
-        or jsonb_typeof(coalesce(properties -> property, context -> property)) = 'string')
-      group by tenant_id, property, day, left(value, ${MAX_VALUE_CHARACTERS})`,
+    aggregate: sumByType(
+      "tenant_id, property, day, value",
+      `(
+        select tenant_id, property, day, left(value, ${MAX_VALUE_CHARACTERS}) as value, type, units, revenue
+        from (
+          select facts.*, property, coalesce(properties ->> property, context ->> property) as value
+          from dimension join facts using (tenant_id) offset 0
+        ) as described
+        where value is not null and (left(value, 1) not in ('{', '[')
+          or jsonb_typeof(coalesce(properties -> property, context -> property)) = 'string')
+      ) as valued`,
+    ),
   },
 ];
 
@@ -100,9 +109,9 @@ export function factsFrom(source: string, tenants: string, condition = "true"): 
   ), facts as materialized (
     select e.tenant_id, (e.ts at time zone t.time_zone)::date as day, date_trunc('hour', e.ts, t.time_zone) as hour,
       e.type, e.product_id, coalesce(e.user_id, e.anonymous_id, e.session_id) as user_key, e.session_id,
-      sale.units, sale.units * coalesce(e.unit_price, 0) as revenue, e.properties, e.context
+      sale.units, sale.units * e.unit_price as revenue, e.properties, e.context
     from ${source}
-    cross join lateral (select case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity else 0 end as units) sale
+    cross join lateral (select case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end as units) sale
     where ${condition}
   )`;
 }

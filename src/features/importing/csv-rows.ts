@@ -1,0 +1,106 @@
+import { type CsvError, type Info, type Parser, parse } from "csv-parse";
+import { AppError } from "../../core/errors.ts";
+import type { Row, RowSource } from "./rows.ts";
+import { badFile, readTextBytes } from "./source.ts";
+
+/** A longer row is an unclosed quote that swallows the rest of the file; the bound keeps it out of memory. */
+const MAX_ROW_BYTES = 1024 * 1024;
+
+/**
+ * A CSV file (RFC 4180; line ends LF, CRLF or CR, a BOM is skipped) whose first row is the header. A row with a wrong
+ * number of values or a misplaced quote is a problem of that row; a quote that never closes is one of the file.
+ */
+export async function readCsv(path: string, delimiter = ","): Promise<RowSource> {
+  const batches = parseCsv(path, delimiter);
+  const first = await batches.next();
+  const [head, ...rest] = first.value ?? [];
+  if (!head) throw badFile(path, "is empty");
+  if (head.problem) throw badFile(path, `has a header that can't be read: it ${head.problem.message}`);
+  const columns = (head.cells as string[]).map((name) => name.trim());
+  const repeated = columns.find((name, index) => name !== "" && columns.indexOf(name) !== index);
+  if (repeated !== undefined) throw badFile(path, `names the column "${repeated}" twice in its header`);
+  return { columns, rows: withWidth(rest, batches, columns.length) };
+}
+
+async function* withWidth(first: Row[], rest: AsyncIterable<Row[]>, width: number): AsyncGenerator<Row[]> {
+  yield first.map((row) => checkWidth(row, width));
+  for await (const rows of rest) yield rows.map((row) => checkWidth(row, width));
+}
+
+function checkWidth(row: Row, width: number): Row {
+  const found = (row.cells as string[]).length;
+  if (row.problem || found === width) return row;
+  const message = `has ${found} values where the header has ${width}`;
+  return { ...row, problem: { path: "", code: "wrong_width", message } };
+}
+
+async function* parseCsv(path: string, delimiter: string): AsyncGenerator<Row[]> {
+  let rows: Row[] = [];
+  const parser = parse({
+    delimiter,
+    bom: true,
+    record_delimiter: ["\r\n", "\n", "\r"],
+    skip_empty_lines: true,
+    relax_column_count: true,
+    skip_records_with_error: true,
+    max_record_size: MAX_ROW_BYTES,
+    on_record(cells: string[], { lines }: Info) {
+      rows.push(toRow(cells, lines));
+      // Nothing goes on through the stream's queue: a row costs a push and no event.
+      return null;
+    },
+    on_skip: (error) => {
+      if (error) rows.push(toBrokenRow(path, error));
+      return undefined;
+    },
+  });
+  parser.on("error", () => {});
+  try {
+    for await (const chunk of readTextBytes(path)) {
+      await feed(parser, chunk);
+      if (rows.length === 0) continue;
+      yield rows;
+      rows = [];
+    }
+    await feed(parser, null);
+  } catch (error) {
+    // What was read before the file turned bad is as good as any.
+    if (rows.length > 0) yield rows;
+    throw error;
+  } finally {
+    parser.destroy();
+  }
+  if (rows.length > 0) yield rows;
+}
+
+/** Resolves when the chunk (null: the end of the file) has been parsed. */
+function feed(parser: Parser, chunk: Buffer | null): Promise<void> {
+  return new Promise((resolve, reject) => {
+    parser.once("error", reject);
+    const done = (error?: Error | null) => {
+      parser.off("error", reject);
+      if (error) reject(error);
+      else resolve();
+    };
+    if (chunk === null) parser.end(done);
+    else parser.write(chunk, done);
+  });
+}
+
+function toRow(cells: string[], endLine: number): Row {
+  let line = endLine;
+  for (const cell of cells) if (cell.includes("\n")) line -= cell.split("\n").length - 1;
+  // NUL can't be in the file, so different rows never join to the same text.
+  return { line, cells, identity: cells.join("\0") };
+}
+
+/** A row that csv-parse could not read. Throws where it is the file that ends in the middle of a value. */
+function toBrokenRow(path: string, error: CsvError): Row {
+  const line = Number(error.lines);
+  if (error.code === "CSV_QUOTE_NOT_CLOSED" || error.code === "CSV_MAX_RECORD_SIZE")
+    throw badFile(path, `has a quote that is never closed, in the row that ends at line ${line}`);
+  if (error.code !== "CSV_INVALID_CLOSING_QUOTE" && error.code !== "INVALID_OPENING_QUOTE")
+    throw new AppError("invalid_input", error.message, { cause: error });
+  const message = "has a quote inside a value; such a value must be quoted and its quotes doubled";
+  return { line, cells: [], identity: "", problem: { path: "", code: "misplaced_quote", message } };
+}

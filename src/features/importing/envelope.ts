@@ -1,0 +1,105 @@
+import { AppError, type FieldError } from "../../core/errors.ts";
+import type { Mapped, MapRow } from "./map-row.ts";
+
+/** The event envelope of the HTTP contract, as an NDJSON object or as CSV columns with these names. */
+const FIELDS = ["type", "productId", "userId", "anonymousId", "sessionId", "timestamp", "messageId"];
+const REQUIRED = ["type", "timestamp"];
+/** What an event reads back with but is not sent with: an exported file can be imported as it is. */
+const GIVEN_BY_US = ["id", "receivedAt"];
+/** Parts of the envelope with keys of their own: a JSON object in one column, or a column a key (`properties.country`). */
+const OBJECTS = ["properties", "context"];
+/** Numbers by contract; any other property of a CSV file stays text. */
+const NUMERIC = ["properties.quantity", "properties.price"];
+
+/** An NDJSON line that is an event already. Nulls mean "not given", as they do in what the API answers. */
+export const mapEnvelope: MapRow = (cells) => {
+  if (typeof cells !== "object" || cells === null || Array.isArray(cells))
+    return failed("", "invalid_type", "is no JSON object");
+  const input: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(cells)) {
+    if (value !== null && !GIVEN_BY_US.includes(key)) input[key] = value;
+  }
+  return withTime(input);
+};
+
+/** Throws `invalid_input` when a column is no field of an event, or a required one is missing. */
+export function createEnvelopeMapper(columns: readonly string[]): MapRow {
+  const unknown = columns.filter((column) => !isEnvelopeColumn(column));
+  const missing = REQUIRED.filter((field) => !columns.includes(field));
+  if (unknown.length > 0 || missing.length > 0) {
+    const problems = [
+      unknown.length > 0 ? `has columns that are no fields of an event (${unknown.join(", ")})` : "",
+      missing.length > 0 ? `lacks ${missing.join(" and ")}` : "",
+    ];
+    const problem = problems.filter((one) => one !== "").join(" and ");
+    throw new AppError(
+      "invalid_input",
+      `The header ${problem}; say what its columns mean with --mapping or --preset.`,
+    );
+  }
+  const writers = columns.map(writerOf);
+  return (cells) => {
+    const input: Record<string, unknown> = {};
+    const errors: FieldError[] = [];
+    for (const [index, write] of writers.entries()) {
+      const text = (cells as string[])[index];
+      const problem = text ? write(input, text) : null;
+      if (problem) errors.push({ path: columns[index] ?? "", code: "invalid_type", message: problem });
+    }
+    return errors.length > 0 ? { errors } : withTime(input);
+  };
+}
+
+function isEnvelopeColumn(column: string): boolean {
+  if ([...FIELDS, ...GIVEN_BY_US, ...OBJECTS].includes(column)) return true;
+  return OBJECTS.some((object) => column.startsWith(`${object}.`) && column.length > object.length + 1);
+}
+
+/** Puts a cell where it belongs in the event; answers what is wrong with it. */
+type WriteCell = (input: Record<string, unknown>, text: string) => string | null;
+
+function writerOf(column: string): WriteCell {
+  if (GIVEN_BY_US.includes(column)) return () => null;
+  if (column === "timestamp") {
+    return (input, text) => {
+      input.timestamp = /^\d+$/.test(text) ? Number(text) : text;
+      return null;
+    };
+  }
+  if (OBJECTS.includes(column)) return (input, text) => mergeObject(input, column, text);
+  const [object = "", ...rest] = column.split(".");
+  if (!OBJECTS.includes(object)) {
+    return (input, text) => {
+      input[column] = text;
+      return null;
+    };
+  }
+  const key = rest.join(".");
+  return (input, text) => {
+    const value = NUMERIC.includes(column) ? Number(text) : text;
+    if (Number.isNaN(value)) return "is no number";
+    input[object] = { ...(input[object] as object), [key]: value };
+    return null;
+  };
+}
+
+function mergeObject(input: Record<string, unknown>, column: string, text: string): string | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return "is not valid JSON";
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return "is no JSON object";
+  input[column] = { ...value, ...(input[column] as object) };
+  return null;
+}
+
+/** Of an imported event, "now" would never be right: without its time it is refused. */
+function withTime(input: Record<string, unknown>): Mapped {
+  return input.timestamp === undefined ? failed("timestamp", "required", "is missing") : { input };
+}
+
+function failed(path: string, code: string, message: string): Mapped {
+  return { errors: [{ path, code, message }] };
+}

@@ -1,0 +1,135 @@
+import { extname } from "node:path";
+import { AppError, type FieldError } from "../../core/errors.ts";
+import { EARLIEST_MS, type EventWriter, parseEvent } from "../events/index.ts";
+import { type BulkLoader, createBulkLoader, type LoadTotals } from "./bulk-loader.ts";
+import { readCsv } from "./csv-rows.ts";
+import { createEnvelopeMapper, mapEnvelope } from "./envelope.ts";
+import { columnsOf, createRowMapper, type MapRow } from "./map-row.ts";
+import type { Mapping } from "./mapping.ts";
+import { readNdjson } from "./ndjson-rows.ts";
+import { createRowIdentities, type RowIdentities } from "./row-identity.ts";
+import type { ReadCell, Row, RowSource } from "./rows.ts";
+import { badFile, checkWholeFile, STDIN } from "./source.ts";
+
+export type ImportFormat = "csv" | "ndjson";
+
+export interface ImportOptions {
+  tenantId: string;
+  /** A path, or `-` for standard input. */
+  file: string;
+  format: ImportFormat;
+  /** Without one, the rows must be events in our own envelope. */
+  mapping: Mapping | null;
+  /** Awaited, so that whoever writes the rejections down slows the import rather than piling them up. */
+  onRejected(rejections: readonly Rejection[]): Promise<void> | void;
+}
+
+export interface Rejection {
+  line: number;
+  errors: FieldError[];
+}
+
+export interface ImportRun {
+  /** Counts so far; live while the import runs and right after it failed. */
+  readonly totals: LoadTotals;
+  /** Resolves after the last commit. Throws `invalid_input` for a file that can't be read; what came before it is stored. */
+  run(): Promise<void>;
+}
+
+const EXTENSIONS: Readonly<Record<string, ImportFormat>> = {
+  ".csv": "csv",
+  ".ndjson": "ndjson",
+  ".jsonl": "ndjson",
+};
+
+/** What a file's name says about its format, with or without `.gz`. Throws `invalid_input` when it says nothing. */
+export function formatOf(file: string): ImportFormat {
+  const format = EXTENSIONS[extname(file.replace(/\.gz$/i, "")).toLowerCase()];
+  if (format) return format;
+  const subject = file === STDIN ? "Standard input has no name" : `The name of ${file} does not say`;
+  throw new AppError("invalid_input", `${subject}, so give --format csv or --format ndjson.`);
+}
+
+/**
+ * Stores a file's rows as events of a tenant, in bounded memory. Every row goes through the same check as an event that
+ * is sent; one that fails is refused alone. Importing a file again stores nothing (row-identity.ts).
+ */
+export function createImport(writer: EventWriter, options: ImportOptions): ImportRun {
+  const loader = createBulkLoader(writer, options.tenantId);
+  return {
+    totals: loader.totals,
+    async run() {
+      await checkWholeFile(options.file);
+      const source = await openRows(options);
+      const mapRow = chooseMapper(source, options);
+      await load(source, mapRow, loader, options);
+    },
+  };
+}
+
+function openRows({ file, format, mapping }: ImportOptions): Promise<RowSource> | RowSource {
+  return format === "csv" ? readCsv(file, mapping?.delimiter) : readNdjson(file);
+}
+
+function chooseMapper({ columns }: RowSource, { file, mapping }: ImportOptions): MapRow {
+  if (!mapping) return columns ? createEnvelopeMapper(columns) : mapEnvelope;
+  if (!columns) return createRowMapper(mapping, keyReader);
+  const missing = [...new Set(columnsOf(mapping))].filter((column) => !columns.includes(column));
+  if (missing.length > 0)
+    throw badFile(file, `lacks the columns ${missing.join(", ")}; its header is ${columns.join(", ")}`);
+  return createRowMapper(mapping, (column) => cellReader(columns.indexOf(column)));
+}
+
+/** An empty cell is no value. */
+function cellReader(index: number): ReadCell {
+  return (cells) => (cells as string[])[index] || undefined;
+}
+
+/** A key of a JSON object, or a path of keys where the object has no key of that whole name. */
+function keyReader(name: string): ReadCell {
+  const path = name.split(".");
+  const child = (value: unknown, key: string): unknown =>
+    typeof value === "object" && value !== null && Object.hasOwn(value, key)
+      ? (value as Record<string, unknown>)[key]
+      : undefined;
+  return (cells) => {
+    const value = child(cells, name) ?? path.reduce(child, cells);
+    return value === null || value === "" ? undefined : value;
+  };
+}
+
+async function load(
+  source: RowSource,
+  mapRow: MapRow,
+  loader: BulkLoader,
+  options: ImportOptions,
+): Promise<void> {
+  const identities = createRowIdentities();
+  try {
+    for await (const rows of source.rows) {
+      const rejections: Rejection[] = [];
+      for (const row of rows) {
+        const result = toEvent(row, mapRow, identities);
+        if ("errors" in result) rejections.push({ line: row.line, errors: result.errors });
+        if (loader.add("event" in result ? result.event : null)) await loader.flush();
+      }
+      if (rejections.length > 0) await options.onRejected(rejections);
+    }
+  } catch (error) {
+    // Rows before the place where the file turned bad are stored like any other; a second failure says nothing new.
+    await loader.finish().catch(() => {});
+    throw error;
+  }
+  await loader.finish();
+  if (loader.totals.rows === 0) throw badFile(options.file, "has no rows");
+}
+
+function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities) {
+  if (row.problem) return { errors: [row.problem] };
+  const mapped = mapRow(row.cells);
+  if ("errors" in mapped) return mapped;
+  const { input } = mapped;
+  input.messageId ??= identities.messageIdOf(row.identity);
+  // Sent by nobody's clock: no skew, and as old as a shop can be.
+  return parseEvent(input, { receivedAtMs: Date.now(), skewMs: 0, oldestMs: EARLIEST_MS, defaults: {} });
+}

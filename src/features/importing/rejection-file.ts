@@ -1,0 +1,31 @@
+import { open } from "node:fs/promises";
+import { AppError } from "../../core/errors.ts";
+import type { Rejection } from "./import-events.ts";
+
+export interface RejectionFile {
+  write(rejections: readonly Rejection[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A CSV file `line,path,message` of refused rows. Throws `invalid_input` when it can't be written there. */
+export async function createRejectionFile(path: string): Promise<RejectionFile> {
+  const file = await open(path, "w").catch((error: Error) => {
+    throw new AppError("invalid_input", `${path} can't be written: ${error.message}.`, { cause: error });
+  });
+  await file.write("line,path,message\n");
+  return {
+    async write(rejections) {
+      const lines = rejections.flatMap(({ line, errors }) =>
+        errors.map(({ path, message }) => `${line},${cell(path)},${cell(message)}\n`),
+      );
+      await file.write(lines.join(""));
+    },
+    close: () => file.close(),
+  };
+}
+
+/** Quoted, and never a formula to a spreadsheet: a path can hold a key that somebody else chose. */
+function cell(text: string): string {
+  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}

@@ -1,0 +1,29 @@
+import type { Invalidator } from "../../cache/invalidator.ts";
+import type { RollupService } from "../rollups/index.ts";
+
+/** 200,000 events a statement when batches are full: where rolling up is fastest, and far from the statement timeout. */
+const BATCHES_A_STATEMENT = 100;
+/** The clocks of this process and of Postgres need not agree: batches "from the future" wait, too. */
+const CLOCK_SLACK_MS = 60_000;
+
+/**
+ * Rolls up every batch that waited when it was called, so that the numbers are complete when a command ends, whether a
+ * worker runs or not; workers may take some of them meanwhile. Later batches are left to the workers. Returns how many
+ * batches were rolled up here.
+ */
+export async function rollUpWaiting(rollups: RollupService, invalidator: Invalidator): Promise<number> {
+  const startedMs = Date.now();
+  let total = 0;
+  let stuckAt: string | undefined;
+  for (;;) {
+    const overdueMs = Date.now() - startedMs - CLOCK_SLACK_MS;
+    const waiting = await rollups.findOverdue(overdueMs, BATCHES_A_STATEMENT);
+    const [oldest] = waiting;
+    // Nothing of this page could be rolled up before: the sweeper tries it again, some seconds apart.
+    if (!oldest || oldest.batchId === stuckAt) return total;
+    const claimed = await rollups.rollUp(waiting);
+    await invalidator.invalidate(waiting);
+    stuckAt = claimed === 0 ? oldest.batchId : undefined;
+    total += claimed;
+  }
+}

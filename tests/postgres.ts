@@ -1,0 +1,216 @@
+import { createHash, randomBytes } from "node:crypto";
+import { chownSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import postgres, { type Sql } from "postgres";
+import { guarded, onCleanup, signalProcess, temporaryDirectory, trackProcess } from "./cleanup.ts";
+import { runFootfall, testEnv } from "./process.ts";
+import { eventually, freePort } from "./waiting.ts";
+
+const ROOT = join(import.meta.dir, "..");
+/** Any constant will do; it only has to be the same in every worker of a run. */
+const TEMPLATE_LOCK = 4_046_017;
+const ABANDONED_AFTER_SECONDS = 3600;
+
+export interface TestDatabase {
+  url: string;
+  name: string;
+  drop(): Promise<void>;
+}
+
+/**
+ * A migrated, empty database of the caller's own on the server of TEST_DATABASE_URL. It is cloned from a template that is
+ * migrated once per state of the migrations. One lock covers making and cloning the template, because a clone fails
+ * while another one reads the same template.
+ */
+export async function createTestDatabase(): Promise<TestDatabase> {
+  const name = `footfall_test_${Math.floor(Date.now() / 1000)}_${randomBytes(4).toString("hex")}`;
+  await withMaintenance(async (sql) => {
+    await sql`select pg_advisory_lock(${TEMPLATE_LOCK})`;
+    const template = await ensureTemplate(sql);
+    await sql`create database ${sql(name)} template ${sql(template)}`.simple();
+  });
+  const drop = async () => {
+    await withMaintenance(
+      async (sql) => void (await sql`drop database if exists ${sql(name)} with (force)`.simple()),
+    );
+  };
+  onCleanup(drop);
+  return { url: databaseUrl(name), name, drop };
+}
+
+/** Brings the database at `url` to the current schema, by the program itself. */
+export async function migrate(url: string): Promise<void> {
+  const { exitCode, stdout, stderr } = await runFootfall(["migrate"], testEnv({ DATABASE_URL: url }));
+  if (exitCode !== 0) throw new Error(`migrate ended with exit code ${exitCode}.\n${stdout}${stderr}`);
+}
+
+function serverUrl(): string {
+  const url = process.env.TEST_DATABASE_URL;
+  if (!url)
+    throw new Error(
+      "TEST_DATABASE_URL is not set: run the tests with ./dev test, which starts a database for them.",
+    );
+  return url;
+}
+
+function databaseUrl(name: string): string {
+  const url = new URL(serverUrl());
+  url.pathname = `/${name}`;
+  return url.href;
+}
+
+/** Closing the one connection releases its advisory lock, also when `work` throws. */
+async function withMaintenance(work: (sql: Sql) => Promise<void>): Promise<void> {
+  const sql = postgres(serverUrl(), { max: 1, onnotice: () => {} });
+  try {
+    await work(sql);
+  } finally {
+    await sql.end({ timeout: 5 });
+  }
+}
+
+async function ensureTemplate(sql: Sql): Promise<string> {
+  const template = `footfall_template_${schemaFingerprint()}`;
+  const found = await sql`select from pg_database where datname = ${template}`;
+  if (found.length > 0) return template;
+
+  await dropStale(sql);
+  const draft = `${template}_draft`;
+  await sql`create database ${sql(draft)}`.simple();
+  await migrate(databaseUrl(draft));
+  // The migrating connection may take a moment to be gone, and a database in use cannot be renamed.
+  await eventually(() => sql`alter database ${sql(draft)} rename to ${sql(template)}`.simple());
+  await sql`alter database ${sql(template)} with is_template true allow_connections false`.simple();
+  return template;
+}
+
+/** The templates of other schemas, a half-made one, and the databases of aborted runs. */
+async function dropStale(sql: Sql): Promise<void> {
+  const before = Math.floor(Date.now() / 1000) - ABANDONED_AFTER_SECONDS;
+  const stale = await sql<{ datname: string; datistemplate: boolean }[]>`
+    select datname, datistemplate from pg_database
+    where datname like 'footfall\\_template\\_%'
+      or (datname ~ '^footfall_test_[0-9]+_' and split_part(datname, '_', 3)::bigint < ${before})`;
+  for (const { datname, datistemplate } of stale) {
+    if (datistemplate) await sql`alter database ${sql(datname)} with is_template false`.simple();
+    await sql`drop database if exists ${sql(datname)} with (force)`.simple();
+  }
+}
+
+/** Of the migrations, of the code that applies them, and of the month: migrating also makes the partitions due by now. */
+function schemaFingerprint(): string {
+  const hash = createHash("sha256").update(new Date().toISOString().slice(0, 7));
+  for (const [folder, extension] of [
+    ["drizzle", ".sql"],
+    ["src/db", ".ts"],
+  ] as const) {
+    const names = readdirSync(join(ROOT, folder)).filter((name) => name.endsWith(extension));
+    for (const name of names.sort()) hash.update(name).update(readFileSync(join(ROOT, folder, name)));
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+export type StopMode = "smart" | "fast" | "immediate";
+const STOP_SIGNALS = { smart: "SIGTERM", fast: "SIGINT", immediate: "SIGQUIT" } as const;
+
+export interface TestPostgres {
+  /** Of the empty database `postgres`, as a superuser. */
+  readonly url: string;
+  readonly port: number;
+  stop(mode?: StopMode): Promise<void>;
+  /** Again, on the same port and data. */
+  start(): Promise<void>;
+}
+
+/**
+ * A Postgres cluster of its own, for tests that stop and start the database; the schema is the caller's business
+ * (`migrate(url)`). Takes PG_BIN_DIR and PG_RUN_AS from ./dev, and finds them itself without it.
+ */
+export async function startPostgres({
+  settings = {},
+}: {
+  settings?: Record<string, string>;
+} = {}): Promise<TestPostgres> {
+  const bin = postgresBin();
+  const user = postgresUser();
+  const port = freePort();
+  const url = `postgres://footfall@127.0.0.1:${port}/postgres`;
+  const home = temporaryDirectory("postgres");
+  if (user) chownSync(home, Number(idOf("-u", user)), Number(idOf("-g", user)));
+  const data = join(home, "data");
+  const initdb = ["-D", data, "-U", "footfall", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
+  // From / because that user may not be allowed to stand where we stand.
+  const made = Bun.spawnSync(guarded([join(bin, "initdb"), ...initdb], user), { cwd: "/", stdin: "ignore" });
+  if (made.exitCode !== 0) throw new Error(`initdb failed.\n${made.stdout}${made.stderr}`);
+
+  const options = {
+    port: String(port),
+    listen_addresses: "127.0.0.1",
+    unix_socket_directories: "",
+    max_connections: "100",
+    ...settings,
+  };
+  const flags = Object.entries(options).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  const launch = async () => {
+    const server = Bun.spawn(guarded([join(bin, "postgres"), "-D", data, ...flags], user), {
+      cwd: "/",
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    trackProcess(server);
+    const log = new Response(server.stderr).text();
+    await eventually(async () => server.exitCode !== null || (await acceptsConnections(url)), {
+      timeoutMs: 30_000,
+    });
+    if (server.exitCode !== null) throw new Error(`Postgres did not start on port ${port}.\n${await log}`);
+    return server;
+  };
+  let server = await launch();
+  const stop = async (mode: StopMode = "fast") => {
+    signalProcess(server.pid, STOP_SIGNALS[mode]);
+    await server.exited;
+  };
+  onCleanup(() => stop("immediate"));
+  return {
+    url,
+    port,
+    stop,
+    async start() {
+      server = await launch();
+    },
+  };
+}
+
+async function acceptsConnections(url: string): Promise<boolean> {
+  const sql = postgres(url, { max: 1, connect_timeout: 2, onnotice: () => {} });
+  try {
+    await sql`select 1`;
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+function postgresBin(): string {
+  const given = process.env.PG_BIN_DIR;
+  if (given) return given;
+  const config = Bun.which("pg_config");
+  if (!config)
+    throw new Error(
+      "The Postgres programs are not installed: run ./dev test, which installs them or says how.",
+    );
+  return Bun.spawnSync([config, "--bindir"]).stdout.toString().trim();
+}
+
+/** Postgres refuses to run as root; null when we are not root. */
+function postgresUser(): string | null {
+  if (process.getuid?.() !== 0) return null;
+  return process.env.PG_RUN_AS || (idOf("-u", "postgres") ? "postgres" : "nobody");
+}
+
+function idOf(kind: "-u" | "-g", user: string): string {
+  return Bun.spawnSync(["id", kind, user]).stdout.toString().trim();
+}

@@ -1,0 +1,47 @@
+const FIRST_PORT = 20_000;
+const PORTS = 12_000;
+
+/**
+ * A free TCP port on 127.0.0.1. Chosen below the range that kernels take for outgoing connections (from 32768), so that
+ * a server which is stopped and started again finds its port as it left it.
+ */
+export function freePort(): number {
+  for (let tries = 0; tries < 100; tries++) {
+    const port = FIRST_PORT + Math.floor(Math.random() * PORTS);
+    try {
+      Bun.listen({ hostname: "127.0.0.1", port, socket: { data() {} } }).stop(true);
+      return port;
+    } catch {
+      // Taken: try another.
+    }
+  }
+  throw new Error(`No free port between ${FIRST_PORT} and ${FIRST_PORT + PORTS}.`);
+}
+
+export interface Patience {
+  timeoutMs?: number;
+  intervalMs?: number;
+}
+
+/**
+ * Polls until `check` neither throws nor returns false or null, and returns what it returned. A check made of `expect`
+ * calls returns nothing, so undefined is success. Throws the last error when the time is up.
+ */
+export async function eventually<T>(
+  check: () => T | Promise<T>,
+  { timeoutMs = 10_000, intervalMs = 50 }: Patience = {},
+): Promise<Exclude<T, false | null>> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    let failure: unknown;
+    try {
+      const result = await check();
+      if (result !== false && result !== null) return result as Exclude<T, false | null>;
+      failure = new Error(`The check still returned ${String(result)} after ${timeoutMs} ms.`);
+    } catch (error) {
+      failure = error;
+    }
+    if (performance.now() >= deadline) throw failure;
+    await Bun.sleep(intervalMs);
+  }
+}
