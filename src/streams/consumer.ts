@@ -23,6 +23,11 @@ export interface ConsumerOptions {
   /** A pending entry untouched for this long belongs to a dead consumer. */
   minIdleMs: number;
   reclaimEveryMs: number;
+  /**
+   * A member that has not asked for this long and has nothing pending is a dead one: removed, or every crash would leave
+   * one behind. One that lives after all is made again by its next read.
+   */
+  abandonedAfterMs?: number;
   /** Finished when it resolves; a rejection leaves the messages pending, to be reclaimed. */
   handle(messages: StreamMessage[]): Promise<void>;
 }
@@ -36,13 +41,13 @@ export interface StreamConsumer {
 
 const RETRY_DELAY_MS = 250;
 const CONNECT_WAIT_MS = 2_000;
-/** Idle members with nothing pending are crashed ones: removed, or every restart would leave one behind. */
-const ABANDONED_AFTER_MS = 10 * 60_000;
+const ABANDONED_AFTER_MS = 60_000;
 
 type RawEntry = [id: string, fields: string[] | null];
 
 export function createConsumer(blocking: Redis, options: ConsumerOptions, log: Log): StreamConsumer {
   const { key, group } = options.topology;
+  const { abandonedAfterMs = ABANDONED_AFTER_MS } = options;
   let running = false;
   let reading = false;
   let loop: Promise<void> = Promise.resolve();
@@ -78,7 +83,7 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
     const members = (await blocking.xinfo("CONSUMERS", key, group)) as (string | number)[][];
     for (const member of members) {
       const info = Object.fromEntries(pairs(member));
-      const abandoned = Number(info.pending) === 0 && Number(info.idle) > ABANDONED_AFTER_MS;
+      const abandoned = Number(info.pending) === 0 && Number(info.idle) > abandonedAfterMs;
       if (abandoned && info.name !== options.name)
         await blocking.xgroup("DELCONSUMER", key, group, String(info.name));
     }
@@ -117,8 +122,12 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
       if (messages.length === 0) return 0;
       await options.handle(messages);
       const ids = messages.map((message) => message.id);
-      await blocking.xack(key, group, ...ids);
-      await blocking.xdel(key, ...ids);
+      // Together: an entry that is acknowledged but not deleted would stay in the stream for good.
+      await blocking
+        .multi()
+        .xack(key, group, ...ids)
+        .xdel(key, ...ids)
+        .exec();
       return messages.length;
     } catch (error) {
       // A wiped Redis has no group, and unblocks its waiting readers with an error of its own.

@@ -66,7 +66,7 @@ export async function readFigures(sql: Sql, tenantId: string) {
     select trim_scale(sum(revenue))::text as value from event_hourly_stats where tenant_id = ${tenantId}`;
   const products = await sql<{ key: string; value: string }[]>`
     select product_id as key, sum(units)::text as value from product_daily_stats
-    where tenant_id = ${tenantId} group by 1 order by sum(units) desc, 1 collate "C"`;
+    where tenant_id = ${tenantId} group by 1 order by sum(units) desc, product_id collate "C"`;
   const countries = await sql<{ key: string; value: string }[]>`
     select value as key, trim_scale(sum(revenue))::text as value from property_daily_stats
     where tenant_id = ${tenantId} and property = 'country' group by 1 order by sum(revenue) desc`;
