@@ -1,5 +1,6 @@
 import postgres from "postgres";
 import { parseConfig } from "../src/config.ts";
+import { operatorContext } from "../src/core/principal.ts";
 import { migrateDatabase } from "../src/db/migrate.ts";
 import { createDeps, type Deps } from "../src/deps.ts";
 
@@ -39,7 +40,10 @@ export async function createStage(): Promise<Stage> {
   await migrateDatabase({ url: databaseUrl, prepare: false, applicationName: "bench" });
   const deps = createDeps({ ...base, databaseUrl, logLevel: "warn" }, "bench");
   const tenantId = await deps.identity.ensureTenant("bench", "Bench");
-  const { key } = await deps.identity.createApiKey({ tenantId }, { name: "bench", kind: "secret" });
+  const { key } = await deps.apiKeys.createApiKey(operatorContext(tenantId), {
+    name: "bench",
+    kind: "secret",
+  });
   let nextPort = FIRST_PORT;
 
   return {

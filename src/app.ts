@@ -1,20 +1,31 @@
 import { bodyLimit } from "hono/body-limit";
 import { secureHeaders } from "hono/secure-headers";
+import { timeout } from "hono/timeout";
 import { AppError } from "./core/errors.ts";
 import type { AnalyticsService } from "./features/analytics/index.ts";
 import { createAnalyticsRoutes } from "./features/analytics/routes.ts";
+import type { AuditService } from "./features/audit/index.ts";
+import { createAuditRoutes } from "./features/audit/routes.ts";
 import type { EventsService } from "./features/events/index.ts";
 import { createEventRoutes } from "./features/events/routes.ts";
-import type { IdentityService } from "./features/identity/index.ts";
+import type {
+  ApiKeysService,
+  IdentityService,
+  MembersService,
+  TenantService,
+} from "./features/identity/index.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
 import type { RollupService } from "./features/rollups/index.ts";
 import { createQueueRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
-import { addDocs } from "./http/docs.ts";
+import { addDocs, DOCS_PATH, DOCS_POLICY } from "./http/docs.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
+import { clientAddress } from "./http/middleware/client-address.ts";
 import { observe } from "./http/middleware/observe.ts";
+import { allowOrigins } from "./http/middleware/origins.ts";
+import type { RateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
 import { problem, problemOf } from "./http/problem.ts";
 import { createRouter } from "./http/router.ts";
@@ -26,7 +37,12 @@ export interface AppDeps {
   log: Log;
   metrics: Metrics;
   verifyCredential: VerifyCredential;
+  rateLimits: RateLimits;
   identity: IdentityService;
+  apiKeys: ApiKeysService;
+  members: MembersService;
+  tenant: TenantService;
+  audit: AuditService;
   events: EventsService;
   rollups: RollupService;
   analytics: AnalyticsService;
@@ -37,10 +53,15 @@ export interface AppOptions {
   version: string;
   maxBodyBytes: number;
   maxBulkBytes: number;
+  corsOrigins: readonly string[];
+  trustedProxies: readonly string[];
 }
 
 const PREFIX = "/api";
 const BULK_PATH = "/events/bulk";
+const REQUEST_TIMEOUT_MS = 30_000;
+/** Answers are data: a browser that is shown one must load and run nothing. /docs has a policy of its own. */
+const API_POLICY = { defaultSrc: ["'none'"], frameAncestors: ["'none'"] };
 
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
@@ -48,12 +69,22 @@ export function createApp(deps: AppDeps, options: AppOptions) {
 
   app.use(requestId());
   app.use(observe(metrics, log));
-  app.use(secureHeaders());
+  app.use(protectBrowsers());
+  app.use(
+    timeout(REQUEST_TIMEOUT_MS, () => new AppError("unavailable", "The request took too long.") as never),
+  );
+  app.use(allowOrigins(options.corsOrigins));
   app.use(limitBody(options));
   app.use(authenticate(deps.verifyCredential));
+  app.use(clientAddress(options.trustedProxies));
+  app.use((c, next) => {
+    c.set("rateLimits", deps.rateLimits);
+    return next();
+  });
 
   app.route("/", createSystemRoutes(deps.system, metrics));
-  app.route("/", createIdentityRoutes(deps.identity));
+  app.route("/", createIdentityRoutes(deps));
+  app.route("/", createAuditRoutes(deps.audit));
   app.route("/", createEventRoutes(deps.events, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
@@ -68,6 +99,12 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     return problem(c, new AppError("method_not_allowed", `This route takes ${headers.allow}.`, { headers }));
   });
   return app;
+}
+
+function protectBrowsers() {
+  const api = secureHeaders({ contentSecurityPolicy: API_POLICY });
+  const docs = secureHeaders({ contentSecurityPolicy: DOCS_POLICY });
+  return (...[c, next]: Parameters<typeof api>) => (c.req.path === DOCS_PATH ? docs(c, next) : api(c, next));
 }
 
 /** Every route is served at the root and, identically, under /api. */

@@ -1,4 +1,10 @@
 import { z } from "zod";
+import {
+  type PolicyName,
+  parseRatePolicy,
+  RATE_LIMIT_DEFAULTS,
+  type RatePolicies,
+} from "./core/rate-limits.ts";
 
 /** The only file that reads the environment. Everything else receives the frozen Config. */
 
@@ -7,6 +13,21 @@ const DEVELOPMENT_SECRET = "development-only-secret-not-for-production-use";
 const MIN_SECRET_LENGTH = 32;
 
 const integer = (min: number, max: number) => z.coerce.number().int().min(min).max(max);
+const list = z
+  .string()
+  .default("")
+  .transform((text) =>
+    text
+      .split(",")
+      .map((one) => one.trim())
+      .filter((one) => one !== ""),
+  );
+const ratePolicy = (name: PolicyName) =>
+  z
+    .string()
+    .default(RATE_LIMIT_DEFAULTS[name])
+    .refine((text) => parseRatePolicy(text) !== undefined, "must be like 100/1s, 300/1m or off")
+    .transform((text) => parseRatePolicy(text) ?? null);
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");
 
 const Environment = z.object({
@@ -18,6 +39,8 @@ const Environment = z.object({
   /** Behind a PgBouncer older than 1.21 in transaction mode, prepared statements must be off. */
   DATABASE_PREPARE: flag.default(true),
   JWT_SECRET: z.string().optional(),
+  /** A former secret, whose tokens stay valid until they expire. */
+  JWT_SECRET_PREVIOUS: z.string().optional(),
   ADMIN_EMAIL: z.email().optional(),
   ADMIN_PASSWORD: z.string().min(8).max(128).optional(),
   SIGNUPS: z.enum(["open", "closed"]).default("open"),
@@ -25,6 +48,16 @@ const Environment = z.object({
   /** Bytes of a request body after inflation; the larger cap is for bulk. */
   MAX_BODY_BYTES: integer(1024, 64 * 1024 * 1024).default(256 * 1024),
   MAX_BULK_BYTES: integer(1024, 64 * 1024 * 1024).default(4 * 1024 * 1024),
+  /** Origins of browsers that may use the API; event writes take any. */
+  CORS_ORIGINS: list,
+  /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
+  TRUSTED_PROXIES: list,
+  RATE_LIMIT_AUTH: ratePolicy("auth"),
+  RATE_LIMIT_STANDARD: ratePolicy("standard"),
+  RATE_LIMIT_IMPORT: ratePolicy("import"),
+  RATE_LIMIT_ANALYTICS: ratePolicy("analytics"),
+  RATE_LIMIT_EVENTS_READ: ratePolicy("eventsRead"),
+  RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -36,11 +69,15 @@ export interface Config {
   databasePrepare: boolean;
   redisUrl: string;
   jwtSecret: string;
+  jwtSecretPrevious: string | null;
   admin: { email: string; password: string } | null;
   signups: "open" | "closed";
   logLevel: string;
   maxBodyBytes: number;
   maxBulkBytes: number;
+  corsOrigins: string[];
+  trustedProxies: string[];
+  rateLimits: RatePolicies;
   shutdownGraceMs: number;
 }
 
@@ -67,6 +104,7 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     databasePrepare: values.DATABASE_PREPARE,
     redisUrl: values.REDIS_URL,
     jwtSecret: checkSecret(values.NODE_ENV, values.JWT_SECRET),
+    jwtSecretPrevious: values.JWT_SECRET_PREVIOUS ?? null,
     admin:
       values.ADMIN_EMAIL && values.ADMIN_PASSWORD
         ? { email: values.ADMIN_EMAIL, password: values.ADMIN_PASSWORD }
@@ -75,6 +113,16 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     logLevel: values.LOG_LEVEL,
     maxBodyBytes: values.MAX_BODY_BYTES,
     maxBulkBytes: values.MAX_BULK_BYTES,
+    corsOrigins: values.CORS_ORIGINS,
+    trustedProxies: values.TRUSTED_PROXIES,
+    rateLimits: {
+      auth: values.RATE_LIMIT_AUTH,
+      standard: values.RATE_LIMIT_STANDARD,
+      import: values.RATE_LIMIT_IMPORT,
+      analytics: values.RATE_LIMIT_ANALYTICS,
+      eventsRead: values.RATE_LIMIT_EVENTS_READ,
+      eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
+    },
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
 }

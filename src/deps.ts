@@ -4,16 +4,24 @@ import type { Config } from "./config.ts";
 import { createDatabase } from "./db/client.ts";
 import { EventPartitions } from "./db/partitions.ts";
 import { createAnalyticsService } from "./features/analytics/index.ts";
+import { createAuditService } from "./features/audit/index.ts";
 import { createEventsService, createEventWriter } from "./features/events/index.ts";
+import { createIdempotency } from "./features/idempotency/index.ts";
 import {
   createAccessTokens,
+  createApiKeysService,
   createCredentialVerifier,
   createIdentityService,
+  createInvitationTokens,
+  createMembersService,
+  createTenantService,
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
+import { createRateLimits } from "./http/middleware/rate-limit.ts";
 import { createRedisFactory } from "./redis/client.ts";
+import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
 import { createAnnouncer } from "./streams/producer.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
@@ -40,7 +48,9 @@ export function createDeps(config: Config, role: string) {
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm);
-  const tokens = createAccessTokens(config.jwtSecret);
+  const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
+  const invitationTokens = createInvitationTokens(config.jwtSecret);
+  const idempotency = createIdempotency(db.transaction);
   const writer = createEventWriter({
     sql: db.write,
     partitions,
@@ -52,15 +62,26 @@ export function createDeps(config: Config, role: string) {
     log,
     metrics,
     db,
+    idempotency,
     redis,
     redisFactory,
     invalidator,
     writer,
     readTenantSettings,
-    verifyCredential: createCredentialVerifier(db.orm, tokens),
-    identity: createIdentityService({ db, tokens, signups: config.signups }),
+    verifyCredential: createCredentialVerifier(db, tokens),
+    rateLimits: createRateLimits({
+      policies: config.rateLimits,
+      shared: createRedisRateCounter(redis),
+      local: createLocalRateCounter(),
+      metrics,
+    }),
+    identity: createIdentityService({ db, tokens, invitationTokens, signups: config.signups }),
+    apiKeys: createApiKeysService({ db }),
+    members: createMembersService({ db, idempotency, invitationTokens }),
+    tenant: createTenantService({ db }),
+    audit: createAuditService({ sql: db.read }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
-    rollups: createRollupService({ sql: db.rollup, log, metrics }),
+    rollups: createRollupService({ db, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
     system: createSystemService({ sql: db.read, redis, version: VERSION }),
   };

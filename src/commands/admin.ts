@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { AppError } from "../core/errors.ts";
+import { operatorContext } from "../core/principal.ts";
 import { DEFAULT_TENANT } from "../features/identity/index.ts";
 import { requireTenant, withDeps } from "./session.ts";
 
@@ -51,7 +52,7 @@ export function addAdminCommands(program: Command): void {
     .requiredOption("--tenant <slug>", "the tenant")
     .action(async (id: string, { tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
-        await deps.rollups.retryDeadLetter({ tenantId: await requireTenant(deps, tenant) }, id);
+        await deps.rollups.retryDeadLetter(operatorContext(await requireTenant(deps, tenant)), id);
         console.log("A running worker tries it again within seconds.");
       });
     });

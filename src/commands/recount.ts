@@ -1,7 +1,9 @@
 import { type Command, InvalidArgumentError } from "commander";
-import { isDay } from "../core/days.ts";
+import { isDay, isTimeZone } from "../core/days.ts";
+import { AppError } from "../core/errors.ts";
 import type { Deps } from "../deps.ts";
 import {
+  changeTimeZone,
   type DayRange,
   rebuildTenant,
   type TenantZone,
@@ -36,10 +38,22 @@ export function addRecountCommands(program: Command): void {
   });
 
   withRange(
-    program.command("rebuild").description("replace the rollups by a recount of the raw events"),
-  ).action(async (options: RangeOptions) => {
+    program
+      .command("rebuild")
+      .description("replace the rollups by a recount of the raw events")
+      .option("--time-zone <zone>", "change the time zone of --tenant first", parseTimeZone),
+  ).action(async (options: RangeOptions & { timeZone?: string }) => {
+    const { timeZone } = options;
+    if (timeZone && (!options.tenant || options.from || options.to)) {
+      throw new AppError(
+        "invalid_input",
+        "--time-zone needs --tenant, and recounts all its days: give no range.",
+      );
+    }
     await withDeps(async (deps) => {
-      for (const { slug, ...tenant } of await chosenTenants(deps, options.tenant)) {
+      for (const { slug, ...chosen } of await chosenTenants(deps, options.tenant)) {
+        const tenant = { ...chosen, timeZone: timeZone ?? chosen.timeZone };
+        if (timeZone) await changeTimeZone(deps.db.transactions, tenant);
         const months = await rebuildTenant(deps.db.transactions, tenant, options, (month) =>
           progress(`${slug}: ${month.slice(0, 7)} rebuilt`),
         );
@@ -59,6 +73,11 @@ function withRange(command: Command): Command {
     .option("--tenant <slug>", "one tenant; default: all")
     .option("--from <day>", "first day, YYYY-MM-DD in the tenant's time zone", parseDay)
     .option("--to <day>", "last day", parseDay);
+}
+
+function parseTimeZone(text: string): string {
+  if (!isTimeZone(text)) throw new InvalidArgumentError("It must be an IANA time zone, e.g. Europe/Berlin.");
+  return text;
 }
 
 function parseDay(text: string): string {

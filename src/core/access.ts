@@ -1,4 +1,5 @@
 import type { Principal, Role, Scope } from "./principal.ts";
+import type { PolicyName } from "./rate-limits.ts";
 
 /**
  * Who may do what, as one table: operation -> the roles of a person and the scope of a key that allow it. The
@@ -7,46 +8,76 @@ import type { Principal, Role, Scope } from "./principal.ts";
 export interface AccessRule {
   roles: readonly Role[];
   scope: Scope | null;
+  /** The rate limit policy that its requests count against. */
+  limit: PolicyName;
+}
+
+/** For everybody, without a credential; `limit` null: not limited. */
+export interface PublicRule {
+  public: true;
+  limit: PolicyName | null;
 }
 
 const EVERYONE: readonly Role[] = ["admin", "seller", "analyst", "customer"];
 const ANALYSTS: readonly Role[] = ["admin", "seller", "analyst"];
 
+const ADMINS: readonly Role[] = ["admin"];
+const SIGN_IN: PublicRule = { public: true, limit: "auth" };
+const OPEN: PublicRule = { public: true, limit: null };
+const ADMINISTRATION: AccessRule = { roles: ADMINS, scope: "admin", limit: "standard" };
+const INGEST: AccessRule = {
+  roles: ["admin", "seller", "customer"],
+  scope: "events:write",
+  limit: "eventsWrite",
+};
+const EVENT_READS: AccessRule = { roles: ["admin", "analyst"], scope: "events:read", limit: "eventsRead" };
+const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
+
 export const ACCESS = {
-  register: "public",
-  login: "public",
-  refresh: "public",
-  logout: "public",
-  getMe: { roles: EVERYONE, scope: null },
-  createApiKey: { roles: ["admin"], scope: "admin" },
-  listApiKeys: { roles: ["admin"], scope: "admin" },
-  revokeApiKey: { roles: ["admin"], scope: "admin" },
-  createEvent: { roles: ["admin", "seller", "customer"], scope: "events:write" },
-  createEvents: { roles: ["admin", "seller", "customer"], scope: "events:write" },
-  listEvents: { roles: ["admin", "analyst"], scope: "events:read" },
-  getEvent: { roles: ["admin", "analyst"], scope: "events:read" },
-  getTopProducts: { roles: ANALYSTS, scope: "analytics:read" },
-  getProductTimeseries: { roles: ANALYSTS, scope: "analytics:read" },
-  getMySummary: { roles: EVERYONE, scope: null },
-  getUserSummary: { roles: ["admin", "analyst"], scope: "analytics:read" },
-  getSummary: { roles: ANALYSTS, scope: "analytics:read" },
-  getBreakdown: { roles: ANALYSTS, scope: "analytics:read" },
-  listDeadLetters: { roles: ["admin"], scope: "admin" },
-  retryDeadLetter: { roles: ["admin"], scope: "admin" },
-  getHealth: "public",
-  getLiveness: "public",
-  getReadiness: "public",
-  getReadinessAlias: "public",
-  getMetrics: "public",
-} as const satisfies Record<string, AccessRule | "public">;
+  register: SIGN_IN,
+  login: SIGN_IN,
+  refresh: SIGN_IN,
+  logout: SIGN_IN,
+  getMe: { roles: EVERYONE, scope: null, limit: "standard" },
+  getTenant: { roles: EVERYONE, scope: "admin", limit: "standard" },
+  updateTenant: ADMINISTRATION,
+  listMembers: ADMINISTRATION,
+  inviteMember: ADMINISTRATION,
+  acceptInvitation: { roles: EVERYONE, scope: null, limit: "standard" },
+  updateMember: ADMINISTRATION,
+  removeMember: ADMINISTRATION,
+  listAudit: ADMINISTRATION,
+  createApiKey: ADMINISTRATION,
+  listApiKeys: ADMINISTRATION,
+  rotateApiKey: ADMINISTRATION,
+  revokeApiKey: ADMINISTRATION,
+  createEvent: INGEST,
+  createEvents: INGEST,
+  listEvents: EVENT_READS,
+  getEvent: EVENT_READS,
+  getTopProducts: ANALYTICS,
+  getProductTimeseries: ANALYTICS,
+  getMySummary: { roles: EVERYONE, scope: null, limit: "analytics" },
+  getUserSummary: { roles: ["admin", "analyst"], scope: "analytics:read", limit: "analytics" },
+  getSummary: ANALYTICS,
+  getBreakdown: ANALYTICS,
+  listDeadLetters: ADMINISTRATION,
+  retryDeadLetter: ADMINISTRATION,
+  getHealth: OPEN,
+  getLiveness: OPEN,
+  getReadiness: OPEN,
+  getReadinessAlias: OPEN,
+  getMetrics: OPEN,
+} as const satisfies Record<string, AccessRule | PublicRule>;
 
 export type OperationId = keyof typeof ACCESS;
 
-export function accessRule(operation: OperationId): AccessRule | "public" {
+export function accessRule(operation: OperationId): AccessRule | PublicRule {
   return ACCESS[operation];
 }
 
 export function isAllowed(rule: AccessRule, principal: Principal): boolean {
+  if (principal.kind === "operator") return true;
   if (principal.kind === "user") return rule.roles.includes(principal.role);
   return rule.scope !== null && (principal.scopes.includes(rule.scope) || principal.scopes.includes("admin"));
 }

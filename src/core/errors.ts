@@ -10,6 +10,12 @@ export const ERRORS = {
   not_found: { status: 404, title: "Not found", retryable: false },
   method_not_allowed: { status: 405, title: "Method not allowed", retryable: false },
   conflict: { status: 409, title: "Conflict with what is stored", retryable: false },
+  precondition_failed: { status: 412, title: "Precondition failed", retryable: false },
+  idempotency_key_reused: {
+    status: 422,
+    title: "Idempotency-Key was used with another payload",
+    retryable: false,
+  },
   too_large: { status: 413, title: "Too large", retryable: false },
   unsupported_media_type: { status: 415, title: "Unsupported media type", retryable: false },
   rate_limited: { status: 429, title: "Too many requests", retryable: true },

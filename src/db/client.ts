@@ -1,5 +1,6 @@
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres from "postgres";
+import { createTransactions, type RunTransaction } from "./transaction.ts";
 
 export type Sql = postgres.Sql;
 export type Fragment = postgres.PendingQuery<postgres.Row[]>;
@@ -13,21 +14,22 @@ export interface DatabaseOptions {
 
 /**
  * Separate pools, so that slow reads can never take the connections that ingest needs.
- * `transactions` is the only pool on which `begin` may be called, behind a limit no larger than itself (postgres.js
- * can otherwise run statements outside their transaction under load: porsager/postgres #1189, #823).
+ * `begin` may be called on `transactions` only, and only through `transaction` where others might.
  */
 export interface Database {
   write: Sql;
   read: Sql;
   rollup: Sql;
   transactions: Sql;
+  /** A real transaction, for the few writes that can't be one statement. */
+  transaction: RunTransaction;
   orm: Orm;
   close(): Promise<void>;
 }
 
 const WRITE_CONNECTIONS = 4;
 const READ_CONNECTIONS = 6;
-const TRANSACTION_CONNECTIONS = 2;
+const TRANSACTION_CONNECTIONS = 4;
 const ORM_CONNECTIONS = 2;
 const READ_TIMEOUT_MS = 15_000;
 const WRITE_TIMEOUT_MS = 60_000;
@@ -52,6 +54,7 @@ export function createDatabase(options: DatabaseOptions): Database {
     read,
     rollup,
     transactions,
+    transaction: createTransactions(transactions, TRANSACTION_CONNECTIONS),
     orm: drizzle(ormConnections),
     close: async () => {
       await Promise.all(

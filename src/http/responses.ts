@@ -12,3 +12,9 @@ export function jsonBody<S extends z.ZodType>(schema: S) {
 
 /** RFC 3339 UTC with milliseconds. */
 export const Instant = z.iso.datetime().openapi({ example: "2026-11-21T09:30:00.000Z" });
+
+/** The query of a keyset list without filters. */
+export const PageQuery = z.strictObject({
+  limit: z.coerce.number().int().min(1).max(100).default(20),
+  cursor: z.string().max(1000).optional(),
+});

@@ -1,9 +1,10 @@
 import { createRoute, OpenAPIHono, type RouteConfig } from "@hono/zod-openapi";
 import type { Context, MiddlewareHandler } from "hono";
-import { type AccessRule, accessRule, isAllowed, type OperationId } from "../core/access.ts";
+import { type AccessRule, accessRule, isAllowed, type OperationId, type PublicRule } from "../core/access.ts";
 import { AppError } from "../core/errors.ts";
 import type { Principal, RequestContext } from "../core/principal.ts";
 import { fieldErrorsOf } from "../core/validation.ts";
+import type { RateLimits } from "./middleware/rate-limit.ts";
 import { ProblemSchema } from "./problem.ts";
 
 /** What middleware leaves for the handlers. */
@@ -13,6 +14,9 @@ export interface HttpEnv {
     /** Checks the request's credential; null when there is none, throws `unauthenticated` for a bad one. */
     authenticate: () => Promise<Principal | null> | Principal | null;
     principal: Principal;
+    /** The client's address, from the socket or the last trusted proxy. */
+    clientAddress: () => string;
+    rateLimits: RateLimits;
   };
 }
 
@@ -38,8 +42,11 @@ const PROBLEMS = {
   403: "Not allowed",
   404: "Absent, or another tenant's",
   409: "Conflict",
+  412: "Precondition failed",
   413: "Too large",
   415: "Unsupported media type",
+  422: "Idempotency-Key reused with another payload",
+  429: "Too many requests",
   503: "Temporarily unavailable",
 } as const;
 type ProblemStatus = keyof typeof PROBLEMS;
@@ -59,12 +66,14 @@ export function defineRoute<const R extends Operation>(operation: R) {
   const rule = accessRule(operation.operationId);
   const { problems = [], middleware = [], ...config } = operation;
   const statuses = new Set<ProblemStatus>([400, 503, ...problems]);
-  if (rule !== "public") statuses.add(401).add(403);
+  const isPublic = "public" in rule;
+  if (!isPublic) statuses.add(401).add(403);
+  if (rule.limit !== null) statuses.add(429);
   if (operation.request?.body) statuses.add(413).add(415);
   return createRoute({
     ...(config as R),
-    security: rule === "public" ? [] : securityOf(rule),
-    middleware: rule === "public" ? middleware : [authorize(rule), ...middleware],
+    security: isPublic ? [] : securityOf(rule),
+    middleware: [guard(rule), ...middleware],
     responses: { ...problemResponses(statuses), ...config.responses } as R["responses"],
   });
 }
@@ -84,14 +93,17 @@ function problemResponses(statuses: Iterable<ProblemStatus>) {
   return Object.fromEntries(entries);
 }
 
-function authorize(rule: AccessRule): MiddlewareHandler<HttpEnv> {
+/** Credential, permission, rate limit, in this order: what is not allowed costs nobody a request of its limit. */
+function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
-    const principal = await c.get("authenticate")();
-    if (principal === null)
-      throw new AppError("unauthenticated", "Send a token or an API key as Authorization: Bearer.");
-    if (!isAllowed(rule, principal)) throw new AppError("forbidden", "This credential may not do that.");
-    c.set("principal", principal);
-    await next();
+    if (!("public" in rule)) {
+      const principal = await c.get("authenticate")();
+      if (principal === null)
+        throw new AppError("unauthenticated", "Send a token or an API key as Authorization: Bearer.");
+      if (!isAllowed(rule, principal)) throw new AppError("forbidden", "This credential may not do that.");
+      c.set("principal", principal);
+    }
+    return rule.limit === null ? next() : c.get("rateLimits")[rule.limit](c, next);
   };
 }
 

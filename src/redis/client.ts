@@ -26,6 +26,8 @@ export function createRedisFactory(url: string, log: Log): RedisFactory {
       maxRetriesPerRequest: 1,
       connectTimeout: 2_000,
       commandTimeout,
+      // Commands of one turn of the event loop share a round trip. Not with Cluster, whose slots they would cross.
+      enableAutoPipelining: true,
       retryStrategy: (attempt) => Math.min(50 * attempt, MAX_RECONNECT_DELAY_MS),
     });
     let down = false;

@@ -5,5 +5,7 @@
 export const keys = {
   cacheEntry: (tenantId: string, name: string) => `{${tenantId}}:cache:${name}`,
   cacheTag: (tenantId: string, tag: string) => `{${tenantId}}:tag:${tag}`,
+  /** `key` begins with the hash tag of its tenant or address, see http/middleware/rate-limit.ts. */
+  rateLimit: (key: string) => `${key}:rate`,
   stream: (name: string) => `{footfall:${name}}:stream`,
 };

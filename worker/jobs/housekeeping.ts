@@ -1,14 +1,12 @@
 import type { Deps } from "../../src/deps.ts";
+import { pruneIdempotencyKeys } from "../../src/features/idempotency/index.ts";
 import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 
 const EVERY_MS = 60_000;
+const AT_ONCE = 10_000;
 
-/** Deletes done ledger rows and expired deduplication keys, a bounded number a round. */
+/** Deletes done ledger rows, expired deduplication keys and expired idempotency keys, a bounded number a round. */
 export function createHousekeeping({ db, rollups, log }: Deps, holder: string): PeriodicJob {
-  return createPeriodicJob(db.write, log, {
-    name: "housekeeping",
-    holder,
-    everyMs: EVERY_MS,
-    runOnce: rollups.prune,
-  });
+  const runOnce = async () => (await rollups.prune()) + (await pruneIdempotencyKeys(db.write, AT_ONCE));
+  return createPeriodicJob(db.write, log, { name: "housekeeping", holder, everyMs: EVERY_MS, runOnce });
 }

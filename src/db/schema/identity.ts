@@ -12,6 +12,7 @@ export const tenants = pgTable("tenants", {
   timeZone: text("time_zone").notNull().default("UTC"),
   currency: text().notNull().default("EUR"),
   eventRetentionDays: integer("event_retention_days"),
+  lowStockThreshold: integer("low_stock_threshold").notNull().default(5),
   breakdownProperties: text("breakdown_properties")
     .array()
     .notNull()
@@ -84,4 +85,21 @@ export const refreshTokens = pgTable(
     createdAt: createdAt(),
   },
   (table) => [index("refresh_tokens_family").on(table.familyId)],
+);
+
+/** An offer to join a tenant, to be taken once by whoever holds its token, which is a signature and stored nowhere. */
+export const invitations = pgTable(
+  "invitations",
+  {
+    tenantId: uuid("tenant_id")
+      .notNull()
+      .references(() => tenants.id),
+    id: uuid().notNull(),
+    email: text().notNull(),
+    role: text({ enum: ["admin", "seller", "analyst", "customer"] }).notNull(),
+    sellerId: text("seller_id"),
+    expiresAt: timestamp("expires_at", { withTimezone: true, precision: 3 }).notNull(),
+    acceptedAt: timestamp("accepted_at", { withTimezone: true, precision: 3 }),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.id] })],
 );

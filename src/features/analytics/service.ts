@@ -124,7 +124,8 @@ export function createAnalyticsService({ sql, cache, readTenantSettings }: Analy
     },
 
     async getMySummary(ctx: RequestContext, query: RangeQuery) {
-      if (ctx.principal.kind !== "user") throw new AppError("forbidden", "An API key is not a user.");
+      if (ctx.principal.kind !== "user")
+        throw new AppError("forbidden", "Only a user has a summary of its own.");
       return summarizeUser(ctx, ctx.principal.userId, query);
     },
 
@@ -192,5 +193,5 @@ function daysOf({ from, to }: Range): Day[] {
 }
 
 function maySkipCache({ principal }: RequestContext): boolean {
-  return principal.kind === "apiKey" || principal.role === "admin" || principal.role === "analyst";
+  return principal.kind !== "user" || principal.role === "admin" || principal.role === "analyst";
 }

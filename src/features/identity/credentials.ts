@@ -1,10 +1,11 @@
 import { timingSafeEqual } from "node:crypto";
 import { AppError } from "../../core/errors.ts";
 import { isUuid, sha256 } from "../../core/ids.ts";
-import type { Principal, Scope } from "../../core/principal.ts";
-import type { Orm } from "../../db/client.ts";
+import type { Principal } from "../../core/principal.ts";
+import type { Database, Sql } from "../../db/client.ts";
 import { looksLikeApiKey } from "./api-keys.ts";
-import { findApiKey, listMemberships, touchApiKey } from "./repository.ts";
+import { findApiKey, touchApiKey } from "./api-keys-repository.ts";
+import { findMembership } from "./repository.ts";
 import type { AccessTokens } from "./tokens.ts";
 
 /**
@@ -19,7 +20,7 @@ interface Remembered {
   untilMs: number;
 }
 
-export function createCredentialVerifier(orm: Orm, tokens: AccessTokens) {
+export function createCredentialVerifier({ orm, read }: Database, tokens: AccessTokens) {
   const remembered = new Map<string, Remembered>();
 
   function remember(name: string, principal: Principal, expiresAtMs: number): Principal {
@@ -33,17 +34,16 @@ export function createCredentialVerifier(orm: Orm, tokens: AccessTokens) {
   async function check(name: string, credential: string, tenantId: string | undefined): Promise<Principal> {
     if (tenantId !== undefined && !isUuid(tenantId)) throw forbiddenTenant();
     if (looksLikeApiKey(credential)) {
-      const { principal, expiresAtMs } = await checkApiKey(orm, credential, tenantId);
+      const { principal, expiresAtMs } = await checkApiKey(read, credential, tenantId);
       return remember(name, principal, expiresAtMs);
     }
     const claims = await tokens.verify(credential);
-    if (tenantId === undefined || tenantId === claims.tenantId) {
-      const { userId, role } = claims;
-      return remember(name, { kind: "user", userId, tenantId: claims.tenantId, role }, claims.expiresAtMs);
-    }
-    const membership = (await listMemberships(orm, claims.userId)).find((one) => one.tenantId === tenantId);
+    const { userId } = claims;
+    const chosen = tenantId ?? claims.tenantId;
+    // The token says what the role was; the membership says what it is, within the seconds that a check is remembered.
+    const membership = await findMembership(orm, chosen, userId);
     if (!membership) throw forbiddenTenant();
-    const principal: Principal = { kind: "user", userId: claims.userId, tenantId, role: membership.role };
+    const principal: Principal = { kind: "user", userId, tenantId: chosen, ...membership };
     return remember(name, principal, claims.expiresAtMs);
   }
 
@@ -60,19 +60,19 @@ export function createCredentialVerifier(orm: Orm, tokens: AccessTokens) {
   };
 }
 
-async function checkApiKey(orm: Orm, credential: string, tenantId: string | undefined) {
+async function checkApiKey(sql: Sql, credential: string, tenantId: string | undefined) {
   const keyHash = sha256(credential);
-  const row = await findApiKey(orm, keyHash);
+  const row = await findApiKey(sql, keyHash);
   if (!row || !timingSafeEqual(Buffer.from(row.keyHash), Buffer.from(keyHash))) {
     throw new AppError("unauthenticated", "The API key is not valid, was revoked or has expired.");
   }
   if (tenantId !== undefined && tenantId !== row.tenantId) throw forbiddenTenant();
-  await touchApiKey(orm, row.tenantId, row.id);
+  await touchApiKey(sql, row.tenantId, row.id);
   const principal: Principal = {
     kind: "apiKey",
     keyId: row.id,
     tenantId: row.tenantId,
-    scopes: row.scopes as Scope[],
+    scopes: row.scopes,
   };
   return { principal, expiresAtMs: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY };
 }

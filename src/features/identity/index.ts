@@ -1,5 +1,9 @@
+export { type ApiKeysService, createApiKeysService } from "./api-keys-service.ts";
 export { createCredentialVerifier } from "./credentials.ts";
+export { createInvitationTokens } from "./invitation-tokens.ts";
+export { createMembersService, type MembersService } from "./members.ts";
 export { createIdentityService, DEFAULT_TENANT, type IdentityService } from "./service.ts";
+export { createTenantService, type TenantService } from "./tenant.ts";
 export {
   createTenantSettingsReader,
   type ReadTenantSettings,

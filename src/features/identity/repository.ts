@@ -1,8 +1,7 @@
-import { and, desc, eq, isNotNull, isNull, lt, or, sql } from "drizzle-orm";
-import type { Role, Scope } from "../../core/principal.ts";
+import { and, eq, isNotNull, isNull, sql } from "drizzle-orm";
+import type { Role } from "../../core/principal.ts";
 import type { Database, Orm } from "../../db/client.ts";
-import { apiKeys, memberships, refreshTokens, tenants, users } from "../../db/schema/identity.ts";
-import type { ApiKeyKind } from "./api-keys.ts";
+import { memberships, refreshTokens, tenants, users } from "../../db/schema/identity.ts";
 
 export interface UserRow {
   id: string;
@@ -161,67 +160,11 @@ export async function revokeTokenFamily(orm: Orm, tokenHash: string): Promise<vo
     .where(and(eq(refreshTokens.familyId, row.familyId), isNull(refreshTokens.revokedAt)));
 }
 
-export interface NewApiKey {
-  id: string;
-  name: string;
-  kind: ApiKeyKind;
-  prefix: string;
-  keyHash: string;
-  scopes: Scope[];
-  expiresAt: Date | null;
-}
-
-export async function insertApiKey(orm: Orm, tenantId: string, key: NewApiKey): Promise<{ createdAt: Date }> {
-  const [row] = await orm
-    .insert(apiKeys)
-    .values({ tenantId, ...key })
-    .returning({ createdAt: apiKeys.createdAt });
-  return row ?? { createdAt: new Date() };
-}
-
-export async function listApiKeys(orm: Orm, tenantId: string) {
-  return orm
-    .select()
-    .from(apiKeys)
-    .where(and(eq(apiKeys.tenantId, tenantId), isNull(apiKeys.revokedAt)))
-    .orderBy(desc(apiKeys.createdAt), desc(apiKeys.id));
-}
-
-/** False when the tenant has no such live key. */
-export async function revokeApiKey(orm: Orm, tenantId: string, id: string): Promise<boolean> {
+/** The caller's standing in a tenant right now; null when there is none (any more). */
+export async function findMembership(orm: Orm, tenantId: string, userId: string) {
   const rows = await orm
-    .update(apiKeys)
-    .set({ revokedAt: sql`now()` })
-    .where(and(eq(apiKeys.tenantId, tenantId), eq(apiKeys.id, id), isNull(apiKeys.revokedAt)))
-    .returning({ id: apiKeys.id });
-  return rows.length > 0;
-}
-
-/** The live key with this hash, across tenants: the credential is what names the tenant. */
-export async function findApiKey(orm: Orm, keyHash: string) {
-  const rows = await orm
-    .select()
-    .from(apiKeys)
-    .where(
-      and(
-        eq(apiKeys.keyHash, keyHash),
-        isNull(apiKeys.revokedAt),
-        or(isNull(apiKeys.expiresAt), sql`${apiKeys.expiresAt} > now()`),
-      ),
-    );
+    .select({ role: memberships.role, sellerId: memberships.sellerId })
+    .from(memberships)
+    .where(and(eq(memberships.tenantId, tenantId), eq(memberships.userId, userId)));
   return rows[0] ?? null;
-}
-
-/** Notes that a key is in use, at most once a minute. */
-export async function touchApiKey(orm: Orm, tenantId: string, id: string): Promise<void> {
-  await orm
-    .update(apiKeys)
-    .set({ lastUsedAt: sql`now()` })
-    .where(
-      and(
-        eq(apiKeys.tenantId, tenantId),
-        eq(apiKeys.id, id),
-        or(isNull(apiKeys.lastUsedAt), lt(apiKeys.lastUsedAt, sql`now() - interval '1 minute'`)),
-      ),
-    );
 }

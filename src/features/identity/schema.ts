@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { isTimeZone } from "../../core/days.ts";
 import { SCOPES } from "../../core/principal.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
@@ -13,6 +14,8 @@ const PlainText = (max: number) =>
 const Email = z.email().max(254).toLowerCase().openapi({ example: "ada@example.com" });
 const Password = z.string().min(8).max(MAX_PASSWORD);
 
+const Token = z.string().min(1).max(200);
+
 export const RegisterInput = z
   .strictObject({
     email: Email,
@@ -21,6 +24,7 @@ export const RegisterInput = z
     tenantName: PlainText(MAX_NAME)
       .optional()
       .openapi({ description: "Makes a tenant of this name and its admin" }),
+    invitationToken: Token.optional().openapi({ description: "Joins the tenant that invited this e-mail" }),
   })
   .openapi("RegisterInput");
 
@@ -28,9 +32,7 @@ export const LoginInput = z
   .strictObject({ email: Email, password: z.string().max(MAX_PASSWORD), tenantId: z.uuid().optional() })
   .openapi("LoginInput");
 
-export const RefreshInput = z
-  .strictObject({ refreshToken: z.string().min(1).max(200) })
-  .openapi("RefreshInput");
+export const RefreshInput = z.strictObject({ refreshToken: Token }).openapi("RefreshInput");
 
 const RoleName = z.enum(["admin", "seller", "analyst", "customer"]);
 
@@ -93,3 +95,81 @@ export const ApiKey = z
 export const CreatedApiKey = ApiKey.extend({
   key: z.string().openapi({ description: "The key itself; shown this once" }),
 }).openapi("CreatedApiKey");
+
+const MAX_OVERLAP_SECONDS = 30 * 86_400;
+
+export const RotateInput = z
+  .strictObject({
+    overlapSeconds: z
+      .number()
+      .int()
+      .min(0)
+      .max(MAX_OVERLAP_SECONDS)
+      .default(86_400)
+      .openapi({ description: "How long the old key goes on working" }),
+  })
+  .openapi("RotateInput");
+
+/** X-Seller-Id and memberships name sellers by ids of the shop's choice. */
+const SellerId = PlainText(100);
+
+export const Member = z
+  .object({
+    userId: z.uuid(),
+    email: z.string(),
+    name: z.string().nullable(),
+    role: RoleName,
+    sellerId: z.string().nullable(),
+    createdAt: Instant,
+  })
+  .openapi("Member");
+
+export const InvitationInput = z
+  .strictObject({ email: Email, role: RoleName, sellerId: SellerId.optional() })
+  .openapi("InvitationInput");
+
+export const Invitation = z
+  .object({
+    id: z.uuid(),
+    email: z.string(),
+    role: RoleName,
+    sellerId: z.string().nullable(),
+    token: z
+      .string()
+      .openapi({ description: "For the invited person: at registration, or at /members/accept" }),
+    expiresAt: Instant,
+  })
+  .openapi("Invitation");
+
+export const AcceptInput = z.strictObject({ token: Token }).openapi("AcceptInput");
+
+export const MemberChange = z
+  .strictObject({ role: RoleName.optional(), sellerId: SellerId.nullable().optional() })
+  .refine((change) => Object.keys(change).length > 0, "nothing to change")
+  .openapi("MemberChange");
+
+export const Tenant = z
+  .object({
+    id: z.uuid(),
+    slug: z.string(),
+    name: z.string(),
+    timeZone: z.string(),
+    currency: z.string(),
+    lowStockThreshold: z.number().int(),
+    eventRetentionDays: z.number().int().nullable(),
+  })
+  .openapi("Tenant");
+
+export const TenantChange = z
+  .strictObject({
+    name: PlainText(MAX_NAME).optional(),
+    timeZone: z.string().max(64).refine(isTimeZone, "must be an IANA time zone").optional(),
+    currency: z
+      .string()
+      .regex(/^[A-Z]{3}$/, "must be an ISO 4217 code")
+      .optional(),
+    lowStockThreshold: z.number().int().min(0).max(1_000_000).optional(),
+    eventRetentionDays: z.number().int().min(1).max(36_500).nullable().optional(),
+  })
+  .refine((change) => Object.keys(change).length > 0, "nothing to change")
+  .openapi("TenantChange");

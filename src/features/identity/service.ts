@@ -1,27 +1,35 @@
 import { AppError } from "../../core/errors.ts";
-import { isUuid, newId, sha256 } from "../../core/ids.ts";
-import type { RequestContext, Role, Scope } from "../../core/principal.ts";
+import { newId, sha256 } from "../../core/ids.ts";
+import type { RequestContext, Role } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import { classifyFailure } from "../../db/failures.ts";
-import { type ApiKeyKind, makeApiKey } from "./api-keys.ts";
+import type { InvitationName, InvitationTokens } from "./invitation-tokens.ts";
+import { takeInvitation, upsertMember } from "./members-repository.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import * as repository from "./repository.ts";
 import { ACCESS_TOKEN_SECONDS, type AccessTokens, makeRefreshToken, REFRESH_TOKEN_DAYS } from "./tokens.ts";
 
 export const DEFAULT_TENANT = "default";
-const PUBLISHABLE_SCOPES: Scope[] = ["events:write"];
-const SECRET_SCOPES: Scope[] = ["events:write", "events:read", "analytics:read"];
 
 export interface IdentityDeps {
   db: Database;
   tokens: AccessTokens;
+  invitationTokens: InvitationTokens;
   signups: "open" | "closed";
+}
+
+export interface RegisterInput {
+  email: string;
+  password: string;
+  name?: string;
+  tenantName?: string;
+  invitationToken?: string;
 }
 
 export type IdentityService = ReturnType<typeof createIdentityService>;
 
 /** Accounts, sessions and API keys. */
-export function createIdentityService({ db, tokens, signups }: IdentityDeps) {
+export function createIdentityService({ db, tokens, invitationTokens, signups }: IdentityDeps) {
   const { orm } = db;
 
   async function openSession(
@@ -54,9 +62,14 @@ export function createIdentityService({ db, tokens, signups }: IdentityDeps) {
   }
 
   return {
-    /** Throws `forbidden` while signups are closed, `conflict` for a taken e-mail. */
-    async register(input: { email: string; password: string; name?: string; tenantName?: string }) {
-      const { email, password, name = null, tenantName } = input;
+    /**
+     * With `tenantName` makes a tenant, with `invitationToken` joins the one that invited, else the default one. Throws
+     * `forbidden` while signups are closed, `conflict` for a taken e-mail, `not_found` for an invitation that is no good.
+     */
+    async register(input: RegisterInput) {
+      const { email, password, name = null, tenantName, invitationToken } = input;
+      if (tenantName && invitationToken)
+        throw new AppError("invalid_input", "Give tenantName or invitationToken, not both.");
       if (tenantName && signups === "closed")
         throw new AppError("forbidden", "New tenants can't be made here: sign-ups are closed.");
       const user = { id: newId(), email, name, passwordHash: await hashPassword(password) };
@@ -65,6 +78,11 @@ export function createIdentityService({ db, tokens, signups }: IdentityDeps) {
           const tenant = { id: newId(), slug: slugOf(tenantName), name: tenantName };
           const createdAt = await repository.insertUserWithTenant(db, user, tenant);
           return await openSession({ ...user, createdAt }, tenant.id, "admin");
+        }
+        if (invitationToken) {
+          const named = invitationTokens.verify(invitationToken);
+          const { tenantId, role, createdAt } = await joinAsNewUser(db, user, named);
+          return await openSession({ ...user, createdAt }, tenantId, role);
         }
         const tenant = await repository.findTenantBySlug(orm, DEFAULT_TENANT);
         if (!tenant) throw new Error("the default tenant is missing");
@@ -110,41 +128,6 @@ export function createIdentityService({ db, tokens, signups }: IdentityDeps) {
       return { user: presentUser(user, tenantId, principal.role), memberships };
     },
 
-    /** The answer carries `key`, which is stored nowhere and never shown again. */
-    async createApiKey(
-      { tenantId }: { tenantId: string },
-      input: { name: string; kind: ApiKeyKind; scopes?: Scope[]; expiresAt?: string },
-    ) {
-      const scopes = input.scopes ?? (input.kind === "publishable" ? PUBLISHABLE_SCOPES : SECRET_SCOPES);
-      if (input.kind === "publishable" && scopes.some((scope) => scope !== "events:write")) {
-        throw new AppError("invalid_input", "A publishable key can only write events.", {
-          errors: [{ path: "scopes", code: "invalid_scope", message: "only events:write" }],
-        });
-      }
-      const expiresAt = input.expiresAt ? new Date(input.expiresAt) : null;
-      if (expiresAt && expiresAt.getTime() <= Date.now()) {
-        throw new AppError("invalid_input", "The expiry is in the past.", {
-          errors: [{ path: "expiresAt", code: "too_small", message: "must be in the future" }],
-        });
-      }
-      const { key, keyHash, prefix } = makeApiKey(input.kind);
-      const row = { id: newId(), name: input.name, kind: input.kind, prefix, keyHash, scopes, expiresAt };
-      const { createdAt } = await repository.insertApiKey(orm, tenantId, row);
-      return { ...presentApiKey({ ...row, createdAt, lastUsedAt: null }), key };
-    },
-
-    async listApiKeys({ tenantId }: RequestContext) {
-      return (await repository.listApiKeys(orm, tenantId)).map((row) =>
-        presentApiKey({ ...row, scopes: row.scopes as Scope[] }),
-      );
-    },
-
-    async revokeApiKey({ tenantId }: RequestContext, id: string): Promise<void> {
-      if (!isUuid(id) || !(await repository.revokeApiKey(orm, tenantId, id))) {
-        throw new AppError("not_found", "There is no such API key.");
-      }
-    },
-
     /** Makes an account the admin of a tenant, by slug; makes the account when it is new. Returns what it found. */
     async ensureAdmin(input: { email: string; password: string; tenantSlug: string }) {
       const tenant = await repository.findTenantBySlug(orm, input.tenantSlug);
@@ -175,25 +158,22 @@ export function createIdentityService({ db, tokens, signups }: IdentityDeps) {
   };
 }
 
+/** Account and membership by an invitation, in one transaction. */
+async function joinAsNewUser(db: Database, user: repository.NewUser, invitation: InvitationName | null) {
+  return db.transaction(async (tx) => {
+    const taken = invitation && (await takeInvitation(tx, invitation.tenantId, invitation.id, user.email));
+    if (!taken) throw new AppError("not_found", "There is no such invitation for this e-mail address.");
+    const [row] = await tx<{ created_at: Date }[]>`
+      insert into users (id, email, name, password_hash)
+      values (${user.id}, ${user.email}, ${user.name}, ${user.passwordHash}) returning created_at`;
+    await upsertMember(tx, taken.tenantId, user.id, taken.role, taken.sellerId);
+    return { ...taken, createdAt: row?.created_at ?? new Date() };
+  });
+}
+
 function presentUser(user: Omit<repository.UserRow, "passwordHash">, tenantId: string, role: Role) {
   const { id, email, name } = user;
   return { id, email, name, role, tenantId, createdAt: user.createdAt.toISOString() };
-}
-
-type ApiKeyRow = Omit<repository.NewApiKey, "keyHash"> & { createdAt: Date; lastUsedAt: Date | null };
-
-function presentApiKey(row: ApiKeyRow) {
-  const { id, name, kind, prefix, scopes } = row;
-  return {
-    id,
-    name,
-    kind,
-    prefix,
-    scopes,
-    expiresAt: row.expiresAt?.toISOString() ?? null,
-    createdAt: row.createdAt.toISOString(),
-    lastUsedAt: row.lastUsedAt?.toISOString() ?? null,
-  };
 }
 
 /** Names need not be unique, slugs must: a random tail keeps two "My shop" apart. */

@@ -23,9 +23,19 @@ export interface AccessTokens {
   verify(token: string): Promise<AccessClaims>;
 }
 
-export function createAccessTokens(secret: string): AccessTokens {
-  const key = new TextEncoder().encode(secret);
-  const kid = sha256(secret).slice(0, 8);
+/** Signs with `secret`; also accepts tokens of `previous`, told apart by `kid`, so that a secret can be changed. */
+export function createAccessTokens(secret: string, previous: string | null): AccessTokens {
+  const keyOf = (text: string) => new TextEncoder().encode(text);
+  const kidOf = (text: string) => sha256(text).slice(0, 8);
+  const key = keyOf(secret);
+  const kid = kidOf(secret);
+  const accepted = new Map([[kid, key]]);
+  if (previous) accepted.set(kidOf(previous), keyOf(previous));
+  const keyFor = ({ kid: named }: { kid?: string }) => {
+    const found = accepted.get(named ?? "");
+    if (!found) throw new Error("the token was signed with another key");
+    return found;
+  };
   return {
     sign: ({ userId, tenantId, role }) =>
       new SignJWT({ tenantId, role })
@@ -38,7 +48,7 @@ export function createAccessTokens(secret: string): AccessTokens {
         .sign(key),
     async verify(token) {
       try {
-        const { payload } = await jwtVerify<{ tenantId: string; role: Role }>(token, key, {
+        const { payload } = await jwtVerify<{ tenantId: string; role: Role }>(token, keyFor, {
           algorithms: ["HS256"],
           issuer: ISSUER,
           audience: AUDIENCE,

@@ -1,3 +1,10 @@
-export { type DayRange, rebuildTenant, type TenantZone, type VerifyReport, verifyTenant } from "./recount.ts";
+export {
+  changeTimeZone,
+  type DayRange,
+  rebuildTenant,
+  type TenantZone,
+  type VerifyReport,
+  verifyTenant,
+} from "./recount.ts";
 export { selectBacklog as readBacklog } from "./repository.ts";
 export { createRollupService, type RollupService } from "./service.ts";

@@ -170,6 +170,17 @@ export async function rebuildTenant(
   return visited.length;
 }
 
+/**
+ * Gives a tenant another time zone; its rollups are wrong until they are rebuilt. Behind the same lock as rebuilding, so
+ * that no batch is counted in the old zone any more.
+ */
+export async function changeTimeZone(transactions: Sql, { tenantId, timeZone }: TenantZone): Promise<void> {
+  await transactions.begin(async (tx) => {
+    await tx`lock table product_daily_stats in share row exclusive mode`;
+    await tx`update tenants set time_zone = ${timeZone} where id = ${tenantId}`;
+  });
+}
+
 function parametersOf({ tenantId, timeZone }: TenantZone, { from, to }: DayRange): string[] {
   return [tenantId, from, addDays(to, 1), timeZone];
 }

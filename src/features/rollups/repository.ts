@@ -1,4 +1,5 @@
 import type { Sql } from "../../db/client.ts";
+import type { Transaction } from "../../db/transaction.ts";
 import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
 
 export interface BatchId {
@@ -109,7 +110,11 @@ export async function selectDeadLetters(sql: Sql, tenantId: string, limit: numbe
 }
 
 /** Gives a dead letter all its tries again; false when there is none with this id. */
-export async function reviveDeadLetter(sql: Sql, tenantId: string, batchId: string): Promise<boolean> {
+export async function reviveDeadLetter(
+  sql: Transaction,
+  tenantId: string,
+  batchId: string,
+): Promise<boolean> {
   const rows = await sql`
     update event_batches set attempts = 0, last_error = null, dead_lettered_at = null
     where tenant_id = ${tenantId} and batch_id = ${batchId} and rolled_up_at is null and dead_lettered_at is not null

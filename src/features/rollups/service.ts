@@ -1,15 +1,16 @@
 import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
-import type { Sql } from "../../db/client.ts";
+import type { Database } from "../../db/client.ts";
 import { classifyFailure, retryRolledBack } from "../../db/failures.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
+import { recordAudit } from "../audit/index.ts";
 import type { BatchId, LedgerRow } from "./repository.ts";
 import * as repository from "./repository.ts";
 
 export interface RollupDeps {
-  sql: Sql;
+  db: Database;
   log: Log;
   metrics: Metrics;
 }
@@ -21,7 +22,9 @@ const MAX_ATTEMPTS = 5;
 const MAX_DEAD_LETTERS_LISTED = 100;
 const PRUNE_AT_ONCE = 10_000;
 
-export function createRollupService({ sql, log, metrics }: RollupDeps) {
+export function createRollupService({ db, log, metrics }: RollupDeps) {
+  const sql = db.rollup;
+
   /**
    * Rolls batches up, each exactly once however often it is asked for. Failures that Postgres rolled back are repeated;
    * a poisonous batch is found by halving, noted on its ledger row and left behind, so that it stops no other. Throws
@@ -75,10 +78,12 @@ export function createRollupService({ sql, log, metrics }: RollupDeps) {
     },
 
     /** Throws `not_found`. The sweeper takes the batch up within seconds. */
-    async retryDeadLetter({ tenantId }: Pick<RequestContext, "tenantId">, id: string): Promise<void> {
-      if (!isUuid(id) || !(await repository.reviveDeadLetter(sql, tenantId, id))) {
-        throw new AppError("not_found", "There is no such dead letter.");
-      }
+    async retryDeadLetter(ctx: RequestContext, id: string): Promise<void> {
+      await db.transaction(async (tx) => {
+        const revived = isUuid(id) && (await repository.reviveDeadLetter(tx, ctx.tenantId, id));
+        if (!revived) throw new AppError("not_found", "There is no such dead letter.");
+        await recordAudit(tx, ctx, { action: "dead_letter.retried", target: id });
+      });
     },
 
     /** One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many rows went. */

@@ -1,0 +1,6 @@
+export {
+  createIdempotency,
+  type Idempotency,
+  type IdempotentAnswer,
+  pruneIdempotencyKeys,
+} from "./service.ts";

@@ -1,0 +1,106 @@
+import { AppError } from "../../core/errors.ts";
+import { isUuid, newId } from "../../core/ids.ts";
+import type { RequestContext, Scope } from "../../core/principal.ts";
+import type { Database } from "../../db/client.ts";
+import { recordAudit } from "../audit/index.ts";
+import { type ApiKeyKind, makeApiKey } from "./api-keys.ts";
+import type { ApiKeyRow } from "./api-keys-repository.ts";
+import * as repository from "./api-keys-repository.ts";
+
+export type ApiKeysService = ReturnType<typeof createApiKeysService>;
+
+const PUBLISHABLE_SCOPES: Scope[] = ["events:write"];
+const SECRET_SCOPES: Scope[] = ["events:write", "events:read", "analytics:read"];
+
+export interface NewApiKeyInput {
+  name: string;
+  kind: ApiKeyKind;
+  scopes?: Scope[];
+  /** RFC 3339. */
+  expiresAt?: string;
+}
+
+export function createApiKeysService({ db }: { db: Database }) {
+  return {
+    /** The answer carries `key`, which is stored nowhere and never shown again. */
+    async createApiKey(ctx: RequestContext, input: NewApiKeyInput) {
+      const scopes = input.scopes ?? (input.kind === "publishable" ? PUBLISHABLE_SCOPES : SECRET_SCOPES);
+      if (input.kind === "publishable" && scopes.some((scope) => scope !== "events:write")) {
+        throw invalid("scopes", "invalid_scope", "A publishable key can only write events.");
+      }
+      const expiresAt = input.expiresAt ? new Date(input.expiresAt) : null;
+      if (expiresAt && expiresAt.getTime() <= Date.now())
+        throw invalid("expiresAt", "too_small", "The expiry is in the past.");
+      const { key, ...secret } = makeApiKey(input.kind);
+      const row = { id: newId(), name: input.name, kind: input.kind, scopes, expiresAt, ...secret };
+      const stored = await db.transaction(async (tx) => {
+        const inserted = await repository.insertApiKey(tx, ctx.tenantId, row);
+        await recordAudit(tx, ctx, { action: "api_key.created", target: row.id, after: present(inserted) });
+        return inserted;
+      });
+      return { ...present(stored), key };
+    },
+
+    async listApiKeys({ tenantId }: RequestContext) {
+      return (await repository.selectApiKeys(db.read, tenantId)).map(present);
+    },
+
+    /** A new key of the same name, scopes and expiry; the old one goes on working for `overlapSeconds`. */
+    async rotateApiKey(ctx: RequestContext, id: string, overlapSeconds: number) {
+      const { tenantId } = ctx;
+      return db.transaction(async (tx) => {
+        const old = isUuid(id) ? await repository.lockApiKey(tx, tenantId, id) : null;
+        if (!old) throw noKey();
+        const { key, ...secret } = makeApiKey(old.kind);
+        const { name, kind, scopes, expiresAt } = old;
+        const stored = await repository.insertApiKey(tx, tenantId, {
+          id: newId(),
+          name,
+          kind,
+          scopes,
+          expiresAt,
+          ...secret,
+        });
+        await repository.expireApiKey(tx, tenantId, id, overlapSeconds);
+        await recordAudit(tx, ctx, {
+          action: "api_key.rotated",
+          target: id,
+          before: present(old),
+          after: present(stored),
+        });
+        return { ...present(stored), key };
+      });
+    },
+
+    async revokeApiKey(ctx: RequestContext, id: string): Promise<void> {
+      await db.transaction(async (tx) => {
+        const old = isUuid(id) ? await repository.lockApiKey(tx, ctx.tenantId, id) : null;
+        if (!old) throw noKey();
+        await repository.revokeApiKey(tx, ctx.tenantId, id);
+        await recordAudit(tx, ctx, { action: "api_key.revoked", target: id, before: present(old) });
+      });
+    },
+  };
+}
+
+function invalid(path: string, code: string, detail: string): AppError {
+  return new AppError("invalid_input", detail, { errors: [{ path, code, message: detail }] });
+}
+
+function noKey(): AppError {
+  return new AppError("not_found", "There is no such API key.");
+}
+
+function present(row: ApiKeyRow) {
+  const { id, name, kind, prefix, scopes } = row;
+  return {
+    id,
+    name,
+    kind,
+    prefix,
+    scopes,
+    expiresAt: row.expiresAt?.toISOString() ?? null,
+    createdAt: row.createdAt.toISOString(),
+    lastUsedAt: row.lastUsedAt?.toISOString() ?? null,
+  };
+}

@@ -1,0 +1,69 @@
+import { AppError } from "../../core/errors.ts";
+import type { RequestContext } from "../../core/principal.ts";
+import type { Database } from "../../db/client.ts";
+import type { Transaction } from "../../db/transaction.ts";
+import { recordAudit } from "../audit/index.ts";
+
+export interface Tenant {
+  id: string;
+  slug: string;
+  name: string;
+  timeZone: string;
+  currency: string;
+  lowStockThreshold: number;
+  eventRetentionDays: number | null;
+}
+
+export type TenantChange = Partial<Omit<Tenant, "id" | "slug">>;
+export type TenantService = ReturnType<typeof createTenantService>;
+
+/** The settings of the caller's own tenant. */
+export function createTenantService({ db }: { db: Database }) {
+  return {
+    async getTenant({ tenantId }: RequestContext): Promise<Tenant> {
+      const tenant = await selectTenant(db.read, tenantId);
+      if (!tenant) throw new AppError("not_found", "The tenant is gone.");
+      return tenant;
+    },
+
+    /**
+     * Throws `conflict` for another time zone once there are events: their days are counted in the old one, and changing
+     * it takes a recount (`footfall rebuild --time-zone`).
+     */
+    async updateTenant(ctx: RequestContext, change: TenantChange): Promise<Tenant> {
+      const { tenantId } = ctx;
+      return db.transaction(async (tx) => {
+        await tx`select from tenants where id = ${tenantId} for update`;
+        const before = await selectTenant(tx, tenantId);
+        if (!before) throw new AppError("not_found", "The tenant is gone.");
+        if (change.timeZone !== undefined && change.timeZone !== before.timeZone)
+          await requireNoEvents(tx, tenantId);
+        const after: Tenant = { ...before, ...change };
+        await tx`
+          update tenants set name = ${after.name}, time_zone = ${after.timeZone}, currency = ${after.currency},
+            low_stock_threshold = ${after.lowStockThreshold}, event_retention_days = ${after.eventRetentionDays}
+          where id = ${tenantId}`;
+        await recordAudit(tx, ctx, { action: "tenant.updated", target: tenantId, before, after });
+        return after;
+      });
+    },
+  };
+}
+
+async function selectTenant(sql: Database["read"] | Transaction, tenantId: string): Promise<Tenant | null> {
+  const [row] = await sql<Tenant[]>`
+    select id, slug, name, time_zone as "timeZone", currency, low_stock_threshold as "lowStockThreshold",
+      event_retention_days as "eventRetentionDays"
+    from tenants where id = ${tenantId}`;
+  return row ?? null;
+}
+
+async function requireNoEvents(tx: Transaction, tenantId: string): Promise<void> {
+  const found = await tx`select from events where tenant_id = ${tenantId} limit 1`;
+  if (found.length > 0) {
+    throw new AppError(
+      "conflict",
+      "The time zone can't change once there are events; use `footfall rebuild --time-zone`.",
+    );
+  }
+}

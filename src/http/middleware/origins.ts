@@ -1,0 +1,33 @@
+import type { MiddlewareHandler } from "hono";
+import { cors } from "hono/cors";
+import type { HttpEnv } from "../router.ts";
+
+const EVENT_WRITES = new Set(["/events", "/events/bulk"]);
+const EXPOSED = [
+  "x-request-id",
+  "ratelimit",
+  "ratelimit-policy",
+  "retry-after",
+  "etag",
+  "idempotent-replayed",
+];
+const PREFLIGHT_SECONDS = 600;
+
+/**
+ * CORS: events may be written from any shop's pages (publishable keys are made for that, and no cookie is ever used);
+ * everything else from the configured origins only.
+ */
+export function allowOrigins(origins: readonly string[]): MiddlewareHandler<HttpEnv> {
+  const options = { exposeHeaders: EXPOSED, maxAge: PREFLIGHT_SECONDS };
+  const anyOrigin = cors({ ...options, origin: "*", allowMethods: ["POST"] });
+  const configured = cors({
+    ...options,
+    origin: [...origins],
+    allowMethods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
+  });
+  return (c, next) => {
+    const method = c.req.method === "OPTIONS" ? c.req.header("access-control-request-method") : c.req.method;
+    if (method === "POST" && EVENT_WRITES.has(c.req.path)) return anyOrigin(c, next);
+    return origins.length > 0 ? configured(c, next) : next();
+  };
+}

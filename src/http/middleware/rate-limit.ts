@@ -1,0 +1,130 @@
+import type { MiddlewareHandler } from "hono";
+import { rateLimiter, type Store } from "hono-rate-limiter";
+import { AppError } from "../../core/errors.ts";
+import { principalName } from "../../core/principal.ts";
+import type { PolicyName, RatePolicies, RatePolicy } from "../../core/rate-limits.ts";
+import type { RateCounter, RateDecision } from "../../redis/rate-limit.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import { addressBlock } from "../client-address.ts";
+import type { HttpContext, HttpEnv } from "../router.ts";
+
+export interface RateLimitDeps {
+  policies: RatePolicies;
+  shared: RateCounter;
+  /** Takes over while Redis is away. */
+  local: RateCounter;
+  metrics: Metrics;
+}
+
+/** Counts every request of an operation against its policy and refuses the ones above it. */
+export type RateLimits = Record<PolicyName, MiddlewareHandler<HttpEnv>>;
+
+type KeyOf = (c: HttpContext) => string | Promise<string>;
+
+const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
+
+/**
+ * `auth` counts by address and, where the body names one, by e-mail; every other policy by principal, behind
+ * `authorize`. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
+ */
+export function createRateLimits({ policies, shared, local, metrics }: RateLimitDeps): RateLimits {
+  const decide = (key: string, policy: RatePolicy): Promise<RateDecision> =>
+    shared(key, policy).catch(() => {
+      metrics.redisFallbacks.inc({ operation: "rate_limit" });
+      return local(key, policy);
+    });
+
+  function limiter(name: PolicyName, keyOf: KeyOf): MiddlewareHandler<HttpEnv> {
+    const policy = policies[name];
+    if (policy === null) return PASS;
+    const limit = rateLimiter<HttpEnv>({
+      ...policy,
+      standardHeaders: false,
+      keyGenerator: keyOf as never,
+      store: storeOf((key) => decide(`${key}:${name}`, policy), policy),
+      handler: (c) => {
+        const retryAfterSeconds = secondsUntil(infoOf(c));
+        throw new AppError(
+          "rate_limited",
+          `More than ${policy.limit} requests in ${policy.windowMs / 1000} s.`,
+          {
+            retryAfterSeconds: Math.max(1, retryAfterSeconds),
+            headers: headersOf(name, policy, infoOf(c)),
+          },
+        );
+      },
+    });
+    return (c, next) =>
+      limit(c, () => {
+        for (const [header, value] of Object.entries(headersOf(name, policy, infoOf(c))))
+          c.header(header, value);
+        return next();
+      });
+  }
+
+  const byAddress = limiter("auth", (c) => `{address:${addressBlock(c.get("clientAddress")())}}`);
+  const byEmail = limiter("auth", emailKey);
+  const byPrincipal = (name: PolicyName) => limiter(name, principalKey);
+  return {
+    auth: async (c, next) => byAddress(c, async () => void (await byEmail(c, next))),
+    standard: byPrincipal("standard"),
+    import: byPrincipal("import"),
+    analytics: byPrincipal("analytics"),
+    eventsRead: byPrincipal("eventsRead"),
+    eventsWrite: byPrincipal("eventsWrite"),
+  };
+}
+
+/** The library's store, on top of a sliding window that decides by itself: a refusal is a hit too many. */
+function storeOf(decide: (key: string) => Promise<RateDecision>, { limit }: RatePolicy): Store<HttpEnv> {
+  return {
+    async increment(key) {
+      const { admitted, remaining, resetMs } = await decide(key);
+      return {
+        totalHits: admitted ? limit - remaining : limit + 1,
+        resetTime: new Date(Date.now() + resetMs),
+      };
+    },
+    // Only asked for by options that are off here.
+    decrement: () => {},
+    resetKey: () => {},
+  };
+}
+
+interface RateInfo {
+  remaining: number;
+  resetTime: Date;
+}
+
+function infoOf(c: { get: (name: never) => unknown }): RateInfo {
+  return c.get("rateLimit" as never) as RateInfo;
+}
+
+function secondsUntil({ resetTime }: RateInfo): number {
+  return Math.max(0, Math.ceil((resetTime.getTime() - Date.now()) / 1000));
+}
+
+/** Header fields of the IETF draft "RateLimit header fields for HTTP". */
+function headersOf(
+  name: PolicyName,
+  { limit, windowMs }: RatePolicy,
+  info: RateInfo,
+): Record<string, string> {
+  return {
+    "ratelimit-policy": `"${name}";q=${limit};w=${Math.ceil(windowMs / 1000)}`,
+    ratelimit: `"${name}";r=${info.remaining};t=${secondsUntil(info)}`,
+  };
+}
+
+function principalKey(c: HttpContext): string {
+  const principal = c.get("principal");
+  return `{${principal.tenantId}}:${principalName(principal)}`;
+}
+
+/** The e-mail as it will be looked up; a body without one is left to validation and counts by address only. */
+async function emailKey(c: HttpContext): Promise<string> {
+  const body: unknown = await c.req.json().catch(() => null);
+  const email = typeof body === "object" && body !== null && "email" in body ? body.email : null;
+  if (typeof email === "string") return `{email:${email.trim().toLowerCase().slice(0, 254)}}`;
+  return `{address:${addressBlock(c.get("clientAddress")())}}:unnamed`;
+}
