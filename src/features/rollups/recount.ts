@@ -144,8 +144,8 @@ async function verifyAccounting(sql: Sql, { tenantId }: TenantZone, report: Veri
 }
 
 /**
- * Replaces a tenant's rollups by a recount, a month a transaction. Locking one rollup table keeps the workers' upserts
- * out for that time (each of their statements writes it first); ingest and readers go on. Returns the months done.
+ * Replaces a tenant's rollups by a recount, a month a transaction. Locking one rollup table keeps the workers out for
+ * that time (each of their statements writes it, and waits for its lock before it takes its snapshot); ingest and readers go on. Returns the months done.
  */
 export async function rebuildTenant(
   transactions: Sql,
