@@ -26,7 +26,7 @@ export async function ensureTenant(deps: Deps, config: Config, tenant: NewTenant
   const settings = await deps.readTenantSettings(tenantId);
   if (timeZone !== undefined && settings.timeZone !== timeZone)
     throw new AppError("conflict", `The tenant "${slug}" exists and its time zone is ${settings.timeZone}.`);
-  if (config.admin) await deps.identity.ensureAdmin({ ...config.admin, tenantSlug: slug });
+  if (config.admin) await deps.identity.ensureAdmin({ ...config.admin, tenantSlug: slug, promote: true });
   return tenantId;
 }
 

@@ -53,6 +53,7 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
   let loop: Promise<void> = Promise.resolve();
   let lastReclaimAt = 0;
   let reclaimCursor = "0-0";
+  let lastError: string | null = null;
   let clientId: number | null = null;
   blocking.on("ready", async () => {
     clientId = await blocking.client("ID").catch(() => null);
@@ -149,9 +150,13 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
     while (running) {
       try {
         await runOnce();
+        lastError = null;
       } catch (error) {
         if (!running) return;
-        log.warn({ stream: key, error: String(error) }, "stream read or handling failed, trying again");
+        // Once an outage: the same line four times a second tells nobody more.
+        const level = String(error) === lastError ? "debug" : "warn";
+        lastError = String(error);
+        log[level]({ stream: key, error: lastError }, "stream read or handling failed, trying again");
         // A read that timed out would otherwise keep its place in the connection's reply queue.
         if (String(error).includes("timed out")) blocking.disconnect(true);
         await Bun.sleep(RETRY_DELAY_MS);

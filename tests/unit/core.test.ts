@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { ConfigError, parseConfig } from "../../src/config.ts";
 import { decodeCursor, encodeCursor } from "../../src/core/cursor.ts";
 import { AppError } from "../../src/core/errors.ts";
-import { isUuid, newId, timeOfId } from "../../src/core/ids.ts";
+import { idAt, isUuid, timeOfId } from "../../src/core/ids.ts";
 import { createSemaphore } from "../../src/core/semaphore.ts";
 import { addCells } from "../../src/features/analytics/measures.ts";
 import { decodeAnnouncement, encodeAnnouncement } from "../../src/streams/messages.ts";
@@ -70,13 +70,17 @@ describe("money", () => {
 test("an id carries the time it was made for, and sorts by it", () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 4e12 }), fc.integer({ min: 1, max: 1e9 }), (timeMs, later) => {
-      const id = newId(timeMs);
+      const id = idAt(timeMs);
       expect(isUuid(id)).toBe(true);
       expect(timeOfId(id)).toBe(timeMs);
-      expect(newId(timeMs + later) > id).toBe(true);
+      expect(idAt(timeMs + later) > id).toBe(true);
     }),
   );
-  expect(new Set(Array.from({ length: 10_000 }, () => newId(1_767_225_600_000))).size).toBe(10_000);
+  const few = Array.from({ length: 4_096 }, () => idAt(1_767_225_600_001));
+  expect(few).toEqual(few.toSorted());
+  const ids = Array.from({ length: 10_000 }, () => idAt(1_767_225_600_000));
+  expect(ids.every((id) => timeOfId(id) === 1_767_225_600_000)).toBe(true);
+  expect(new Set(ids).size).toBe(10_000);
 });
 
 test("a semaphore runs no more than it may, and refuses beyond its line", async () => {

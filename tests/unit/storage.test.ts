@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
 import { isTimeZone } from "../../src/core/days.ts";
-import { newId } from "../../src/core/ids.ts";
+import { idAt, newId } from "../../src/core/ids.ts";
 import { isStorable } from "../../src/core/validation.ts";
 import { insertBatches, type ParsedEvent } from "../../src/features/events/index.ts";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
@@ -81,7 +81,7 @@ test("strings and JSON come back character by character", async () => {
       const events = given.map(
         (one): ParsedEvent => ({
           ...one,
-          id: newId(NOW),
+          id: idAt(NOW),
           tsMs: NOW,
           type: "view",
           sessionId: null,

@@ -20,12 +20,13 @@ export type RollupService = ReturnType<typeof createRollupService>;
 const MAX_ATTEMPTS = 5;
 const MAX_DEAD_LETTERS_LISTED = 100;
 const PRUNE_AT_ONCE = 10_000;
+const PRUNE_MS = 20_000;
 
 export function createRollupService({ sql, log, metrics }: RollupDeps) {
   /**
    * Rolls batches up, each exactly once however often it is asked for. Failures that Postgres rolled back are repeated;
    * a poisonous batch is found by halving, noted on its ledger row and left behind, so that it stops no other. Throws
-   * only when Postgres can't be reached: then nothing has happened.
+   * when Postgres can't be reached, or not in time: then nothing has happened to the batches that are left.
    */
   async function rollUp(batches: readonly BatchId[]): Promise<number> {
     if (batches.length === 0) return 0;
@@ -37,6 +38,8 @@ export function createRollupService({ sql, log, metrics }: RollupDeps) {
       if (kind === "unavailable" || kind === "retry") throw error;
       const [only] = batches;
       if (batches.length === 1 && only) {
+        // Too slow or cancelled says nothing against the batch: it must never become a dead letter for that.
+        if (kind === "timeout") throw error;
         await noteFailure(only, error);
         return 0;
       }
@@ -55,6 +58,17 @@ export function createRollupService({ sql, log, metrics }: RollupDeps) {
       { ...batch, error: message, dead },
       dead ? "batch dead-lettered" : "batch could not be rolled up",
     );
+  }
+
+  /** In small statements, until nothing is left or the time is up: the rest goes in the next round. */
+  async function pruneAll(prune: (pool: Sql, limit: number) => Promise<number>): Promise<number> {
+    let pruned = 0;
+    for (const deadline = Date.now() + PRUNE_MS; Date.now() < deadline; ) {
+      const rows = await prune(sql, PRUNE_AT_ONCE);
+      pruned += rows;
+      if (rows < PRUNE_AT_ONCE) break;
+    }
+    return pruned;
   }
 
   return {
@@ -83,10 +97,7 @@ export function createRollupService({ sql, log, metrics }: RollupDeps) {
 
     /** One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many rows went. */
     async prune(): Promise<number> {
-      return (
-        (await repository.pruneLedger(sql, PRUNE_AT_ONCE)) +
-        (await repository.pruneEventKeys(sql, PRUNE_AT_ONCE))
-      );
+      return (await pruneAll(repository.pruneLedger)) + (await pruneAll(repository.pruneEventKeys));
     },
   };
 }
