@@ -188,10 +188,11 @@ ALTER TABLE "memberships" ADD CONSTRAINT "memberships_user_id_users_id_fk" FOREI
 ALTER TABLE "refresh_tokens" ADD CONSTRAINT "refresh_tokens_user_id_users_id_fk" FOREIGN KEY ("user_id") REFERENCES "public"."users"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "refresh_tokens" ADD CONSTRAINT "refresh_tokens_tenant_id_tenants_id_fk" FOREIGN KEY ("tenant_id") REFERENCES "public"."tenants"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "event_batches_undone" ON "event_batches" USING btree ("tenant_id","received_at") WHERE rolled_up_at is null;--> statement-breakpoint
-CREATE INDEX "event_batches_received" ON "event_batches" USING brin ("received_at");--> statement-breakpoint
-CREATE INDEX "event_keys_expiry" ON "event_keys" USING brin ("expires_at");--> statement-breakpoint
+CREATE INDEX "event_batches_received" ON "event_batches" USING btree ("received_at");--> statement-breakpoint
+CREATE INDEX "event_keys_expiry" ON "event_keys" USING btree ("expires_at") WHERE expires_at is not null;--> statement-breakpoint
 CREATE INDEX "events_batch" ON "events" USING btree ("tenant_id","batch_id");--> statement-breakpoint
 CREATE INDEX "events_product" ON "events" USING btree ("tenant_id","product_id","ts") WHERE product_id is not null;--> statement-breakpoint
+CREATE INDEX "events_session" ON "events" USING btree ("tenant_id","session_id","ts") WHERE session_id is not null;--> statement-breakpoint
 CREATE INDEX "events_user_key" ON "events" USING btree ("tenant_id",coalesce(user_id, anonymous_id, session_id),"ts");--> statement-breakpoint
 CREATE INDEX "memberships_user" ON "memberships" USING btree ("user_id");--> statement-breakpoint
 CREATE INDEX "refresh_tokens_family" ON "refresh_tokens" USING btree ("family_id");--> statement-breakpoint

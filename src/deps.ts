@@ -1,6 +1,7 @@
 import { createCache } from "./cache/cache.ts";
 import { createInvalidator } from "./cache/invalidator.ts";
 import type { Config } from "./config.ts";
+import { withDeadline } from "./core/deadline.ts";
 import { createDatabase } from "./db/client.ts";
 import { EventPartitions } from "./db/partitions.ts";
 import { createAnalyticsService } from "./features/analytics/index.ts";
@@ -65,6 +66,7 @@ export function createDeps(config: Config, role: string) {
     idempotency,
     redis,
     redisFactory,
+    announcer,
     invalidator,
     writer,
     readTenantSettings,
@@ -88,8 +90,12 @@ export function createDeps(config: Config, role: string) {
 }
 
 /** Finishes what waits and closes every connection. */
-export async function closeDeps(deps: Deps): Promise<void> {
-  await deps.writer.drain();
+export async function closeDeps(deps: Deps, graceMs: number): Promise<void> {
+  await withDeadline(deps.writer.drain(), graceMs, () => new Error("events still wait for Postgres")).catch(
+    (error) => {
+      deps.log.error({ error: String(error) }, "stopping all the same");
+    },
+  );
   deps.redis.disconnect();
   await deps.db.close();
 }

@@ -1,5 +1,6 @@
 import { createApp } from "./app.ts";
 import type { Config } from "./config.ts";
+import { AppError } from "./core/errors.ts";
 import { closeDeps, createDeps, type Deps } from "./deps.ts";
 import { DEFAULT_TENANT } from "./features/identity/index.ts";
 import { waitUntilReady } from "./redis/client.ts";
@@ -10,22 +11,25 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** Bodies beyond the routes' own limits are cut off here, before they are buffered. */
-const SERVER_LIMIT_FACTOR = 4;
+/** Far beyond the routes' own limits, which answer with a problem; Bun's answer here is a bare 413. */
+const MAX_BUFFERED_BYTES = 256 * 1024 * 1024;
+/** Longer than any statement may run: Bun hangs up on a connection that says nothing for so long, answered or not. */
+const IDLE_TIMEOUT_SECONDS = 75;
 const REDIS_WAIT_MS = 1_000;
 
 /** The API process: config -> deps -> app -> Bun.serve. `stop` lets running requests finish, then closes everything. */
 export async function startApi(config: Config, shared?: Deps): Promise<Running> {
   const deps = shared ?? createDeps(config, "api");
   const { log } = deps;
-  if (config.admin) await deps.identity.ensureAdmin({ ...config.admin, tenantSlug: DEFAULT_TENANT });
+  if (config.admin) await ensureFirstAdmin(deps, config.admin);
   if (!(await waitUntilReady(deps.redis, REDIS_WAIT_MS)))
     log.warn("redis does not answer: serving without cache and announcements");
   const app = createApp(deps, { ...config, version: VERSION });
   const server = Bun.serve({
     hostname: config.host,
     port: config.port,
-    maxRequestBodySize: config.maxBulkBytes * SERVER_LIMIT_FACTOR,
+    maxRequestBodySize: MAX_BUFFERED_BYTES,
+    idleTimeout: IDLE_TIMEOUT_SECONDS,
     fetch: app.fetch,
   });
   const url = `http://${config.host === "0.0.0.0" ? "127.0.0.1" : config.host}:${server.port}`;
@@ -36,8 +40,21 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
       // Finishes running requests; whoever takes longer than the grace is cut off.
       await Promise.race([server.stop(), Bun.sleep(config.shutdownGraceMs)]);
       await server.stop(true);
-      if (!shared) await closeDeps(deps);
+      if (!shared) await closeDeps(deps, config.shutdownGraceMs);
       log.info("api stopped");
     },
   };
+}
+
+/** An account that somebody else may have registered is not made an admin by starting the program. */
+async function ensureFirstAdmin(
+  { identity, log }: Deps,
+  admin: { email: string; password: string },
+): Promise<void> {
+  try {
+    await identity.ensureAdmin({ ...admin, tenantSlug: DEFAULT_TENANT });
+  } catch (error) {
+    if (!(error instanceof AppError && error.code === "conflict")) throw error;
+    log.warn({ reason: error.message }, "ADMIN_EMAIL was not made an admin");
+  }
 }

@@ -59,7 +59,7 @@ export async function createTestApi(overrides: Record<string, string> = {}): Pro
 /** Deps beside the application's: another process, as far as they can tell. Closed by cleanup(). */
 export function createTestDeps(config: Config): Deps {
   const deps = createDeps(config, "test");
-  onCleanup(() => closeDeps(deps));
+  onCleanup(() => closeDeps(deps, 5_000));
   return deps;
 }
 

@@ -23,7 +23,7 @@ export async function startWorker(config: Config, shared?: Deps): Promise<Runner
     start: runner.start,
     async stop() {
       await runner.stop();
-      if (!shared) await closeDeps(deps);
+      if (!shared) await closeDeps(deps, config.shutdownGraceMs);
       deps.log.info({ name }, "worker stopped");
     },
   };

@@ -82,7 +82,17 @@ async function readEntry(redis: Redis, entryKey: string, question: CacheQuestion
     return { entry: null, generations: await readOrMakeGenerations(redis, question.tenantId, question.tags) };
   }
   const generations = current as string[];
-  const entry = stored ? (JSON.parse(stored) as Entry) : null;
+  const entry = stored ? parseEntry(stored) : null;
   const valid = entry !== null && entry.generations.join() === generations.join();
   return { entry: valid ? entry : null, generations };
+}
+
+/** Null for what is no entry of ours: it is computed and stored anew. */
+function parseEntry(stored: string): Entry | null {
+  try {
+    const entry = JSON.parse(stored) as Partial<Entry> | null;
+    return Array.isArray(entry?.generations) && "value" in entry ? (entry as Entry) : null;
+  } catch {
+    return null;
+  }
 }

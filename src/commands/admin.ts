@@ -12,7 +12,8 @@ export function addAdminCommands(program: Command): void {
     .option("--email <email>", "default: ADMIN_EMAIL")
     .option("--password <password>", "default: ADMIN_PASSWORD, which keeps it out of the process list")
     .option("--tenant <slug>", "the tenant", DEFAULT_TENANT)
-    .action(async (options: { email?: string; password?: string; tenant: string }) => {
+    .option("--promote", "also when the account exists already; its password stays")
+    .action(async (options: { email?: string; password?: string; tenant: string; promote?: boolean }) => {
       await withDeps(async ({ identity }, config) => {
         const email = options.email ?? config.admin?.email;
         const password = options.password ?? config.admin?.password;
@@ -23,7 +24,12 @@ export function addAdminCommands(program: Command): void {
           );
         if (password.length < 8 || password.length > 128)
           throw new AppError("invalid_input", "The password must have 8 to 128 characters.");
-        const { created } = await identity.ensureAdmin({ email, password, tenantSlug: options.tenant });
+        const { created } = await identity.ensureAdmin({
+          email,
+          password,
+          tenantSlug: options.tenant,
+          promote: options.promote,
+        });
         console.log(
           created
             ? `${email} is now an admin of ${options.tenant}.`

@@ -2,6 +2,7 @@ import { type Command, Option } from "commander";
 import { AppError } from "../core/errors.ts";
 import type { Deps } from "../deps.ts";
 import {
+  checkWholeFile,
   createImport,
   createRejectionFile,
   formatOf,
@@ -86,9 +87,18 @@ export function addImportCommand(program: Command): void {
 }
 
 async function importFile(file: string, args: ImportArguments): Promise<void> {
-  // Whatever is wrong with the arguments is said before a tenant is made.
+  // Whatever is wrong with the arguments or the whole file is said before a tenant is made.
+  if (!args.createTenant && (args.tenantName !== undefined || args.timeZone !== undefined))
+    throw new AppError("invalid_input", "--tenant-name and --time-zone are only for --create-tenant.");
   const format = args.format ?? formatOf(file);
   const mapping = await chooseMapping(args);
+  await withProgress(
+    () => `${file}: checking that it is whole`,
+    () => checkWholeFile(file),
+  ).catch((error) => {
+    console.error("Nothing was stored.");
+    throw error;
+  });
   const rejections = await createRejectionReport(args.errors);
   try {
     await withDeps(async (deps, config) => {
@@ -141,9 +151,8 @@ async function runImport(
     () => `${describe()}; rolling up`,
     () => completeRollups(deps, tenantId),
   );
-  console.log(
-    `${file} into ${slug}: ${describe()}, ` + `in ${watch.seconds()} s (${watch.rate(totals.rows)}).`,
-  );
+  const speed = `in ${watch.seconds()} s (${watch.rate(totals.rows)})`;
+  console.log(`${file} into ${slug}: ${describe()}, ${speed}.`);
   if (totals.rejected === totals.rows)
     throw new AppError("invalid_input", "Every row was rejected, so nothing was imported.");
 }

@@ -4,7 +4,6 @@ import { isTimeZone } from "../core/days.ts";
 import { AppError } from "../core/errors.ts";
 import type { Deps } from "../deps.ts";
 import { type LoadTotals, rollUpWaiting } from "../features/importing/index.ts";
-import { readBacklog } from "../features/rollups/index.ts";
 
 /** What `import` and `seed` have in common: a tenant to fill, progress while it fills, and complete rollups after it. */
 
@@ -27,7 +26,7 @@ export async function ensureTenant(deps: Deps, config: Config, tenant: NewTenant
   const settings = await deps.readTenantSettings(tenantId);
   if (timeZone !== undefined && settings.timeZone !== timeZone)
     throw new AppError("conflict", `The tenant "${slug}" exists and its time zone is ${settings.timeZone}.`);
-  if (config.admin) await deps.identity.ensureAdmin({ ...config.admin, tenantSlug: slug });
+  if (config.admin) await deps.identity.ensureAdmin({ ...config.admin, tenantSlug: slug, promote: true });
   return tenantId;
 }
 
@@ -57,12 +56,11 @@ export function createStopwatch() {
 }
 
 /** Rolls up what waits, and says so where something is left that could not be. */
-export async function completeRollups({ rollups, invalidator, db }: Deps, tenantId: string): Promise<void> {
-  await rollUpWaiting(rollups, invalidator);
-  const { waiting, dead } = await readBacklog(db.read, tenantId);
-  if (waiting + dead > 0)
+export async function completeRollups({ rollups, invalidator }: Deps, tenantId: string): Promise<void> {
+  const left = await rollUpWaiting(rollups, invalidator, tenantId);
+  if (left > 0)
     console.error(
-      `${waiting + dead} batches are not rolled up; a running worker tries the waiting ones (${waiting}) again.`,
+      `${left} batches could not be rolled up; a running worker tries them again within seconds.`,
     );
 }
 

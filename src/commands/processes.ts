@@ -19,7 +19,7 @@ export function addProcessCommands(program: Command): void {
       const deps = createDeps(config, "up");
       const api = await startApi(config, deps);
       const worker = await startWorker(config, deps);
-      await untilSignal(api, worker, { stop: () => closeDeps(deps) });
+      await untilSignal(api, worker, { stop: () => closeDeps(deps, config.shutdownGraceMs) });
     });
 
   program

@@ -12,7 +12,7 @@ export async function withDeps<T>(use: (deps: Deps, config: Config) => Promise<T
   try {
     return await use(deps, config);
   } finally {
-    await closeDeps(deps);
+    await closeDeps(deps, config.shutdownGraceMs);
   }
 }
 

@@ -42,8 +42,12 @@ export function nextMonth(day: Day): Day {
   return toDay(Date.UTC(year, month, 1));
 }
 
-/** True for a name that both JavaScript and Postgres know as an IANA time zone. */
+/**
+ * True for a name that JavaScript and Postgres both know as the same IANA time zone. Short names such as CET are
+ * refused: Postgres takes them for an abbreviation with one offset all year.
+ */
 export function isTimeZone(name: string): boolean {
+  if (/^[A-Za-z]{1,5}$/.test(name)) return /^(UTC|GMT)$/i.test(name);
   try {
     new Intl.DateTimeFormat("en", { timeZone: name });
     return /^[A-Za-z][A-Za-z0-9_+-]*(\/[A-Za-z0-9_+-]+)*$/.test(name);

@@ -14,7 +14,8 @@ export interface DatabaseOptions {
 
 /**
  * Separate pools, so that slow reads can never take the connections that ingest needs.
- * `begin` may be called on `transactions` only, and only through `transaction` where others might.
+ * `begin` may be called on `transactions` only, and only through `transaction` where others might: never more often at
+ * once than it has connections (postgres.js can run statements outside their transaction: porsager/postgres #1189, #823).
  */
 export interface Database {
   write: Sql;
@@ -32,7 +33,7 @@ const READ_CONNECTIONS = 6;
 const TRANSACTION_CONNECTIONS = 4;
 const ORM_CONNECTIONS = 2;
 const READ_TIMEOUT_MS = 15_000;
-const WRITE_TIMEOUT_MS = 60_000;
+const WRITE_TIMEOUT_MS = 30_000;
 const ROLLUP_CONNECTIONS = 2;
 const ROLLUP_TIMEOUT_MS = 120_000;
 
@@ -41,11 +42,16 @@ const ROLLUP_TIMEOUT_MS = 120_000;
  * and sorts only the groups; with memory for that, a statement over 200,000 events takes half the time.
  */
 const ROLLUP_SETTINGS = { work_mem: "64MB", enable_sort: "off" };
+/** A rebuild locks the rollups for a month at a time: give up and come back rather than wait like a failure. */
+const ROLLUP_LOCK_TIMEOUT = "10s";
 
 export function createDatabase(options: DatabaseOptions): Database {
   const write = connect(options, WRITE_CONNECTIONS, WRITE_TIMEOUT_MS);
   const read = connect(options, READ_CONNECTIONS, READ_TIMEOUT_MS);
-  const rollup = connect(options, ROLLUP_CONNECTIONS, ROLLUP_TIMEOUT_MS, ROLLUP_SETTINGS);
+  const rollup = connect(options, ROLLUP_CONNECTIONS, ROLLUP_TIMEOUT_MS, {
+    ...ROLLUP_SETTINGS,
+    lock_timeout: ROLLUP_LOCK_TIMEOUT,
+  });
   const transactions = connect(options, TRANSACTION_CONNECTIONS, 0, ROLLUP_SETTINGS);
   // drizzle replaces the date parsers of the client it is given, so it gets one of its own.
   const ormConnections = connect(options, ORM_CONNECTIONS, READ_TIMEOUT_MS);

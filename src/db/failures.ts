@@ -8,6 +8,12 @@ const UNAVAILABLE_CODES = new Set([
   "57P01",
   "57P02",
   "57P03",
+  "57P04",
+  "57P05",
+  "25006",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
   "CONNECT_TIMEOUT",
   "CONNECTION_CLOSED",
   "CONNECTION_ENDED",
@@ -37,7 +43,7 @@ export function sqlState(error: unknown): string | null {
 export function classifyFailure(error: unknown): FailureKind {
   const state = sqlState(error);
   if (state === null) return "other";
-  if (state === "40001" || state === "40P01") return "retry";
+  if (state === "40001" || state === "40P01" || state === "55P03") return "retry";
   if (state === "23505") return "conflict";
   if (state === "57014") return "timeout";
   if (UNAVAILABLE_CODES.has(state) || /^(08|53|58)/.test(state)) return "unavailable";

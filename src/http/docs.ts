@@ -42,6 +42,13 @@ export function addDocs(app: OpenAPIHono<HttpEnv>, version: string): void {
           "Self-hosted product analytics for online shops. Every route is served at the root and under /api. Errors are RFC 9457 problem details.",
       },
       servers: [{ url: "/" }],
+      tags: [
+        { name: "Events", description: "What visitors and customers do" },
+        { name: "Analytics", description: "Answers from the rollups" },
+        { name: "Identity", description: "Accounts, tenants, members, API keys" },
+        { name: "Queue", description: "What could not be rolled up" },
+        { name: "System", description: "Health, metrics" },
+      ],
     });
     return document;
   };

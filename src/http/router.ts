@@ -122,7 +122,8 @@ export function routeWithOwnBody(
   route: ReturnType<typeof defineRoute>,
   handler: (c: HttpContext) => Promise<Response>,
 ): void {
-  router.openAPIRegistry.registerPath(route as RouteConfig);
-  const middleware = (route as { middleware: MiddlewareHandler<HttpEnv>[] }).middleware;
+  // Without the middleware, as OpenAPIHono does it: functions are no part of a document.
+  const { middleware, ...documented } = route as RouteConfig & { middleware: MiddlewareHandler<HttpEnv>[] };
+  router.openAPIRegistry.registerPath(documented);
   router.on(route.method, [route.getRoutingPath()], ...middleware, handler);
 }

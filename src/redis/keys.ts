@@ -1,9 +1,12 @@
+import { VERSION } from "../version.ts";
+
 /**
  * Every key name. The part in braces is the hash tag of Redis Cluster: all keys of a tenant live in one slot, and so
  * do a stream and what belongs to it, so that multi-key commands work there too.
  */
 export const keys = {
-  cacheEntry: (tenantId: string, name: string) => `{${tenantId}}:cache:${name}`,
+  /** With the version, so that an answer of an older program's shape is never served. */
+  cacheEntry: (tenantId: string, name: string) => `{${tenantId}}:cache:${VERSION}:${name}`,
   cacheTag: (tenantId: string, tag: string) => `{${tenantId}}:tag:${tag}`,
   /** `key` begins with the hash tag of its tenant or address, see http/middleware/rate-limit.ts. */
   rateLimit: (key: string) => `${key}:rate`,

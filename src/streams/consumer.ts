@@ -53,6 +53,11 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
   let loop: Promise<void> = Promise.resolve();
   let lastReclaimAt = 0;
   let reclaimCursor = "0-0";
+  let lastError: string | null = null;
+  let clientId: number | null = null;
+  blocking.on("ready", async () => {
+    clientId = await blocking.client("ID").catch(() => null);
+  });
 
   async function ensureGroup(): Promise<void> {
     try {
@@ -122,12 +127,15 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
       if (messages.length === 0) return 0;
       await options.handle(messages);
       const ids = messages.map((message) => message.id);
-      // Together: an entry that is acknowledged but not deleted would stay in the stream for good.
-      await blocking
-        .multi()
-        .xack(key, group, ...ids)
+      // Deleted first: whoever dies in between leaves a pending id without an entry, which XAUTOCLAIM drops. The other
+      // way round, an entry would stay in the stream for good and the sweeper would wait for it. No MULTI: a full Redis
+      // refuses to queue even these.
+      const replies = await blocking
+        .pipeline()
         .xdel(key, ...ids)
+        .xack(key, group, ...ids)
         .exec();
+      for (const [error] of replies ?? []) if (error) throw error;
       return messages.length;
     } catch (error) {
       // A wiped Redis has no group, and unblocks its waiting readers with an error of its own.
@@ -142,9 +150,13 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
     while (running) {
       try {
         await runOnce();
+        lastError = null;
       } catch (error) {
         if (!running) return;
-        log.warn({ stream: key, error: String(error) }, "stream read or handling failed, trying again");
+        // Once an outage: the same line four times a second tells nobody more.
+        const level = String(error) === lastError ? "debug" : "warn";
+        lastError = String(error);
+        log[level]({ stream: key, error: lastError }, "stream read or handling failed, trying again");
         // A read that timed out would otherwise keep its place in the connection's reply queue.
         if (String(error).includes("timed out")) blocking.disconnect(true);
         await Bun.sleep(RETRY_DELAY_MS);
@@ -161,13 +173,29 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
       if (!running) return;
       running = false;
       // A handling that is under way finishes and is acknowledged; a waiting read is ended at once.
-      if (reading) blocking.disconnect();
+      await endRead();
       await loop;
       await leaveGroup();
       blocking.disconnect();
     },
     runOnce,
   };
+
+  /** Asks Redis to end the wait. Hanging up instead would leave pending what Redis delivers at that very moment. */
+  async function endRead(): Promise<void> {
+    const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
+    try {
+      // More than once: the first may overtake the read.
+      const deadline = Date.now() + options.blockMs;
+      for (; reading && clientId !== null && Date.now() < deadline; await Bun.sleep(5))
+        await side.client("UNBLOCK", clientId);
+    } catch (error) {
+      log.debug({ error: String(error) }, "could not end the waiting read");
+    } finally {
+      side.disconnect();
+    }
+    if (reading) blocking.disconnect();
+  }
 
   /** Takes this member out of the group if nothing is pending for it; otherwise the entries must outlive it. */
   async function leaveGroup(): Promise<void> {

@@ -46,24 +46,29 @@ test("200 retries of one event at once store it once and all name the same id", 
   expect(row?.id).toBe(answers[0]?.body.id);
 });
 
-test("40 retries of one bulk request at once, in different orders, store each event once", async () => {
-  const events = Array.from({ length: 150 }, (_, n) =>
-    eventInput({ messageId: `m-${n}`, sessionId: `s-${n}` }),
-  );
-  const answers = await everywhere(40, (call, n) =>
-    call("POST", "/events/bulk", {
-      as: tenant.key,
-      json: { events: n % 2 ? events : events.toReversed() },
-    }),
-  );
-  expect(answers.every((answer) => answer.status === 202)).toBe(true);
-  const sum = (name: string) => answers.reduce((total, { body }) => total + body[name], 0);
-  expect({ inserted: sum("inserted"), duplicates: sum("duplicates") }).toEqual({
-    inserted: 150,
-    duplicates: 39 * 150,
-  });
-  expect(await countStored(api, tenant.tenantId)).toMatchObject({ events: 150, keys: 150, stored: 150 });
-});
+test("retries of bulk requests at once, in different orders, store each event once", async () => {
+  const ROUNDS = 8;
+  const EVENTS = 500;
+  const RETRIES = 9;
+  const sums = { inserted: 0, duplicates: 0 };
+  for (let round = 0; round < ROUNDS; round += 1) {
+    const events = Array.from({ length: EVENTS }, (_, n) => eventInput({ messageId: `m-${round}-${n}` }));
+    const answers = await everywhere(RETRIES, (call, n) =>
+      call("POST", "/events/bulk", {
+        as: tenant.key,
+        json: { events: n % 2 ? events : events.toReversed() },
+      }),
+    );
+    for (const { status, body } of answers) {
+      expect(status).toBe(202);
+      sums.inserted += body.inserted;
+      sums.duplicates += body.duplicates;
+    }
+  }
+  const all = ROUNDS * EVENTS;
+  expect(sums).toEqual({ inserted: all, duplicates: (RETRIES - 1) * all });
+  expect(await countStored(api, tenant.tenantId)).toMatchObject({ events: all, keys: all, stored: all });
+}, 20_000);
 
 test("overlapping singles and bulks together store each event once", async () => {
   const answers = await everywhere(120, (call, n) =>

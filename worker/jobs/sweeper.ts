@@ -5,8 +5,8 @@ import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 
 /**
  * G3 and G10: what the stream forgot. A batch that is overdue although the stream has already come past its time lost its
- * announcement (Redis away, wiped, trimmed), or a try at it failed; it is taken straight from the ledger. Rolled up here
- * and not announced again: that needs no Redis and fills no stream. What merely waits in the stream is left to the
+ * announcement (Redis away, wiped, trimmed), or a try at it failed; it is taken straight from the ledger and rolled up
+ * here, which needs no Redis. What merely waits in the stream is left to the
  * consumers: on a long backlog, both would reach for the oldest rows and wait for each other's locks.
  */
 const EVERY_MS = 2_000;
@@ -19,7 +19,7 @@ const BATCHES_A_STATEMENT = 200;
 const STATEMENTS_A_ROUND = 20;
 
 export function createSweeper(
-  { db, redis, rollups, invalidator, metrics, log }: Deps,
+  { db, redis, announcer, rollups, invalidator, metrics, log }: Deps,
   holder: string,
 ): PeriodicJob {
   /** How old a batch must be to be swept, in ms. */
@@ -35,6 +35,8 @@ export function createSweeper(
     for (let statement = 0; statement < STATEMENTS_A_ROUND; statement += 1) {
       const overdue = await rollups.findOverdue(afterMs, BATCHES_A_STATEMENT);
       if (overdue.length === 0) break;
+      // Announced again, too: should this process die between the commit and the tags, the message deletes them.
+      await announcer.announce(overdue);
       const claimed = await rollups.rollUp(overdue);
       metrics.batchesRolledUp.inc({ by: "sweeper" }, claimed);
       swept += claimed;

@@ -40,6 +40,7 @@ export const events = pgTable(
     primaryKey({ columns: [table.tenantId, table.ts, table.id] }),
     index("events_batch").on(table.tenantId, table.batchId),
     index("events_product").on(table.tenantId, table.productId, table.ts).where(sql`product_id is not null`),
+    index("events_session").on(table.tenantId, table.sessionId, table.ts).where(sql`session_id is not null`),
     index("events_user_key").on(table.tenantId, sql`coalesce(user_id, anonymous_id, session_id)`, table.ts),
   ],
 );
@@ -65,7 +66,7 @@ export const eventBatches = pgTable(
   (table) => [
     primaryKey({ columns: [table.tenantId, table.batchId] }),
     index("event_batches_undone").on(table.tenantId, table.receivedAt).where(sql`rolled_up_at is null`),
-    index("event_batches_received").using("brin", table.receivedAt),
+    index("event_batches_received").on(table.receivedAt),
   ],
 );
 
@@ -80,6 +81,6 @@ export const eventKeys = pgTable(
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.messageId] }),
-    index("event_keys_expiry").using("brin", table.expiresAt),
+    index("event_keys_expiry").on(table.expiresAt).where(sql`expires_at is not null`),
   ],
 );

@@ -70,7 +70,8 @@ export function addCells(cells: readonly TypeCell[]): { events: number; counts: 
     const name = COUNT_OF_TYPE[cell.type];
     if (name) counts[name] += cell.events;
   }
-  counts.revenue = Number(revenue) / 10_000;
+  // Read as a decimal: dividing would round twice, and differ from Postgres beyond 2^53 ten-thousandths.
+  counts.revenue = Number(`${revenue}e-4`);
   return { events, counts };
 }
 

@@ -1,4 +1,4 @@
-import { addDays, countDays, type Day, dayInZone, monthsBetween } from "../../core/days.ts";
+import { addDays, countDays, type Day, dayInZone } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
 import { MAX_RANGE_DAYS } from "./schema.ts";
 
@@ -38,16 +38,13 @@ export function badRange(path: string, message: string): AppError {
 
 /**
  * True when the hours of both zones start at the same instants all through the range, so that rows kept by the hours of
- * one can be added up to the days of the other. Offsets are compared at every month's start: zones whose offset has a
- * fraction of an hour change it years apart, and never to another fraction and back within a month.
+ * one can be added up to the days of the other. Looked at every day, since some zone moves its clock by half an hour.
  */
-export function hoursAlign(range: Range, otherZone: string): boolean {
-  const instants = [range.from, ...monthsBetween(range.from, range.to), addDays(range.to, 1)].map((day) =>
-    Date.parse(day),
-  );
-  return instants.every((ms) => minutesPastHour(ms, range.timeZone) === minutesPastHour(ms, otherZone));
-}
-
-function minutesPastHour(timeMs: number, timeZone: string): string {
-  return new Intl.DateTimeFormat("en", { timeZone, minute: "numeric" }).format(timeMs);
+export function hoursAlign({ from, to, timeZone }: Range, otherZone: string): boolean {
+  const minuteIn = (zone: string) => new Intl.DateTimeFormat("en", { timeZone: zone, minute: "numeric" });
+  const [one, other] = [minuteIn(timeZone), minuteIn(otherZone)];
+  for (let day = addDays(from, -1); day <= addDays(to, 2); day = addDays(day, 1)) {
+    if (one.format(Date.parse(day)) !== other.format(Date.parse(day))) return false;
+  }
+  return true;
 }

@@ -76,8 +76,7 @@ export async function selectBucketsFromRollup(
     select ${bucketText(sql, groupBy, "hour", range.timeZone)} as bucket, type, sum(events)::float8 as events,
       sum(units)::float8 as units, sum(revenue)::text as revenue
     from event_hourly_stats
-    where tenant_id = ${tenantId} and hour >= ${startOf(sql, range.from, range.timeZone)}
-      and hour < ${endOf(sql, range.to, range.timeZone)}
+    where tenant_id = ${tenantId} and ${onDays(sql, "hour", range)}
     group by 1, type`;
 }
 
@@ -95,8 +94,7 @@ export async function selectBucketsFromEvents(
       select ${bucketText(sql, groupBy, "ts", range.timeZone)} as bucket, type, unit_price,
         case type when 'purchase' then quantity when 'refund' then -quantity else 0 end as units
       from events
-      where tenant_id = ${tenantId} and ts >= ${startOf(sql, range.from, range.timeZone)}
-        and ts < ${endOf(sql, range.to, range.timeZone)}
+      where tenant_id = ${tenantId} and ${onDays(sql, "ts", range)}
     ) sale
     group by bucket, type`;
 }
@@ -127,8 +125,7 @@ export async function selectAudienceFromEvents(sql: Sql, tenantId: string, range
     select count(distinct coalesce(user_id, anonymous_id, session_id))::float8 as "uniqueUsers",
       count(distinct session_id)::float8 as sessions
     from events
-    where tenant_id = ${tenantId} and ts >= ${startOf(sql, range.from, range.timeZone)}
-      and ts < ${endOf(sql, range.to, range.timeZone)}`;
+    where tenant_id = ${tenantId} and ${onDays(sql, "ts", range)}`;
   return row ?? { uniqueUsers: 0, sessions: 0 };
 }
 
@@ -136,9 +133,12 @@ export async function selectAudienceFromEvents(sql: Sql, tenantId: string, range
 export async function selectBucketStarts(sql: Sql, range: Range, groupBy: Granularity): Promise<string[]> {
   const { from, to, timeZone } = range;
   if (groupBy === "hour") {
+    // By half hours: where the clock moves by thirty minutes, hours begin at half past from then on.
     const rows = await sql<{ bucket: string }[]>`
-      select ${instantText(sql, "hour")} as bucket
-      from generate_series(${startOf(sql, from, timeZone)}, ${endOf(sql, to, timeZone)} - interval '1 hour', interval '1 hour') as hour`;
+      select distinct ${bucketText(sql, "hour", "instant", timeZone)} as bucket
+      from generate_series(${from}::date::timestamp at time zone ${timeZone} - interval '1 day',
+        ${to}::date::timestamp at time zone ${timeZone} + interval '2 days', interval '30 minutes') as instant
+      where ${onDays(sql, "instant", range)} order by bucket`;
     return rows.map((row) => row.bucket);
   }
   const rows = await sql<{ bucket: string }[]>`
@@ -147,19 +147,18 @@ export async function selectBucketStarts(sql: Sql, range: Range, groupBy: Granul
   return rows.map((row) => row.bucket);
 }
 
-function startOf(sql: Sql, day: Day, timeZone: string) {
-  return sql`(${day}::date::timestamp at time zone ${timeZone})`;
+/**
+ * An instant belongs to the day that the local clock shows; the range of instants around it is only for the index, and
+ * wide enough for a midnight that happens twice.
+ */
+function onDays(sql: Sql, column: "hour" | "ts" | "instant", { from, to, timeZone }: Range) {
+  const instant = sql(column);
+  return sql`${instant} >= ${from}::date::timestamp at time zone ${timeZone} - interval '1 day'
+    and ${instant} < ${to}::date::timestamp at time zone ${timeZone} + interval '2 days'
+    and (${instant} at time zone ${timeZone})::date between ${from}::date and ${to}::date`;
 }
 
-function endOf(sql: Sql, day: Day, timeZone: string) {
-  return sql`((${day}::date + 1)::timestamp at time zone ${timeZone})`;
-}
-
-function instantText(sql: Sql, column: "hour") {
-  return sql`to_char(${sql(column)} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
-}
-
-function bucketText(sql: Sql, groupBy: Granularity, column: "hour" | "ts", timeZone: string) {
+function bucketText(sql: Sql, groupBy: Granularity, column: "hour" | "ts" | "instant", timeZone: string) {
   if (groupBy === "hour") {
     return sql`to_char(date_trunc('hour', ${sql(column)}, ${timeZone}) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
   }

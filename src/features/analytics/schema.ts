@@ -3,7 +3,7 @@ import { isDay, isTimeZone } from "../../core/days.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
 
-/** Two years and a day of slack: beyond, a question is cheaper asked in parts. */
+/** Three years: beyond, a question is cheaper asked in parts. */
 export const MAX_RANGE_DAYS = 1_100;
 
 const Day = z

@@ -6,7 +6,7 @@ import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
-import { readBacklog } from "../rollups/index.ts";
+import { createLagReader } from "./lag.ts";
 import { addCells, NO_COUNTS, toMeasures } from "./measures.ts";
 import { badRange, hoursAlign, type Range, resolveRange } from "./range.ts";
 import * as repository from "./repository.ts";
@@ -32,10 +32,12 @@ interface Question {
   skipCache: boolean;
 }
 
-type Cached<T> = { answer: T; asOf: string; lagMs: number };
+type Cached<T> = { answer: T; asOf: string };
 
 /** Every answer comes from rollups, through the tag cache, with a `meta` that says what it is worth. */
 export function createAnalyticsService({ sql, cache, readTenantSettings }: AnalyticsDeps) {
+  const readLagMs = createLagReader(sql);
+
   async function answer<T extends object>(
     ctx: RequestContext,
     question: Question,
@@ -51,17 +53,16 @@ export function createAnalyticsService({ sql, cache, readTenantSettings }: Analy
         name: `${name}:${from}:${to}:${timeZone}:${granularity}`,
         // A day of any zone is at most a day away from the same day of the tenant's zone.
         tags: analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)),
-        ttlSeconds: ttlSeconds(Date.parse(to) + 86_400_000, Date.now()),
+        ttlSeconds: ttlSeconds(endOfDayMs(to), Date.now()),
         skipRead: question.skipCache,
       },
       async () => {
-        const asOfMs = Date.now();
-        const [computed, backlog] = await Promise.all([compute(), readBacklog(sql, ctx.tenantId)]);
-        const lagMs = backlog.oldestMs === null ? 0 : Math.max(0, asOfMs - backlog.oldestMs);
-        return { answer: computed, asOf: new Date(asOfMs).toISOString(), lagMs };
+        const asOf = new Date().toISOString();
+        return { answer: await compute(), asOf };
       },
     );
-    const { asOf, lagMs } = value;
+    const { asOf } = value;
+    const lagMs = await readLagMs(ctx.tenantId);
     return {
       ...value.answer,
       meta: { from, to, timeZone, asOf, lagMs, cache: outcome, degraded: false, granularity },
@@ -186,6 +187,11 @@ function summarize(
     .sort((a, b) => b.events - a.events || (a.type < b.type ? -1 : 1));
   const { events, counts } = addCells(cells);
   return { totals: { events, ...audience, ...toMeasures(counts) }, byType, series };
+}
+
+/** The latest instant at which a day can end anywhere: twelve hours after it ends in UTC. */
+function endOfDayMs(day: Day): number {
+  return Date.parse(day) + 36 * 3_600_000;
 }
 
 function daysOf({ from, to }: Range): Day[] {

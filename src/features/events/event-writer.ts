@@ -1,3 +1,4 @@
+import { withDeadline } from "../../core/deadline.ts";
 import { AppError } from "../../core/errors.ts";
 import { newId } from "../../core/ids.ts";
 import { createSemaphore } from "../../core/semaphore.ts";
@@ -42,9 +43,14 @@ export interface EventWriterDeps {
 }
 
 const MAX_FLUSH_EVENTS = 1_000;
+const MAX_FLUSH_BYTES = 4 * 1024 * 1024;
 const MAX_QUEUED_EVENTS = 20_000;
+const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
 const MAX_BULK_RUNNING = 3;
-const MAX_BULK_WAITING = 200;
+/** Each may hold a body of MAX_BULK_BYTES, parsed. */
+const MAX_BULK_WAITING = 32;
+/** Beyond the pool's statement timeout, which only a server that is there can enforce. */
+const COMMIT_DEADLINE_MS = 35_000;
 
 interface Waiting {
   tenantId: string;
@@ -58,6 +64,7 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
   const { sql, partitions, announcer, metrics } = deps;
   const bulkSlots = createSemaphore(MAX_BULK_RUNNING, MAX_BULK_WAITING);
   const queue: Waiting[] = [];
+  let queuedBytes = 0;
   let flushing = false;
   /** Commits and announcements under way, also those whose client has gone: shutdown waits for them. */
   const unfinished = new Set<Promise<unknown>>();
@@ -70,16 +77,20 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
 
   /** Inserts, answers which events were duplicates, and announces. The only place where events are written. */
   async function commit(batches: Batch[], keepKeys: boolean): Promise<Set<string>> {
-    await partitions.ensure(timesOf(batches));
-    const duplicates = await retryRolledBack(() => insertBatches(sql, batches, keepKeys)).catch(
-      async (error) => {
-        if (sqlState(error) !== NO_PARTITION) throw error;
-        // Retention dropped a month that this process remembered.
-        partitions.forget();
-        await partitions.ensure(timesOf(batches));
-        return insertBatches(sql, batches, keepKeys);
-      },
-    );
+    const insert = async () => {
+      await partitions.ensure(timesOf(batches));
+      return retryRolledBack(() => insertBatches(sql, batches, keepKeys));
+    };
+    const inserted = insert().catch((error) => {
+      if (sqlState(error) !== NO_PARTITION) throw error;
+      // Retention dropped a month that this process remembered.
+      partitions.forget();
+      return insert();
+    });
+    // A connection whose peer fell silent would hold up all single events: postgres.js itself waits for ever.
+    const duplicates = await withDeadline(inserted, COMMIT_DEADLINE_MS, () => {
+      return new AppError("unavailable", "The commit takes too long; whether it happened is not known.");
+    });
     void track(announcer.announce(batches.map(toAnnouncement)));
     return duplicates;
   }
@@ -89,19 +100,32 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
     if (flushing || queue.length === 0) return;
     flushing = true;
     const flushed = new Promise<void>((resolve) => setImmediate(resolve)).then(async () => {
-      const group = queue.splice(0, MAX_FLUSH_EVENTS);
-      metrics.ingestQueued.set(queue.length);
-      await flushGroup(group);
+      await flushGroup(takeGroup());
       flushing = false;
       scheduleFlush();
     });
     void track(flushed);
   }
 
+  /** The head of the queue, as much of it as one statement should carry. */
+  function takeGroup(): Waiting[] {
+    let count = 0;
+    let bytes = 0;
+    while (count < queue.length && count < MAX_FLUSH_EVENTS && bytes < MAX_FLUSH_BYTES) {
+      bytes += sizeOf(queue[count]?.event);
+      count += 1;
+    }
+    queuedBytes -= bytes;
+    const group = queue.splice(0, count);
+    metrics.ingestQueued.set(queue.length);
+    return group;
+  }
+
   async function flushGroup(group: Waiting[]): Promise<void> {
     metrics.ingestFlushes.inc();
+    let duplicates: Set<string>;
     try {
-      await settle(group, await commit(toBatches(group), false));
+      duplicates = await commit(toBatches(group), false);
     } catch (error) {
       // One event that Postgres refuses must not take its neighbours along: each gets a commit of its own.
       if (classifyFailure(error) === "data" && group.length > 1) {
@@ -109,7 +133,12 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
       } else {
         for (const one of group) one.reject(error);
       }
+      return;
     }
+    await settle(group, duplicates).catch((error) => {
+      // Committed, but the ids of the first ones can't be read now: asking again will tell.
+      for (const one of group) one.reject(error);
+    });
   }
 
   async function settle(group: Waiting[], duplicates: Set<string>): Promise<void> {
@@ -131,12 +160,13 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
 
   function enqueue(waiting: Waiting): void {
     queue.push(waiting);
+    queuedBytes += sizeOf(waiting.event);
     scheduleFlush();
   }
 
   return {
     write(tenantId, event, receivedAtMs) {
-      if (queue.length >= MAX_QUEUED_EVENTS) {
+      if (queue.length >= MAX_QUEUED_EVENTS || queuedBytes >= MAX_QUEUED_BYTES) {
         return Promise.reject(
           new AppError("unavailable", "Too many events wait to be stored; send this one again shortly."),
         );
@@ -167,6 +197,11 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
 }
 
 const NO_PARTITION = "23514";
+
+/** Roughly what an event takes in the queue: its free-form parts, and the rest, which the schema bounds. */
+function sizeOf(event: ParsedEvent | undefined): number {
+  return 512 + (event?.properties?.length ?? 0) + (event?.context?.length ?? 0);
+}
 
 function toBatches(group: readonly Waiting[]): Batch[] {
   const batches: Batch[] = [];

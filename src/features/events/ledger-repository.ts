@@ -89,7 +89,11 @@ export async function findEventIds(
   return new Map(rows.map((row) => [row.message_id, row.event_id]));
 }
 
-/** Keys of live traffic that an import has met again: from now on they are kept as long as those of the import. */
+/**
+ * Keys of live traffic that an import has met again: from now on they are kept as long as those of the import. Written
+ * as `is not null`, the condition would tempt the planner into the BRIN index, which knows nothing of pages that were
+ * filled since the last vacuum and reads them all (importing 540,000 rows again took 35 s instead of 9).
+ */
 export async function keepEventKeys(
   sql: Sql,
   tenantId: string,
@@ -98,7 +102,7 @@ export async function keepEventKeys(
   await sql`
     update event_keys set expires_at = null
     where tenant_id = ${tenantId} and message_id = any(${sql.array([...messageIds])}::text[])
-      and expires_at is not null`;
+      and coalesce(expires_at, 'infinity') < 'infinity'`;
 }
 
 function toColumns(batches: readonly Batch[]) {

@@ -1,5 +1,5 @@
 import type { FieldError } from "../../core/errors.ts";
-import { newId } from "../../core/ids.ts";
+import { idAt } from "../../core/ids.ts";
 import { fieldErrorsOf, isStorable } from "../../core/validation.ts";
 import { EventInput } from "./schema.ts";
 
@@ -68,7 +68,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
 
   const merged = frame.defaults.context ? { ...frame.defaults.context, ...context } : context;
   const event: ParsedEvent = {
-    id: newId(tsMs),
+    id: idAt(tsMs),
     tsMs,
     type: given.type,
     productId: given.productId ?? null,

@@ -44,29 +44,30 @@ const FreeObject = z
   )
   .openapi({ type: "object", additionalProperties: true });
 
-export const EventInput = z
-  .strictObject({
-    type: z.string().regex(TYPE, "1-64 of a-z 0-9 _ . : -").openapi({ example: "view" }),
-    messageId: z
-      .string()
-      .min(1)
-      .max(100)
-      .refine(isStorable, "holds a character that can't be stored")
-      .optional(),
-    productId: ProductId.optional(),
-    userId: Identifier.optional(),
-    anonymousId: Identifier.optional(),
-    sessionId: Identifier.optional(),
-    timestamp: Timestamp.optional(),
-    properties: FreeObject.optional().openapi({ example: { device: "mobile", country: "DE" } }),
-    context: FreeObject.optional(),
-  })
-  .openapi("EventInput");
+const eventFields = {
+  type: z.string().regex(TYPE, "1-64 of a-z 0-9 _ . : -").openapi({ example: "view" }),
+  messageId: z
+    .string()
+    .min(1)
+    .max(100)
+    .refine(isStorable, "holds a character that can't be stored")
+    .optional(),
+  productId: ProductId.optional(),
+  userId: Identifier.optional(),
+  anonymousId: Identifier.optional(),
+  sessionId: Identifier.optional(),
+  timestamp: Timestamp.optional(),
+  properties: FreeObject.optional().openapi({ example: { device: "mobile", country: "DE" } }),
+  context: FreeObject.optional(),
+};
+
+export const EventInput = z.strictObject(eventFields).openapi("EventInput");
 export type EventInput = z.infer<typeof EventInput>;
 
-export const SingleEventInput = EventInput.extend({ sentAt: Timestamp.optional() }).openapi(
-  "SingleEventInput",
-);
+/** Not EventInput.extend(): that is documented as `allOf` of two schemas that each forbid the other's keys. */
+export const SingleEventInput = z
+  .strictObject({ ...eventFields, sentAt: Timestamp.optional() })
+  .openapi("SingleEventInput");
 
 /** The frame of a bulk request. Its events are checked one by one, so that a bad one does not stop the good ones. */
 export const BulkFrame = z.strictObject({

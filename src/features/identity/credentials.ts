@@ -22,6 +22,8 @@ interface Remembered {
 
 export function createCredentialVerifier({ orm, read }: Database, tokens: AccessTokens) {
   const remembered = new Map<string, Remembered>();
+  /** Checks under way: all requests of a key share one. */
+  const checks = new Map<string, Promise<Principal>>();
 
   function remember(name: string, principal: Principal, expiresAtMs: number): Principal {
     // Insertion order is age order, so the first entry is the one to drop.
@@ -56,7 +58,11 @@ export function createCredentialVerifier({ orm, read }: Database, tokens: Access
     const known = remembered.get(name);
     if (known && known.untilMs > Date.now()) return known.principal;
     remembered.delete(name);
-    return check(name, credential, tenantId);
+    const running = checks.get(name);
+    if (running) return running;
+    const started = check(name, credential, tenantId).finally(() => checks.delete(name));
+    checks.set(name, started);
+    return started;
   };
 }
 
@@ -67,7 +73,8 @@ async function checkApiKey(sql: Sql, credential: string, tenantId: string | unde
     throw new AppError("unauthenticated", "The API key is not valid, was revoked or has expired.");
   }
   if (tenantId !== undefined && tenantId !== row.tenantId) throw forbiddenTenant();
-  await touchApiKey(sql, row.tenantId, row.id);
+  // Only for people to see; a check must not wait for it or fail with it.
+  touchApiKey(sql, row.tenantId, row.id).catch(() => {});
   const principal: Principal = {
     kind: "apiKey",
     keyId: row.id,

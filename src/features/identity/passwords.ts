@@ -9,7 +9,12 @@ const OPTIONS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 const slots = createSemaphore(2, 20);
 
 /** What an unknown user's password is checked against, so that it takes the time of a known one's. */
-let decoyHash: Promise<string> | undefined;
+let decoyHash: string | undefined;
+
+async function decoy(): Promise<string> {
+  decoyHash ??= await hash("no such user", OPTIONS);
+  return decoyHash;
+}
 
 export async function hashPassword(password: string): Promise<string> {
   return slots.run(() => hash(password, OPTIONS));
@@ -18,8 +23,7 @@ export async function hashPassword(password: string): Promise<string> {
 /** True when the password belongs to the hash; a null hash costs the same time and is never true. */
 export async function verifyPassword(passwordHash: string | null, password: string): Promise<boolean> {
   return slots.run(async () => {
-    decoyHash ??= hash("no such user", OPTIONS);
-    const matches = await verify(passwordHash ?? (await decoyHash), password);
+    const matches = await verify(passwordHash ?? (await decoy()), password);
     return matches && passwordHash !== null;
   });
 }

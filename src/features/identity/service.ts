@@ -128,19 +128,38 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
       return { user: presentUser(user, tenantId, principal.role), memberships };
     },
 
-    /** Makes an account the admin of a tenant, by slug; makes the account when it is new. Returns what it found. */
-    async ensureAdmin(input: { email: string; password: string; tenantSlug: string }) {
+    /**
+     * Makes an account the admin of a tenant, by slug; makes the account when it is new. Throws `conflict` for an account
+     * that exists and is no admin there, unless told to `promote` it: whoever registered the address first would
+     * otherwise become admin with a password of their own.
+     */
+    async ensureAdmin(input: { email: string; password: string; tenantSlug: string; promote?: boolean }) {
       const tenant = await repository.findTenantBySlug(orm, input.tenantSlug);
       if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenantSlug}".`);
       const email = input.email.toLowerCase();
       const existing = await repository.findUserByEmail(orm, email);
-      if (existing) {
-        await repository.upsertMembership(orm, tenant.id, existing.id, "admin");
-        return { created: false, userId: existing.id, tenantId: tenant.id };
+      if (!existing) {
+        const user = { id: newId(), email, name: null, passwordHash: await hashPassword(input.password) };
+        try {
+          await repository.insertUser(db, user, tenant.id, "admin");
+          return { created: true, userId: user.id, tenantId: tenant.id };
+        } catch (error) {
+          // Another process starting beside this one was faster.
+          if (classifyFailure(error) !== "conflict") throw error;
+        }
       }
-      const user = { id: newId(), email, name: null, passwordHash: await hashPassword(input.password) };
-      await repository.insertUser(db, user, tenant.id, "admin");
-      return { created: true, userId: user.id, tenantId: tenant.id };
+      const user = existing ?? (await repository.findUserByEmail(orm, email));
+      if (!user) throw new Error("the account is neither there nor can it be made");
+      const memberships = await repository.listMemberships(orm, user.id);
+      const isAdmin = memberships.some((one) => one.tenantId === tenant.id && one.role === "admin");
+      if (!isAdmin && !input.promote) {
+        throw new AppError(
+          "conflict",
+          `${email} has an account that is no admin of ${input.tenantSlug}; \`footfall admin create --promote\` makes it one.`,
+        );
+      }
+      if (!isAdmin) await repository.upsertMembership(orm, tenant.id, user.id, "admin");
+      return { created: false, userId: user.id, tenantId: tenant.id };
     },
 
     /** The id of the tenant with this slug, made when it is missing; one that exists stays as it is. */

@@ -9,7 +9,7 @@ import type { Mapping } from "./mapping.ts";
 import { readNdjson } from "./ndjson-rows.ts";
 import { createRowIdentities, type RowIdentities } from "./row-identity.ts";
 import type { ReadCell, Row, RowSource } from "./rows.ts";
-import { badFile, checkWholeFile, STDIN } from "./source.ts";
+import { badFile, STDIN } from "./source.ts";
 
 export type ImportFormat = "csv" | "ndjson";
 
@@ -52,14 +52,14 @@ export function formatOf(file: string): ImportFormat {
 
 /**
  * Stores a file's rows as events of a tenant, in bounded memory. Every row goes through the same check as an event that
- * is sent; one that fails is refused alone. Importing a file again stores nothing (row-identity.ts).
+ * is sent; one that fails is refused alone. Importing a file again stores nothing (row-identity.ts). Call checkWholeFile
+ * first.
  */
 export function createImport(writer: EventWriter, options: ImportOptions): ImportRun {
   const loader = createBulkLoader(writer, options.tenantId);
   return {
     totals: loader.totals,
     async run() {
-      await checkWholeFile(options.file);
       const source = await openRows(options);
       const mapRow = chooseMapper(source, options);
       await load(source, mapRow, loader, options);

@@ -10,4 +10,4 @@ export {
 export { type Mapping, PRESETS, parseMapping } from "./mapping.ts";
 export { createRejectionFile, type RejectionFile } from "./rejection-file.ts";
 export { rollUpWaiting } from "./roll-up-waiting.ts";
-export { STDIN } from "./source.ts";
+export { checkWholeFile } from "./source.ts";

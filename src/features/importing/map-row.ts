@@ -18,63 +18,24 @@ export function columnsOf(mapping: Mapping): string[] {
 
 /** Compiles a mapping; `readerOf` finds a column of this file. */
 export function createRowMapper(mapping: Mapping, readerOf: (column: string) => ReadCell): MapRow {
-  const reader = (field: { column?: string } | undefined): ReadCell =>
-    field?.column === undefined ? () => undefined : readerOf(field.column);
-  const text = (field: { column: string } | undefined) => {
-    const read = reader(field);
-    return (cells: unknown) => textOf(read(cells));
-  };
-  const read = {
-    timestamp: reader(mapping.timestamp),
-    type: text(mapping.type.column === undefined ? undefined : { column: mapping.type.column }),
-    messageId: text(mapping.messageId),
-    productId: text(mapping.productId),
-    userId: text(mapping.userId),
-    anonymousId: text(mapping.anonymousId),
-    sessionId: text(mapping.sessionId),
-    quantity: reader(mapping.quantity),
-    price: reader(mapping.price),
-    properties: Object.entries(mapping.properties).map(([name, { column, as }]) => ({
-      name,
-      column,
-      as,
-      read: readerOf(column),
-    })),
-  };
-  const toMs = timestampReader(mapping.timestamp.format) ?? (() => null);
-  const names = new Map(Object.entries(mapping.type.values ?? {}));
+  const read = compileReaders(mapping, readerOf);
+  const { anonymousId: anonymous, quantity: amount, type } = mapping;
+  const names = new Map(Object.entries(type.values ?? {}));
 
   return (cells) => {
     const errors: FieldError[] = [];
-    const reject = (column: string | undefined, code: string, message: string) =>
-      errors.push({ path: column ?? "", code, message });
-
-    const time = read.timestamp(cells);
-    const timestamp = time === undefined ? null : toMs(time);
-    if (timestamp === null) {
-      const wanted = `is not a time in the format ${mapping.timestamp.format}`;
-      reject(mapping.timestamp.column, "invalid_timestamp", time === undefined ? "has no time" : wanted);
-    }
-
-    const properties: Record<string, unknown> = {};
-    for (const { name, column, as, read: readProperty } of read.properties) {
-      const value = convert(readProperty(cells), as);
-      if (value === NOT_CONVERTIBLE) reject(column, `invalid_${as}`, `is no ${as}`);
-      else if (value !== undefined) properties[name] = value;
-    }
-    const quantity = convert(read.quantity(cells), "number");
-    const price = convert(read.price(cells), "number");
-    if (quantity === NOT_CONVERTIBLE) reject(mapping.quantity?.column, "invalid_quantity", "is no number");
-    if (price === NOT_CONVERTIBLE) reject(mapping.price?.column, "invalid_price", "is no number");
+    const timestamp = read.timestamp(cells, errors);
+    const properties = read.properties(cells, errors);
+    const quantity = read.quantity(cells, errors);
+    const price = read.price(cells, errors);
     if (errors.length > 0) return { errors };
 
-    const isReturn = mapping.quantity?.negative === "refund" && typeof quantity === "number" && quantity < 0;
+    const isReturn = amount?.negative === "refund" && quantity !== undefined && quantity < 0;
     if (quantity !== undefined) properties.quantity = isReturn ? -quantity : quantity;
     if (price !== undefined) properties.price = price;
-    const named = mapping.type.constant ?? read.type(cells);
+    const named = type.constant ?? read.type(cells);
     const userId = read.userId(cells);
-    const ownAnonymousId =
-      mapping.anonymousId?.onlyWithoutUser && userId !== undefined ? undefined : read.anonymousId(cells);
+    const isKnown = anonymous?.onlyWithoutUser && userId !== undefined;
     return {
       input: {
         type: isReturn ? "refund" : (names.get(named ?? "") ?? named),
@@ -83,11 +44,69 @@ export function createRowMapper(mapping: Mapping, readerOf: (column: string) => 
         // The contract's product ids have no outer spaces; everything else stays as it is in the file.
         productId: read.productId(cells)?.trim() || undefined,
         userId,
-        anonymousId: ownAnonymousId,
+        anonymousId: isKnown ? undefined : read.anonymousId(cells),
         sessionId: read.sessionId(cells),
-        properties,
+        properties: Object.keys(properties).length > 0 ? properties : undefined,
       },
     };
+  };
+}
+
+/** A reader for each field of an event; those that can fail add what is wrong to `errors`. */
+function compileReaders(mapping: Mapping, readerOf: (column: string) => ReadCell) {
+  const reader = (field: { column?: string } | undefined): ReadCell =>
+    field?.column === undefined ? () => undefined : readerOf(field.column);
+  const text = (field: { column?: string } | undefined) => {
+    const read = reader(field);
+    return (cells: unknown) => textOf(read(cells));
+  };
+  const number = (field: { column: string } | undefined) => {
+    const read = reader(field);
+    return (cells: unknown, errors: FieldError[]) => {
+      const value = convert(read(cells), "number");
+      if (value !== NOT_CONVERTIBLE) return value as number | undefined;
+      errors.push({ path: field?.column ?? "", code: "invalid_number", message: "is no number" });
+    };
+  };
+  return {
+    timestamp: compileTimestamp(mapping.timestamp, readerOf),
+    type: text(mapping.type),
+    messageId: text(mapping.messageId),
+    productId: text(mapping.productId),
+    userId: text(mapping.userId),
+    anonymousId: text(mapping.anonymousId),
+    sessionId: text(mapping.sessionId),
+    quantity: number(mapping.quantity),
+    price: number(mapping.price),
+    properties: compileProperties(mapping.properties, readerOf),
+  };
+}
+
+function compileTimestamp({ column, format }: Mapping["timestamp"], readerOf: (column: string) => ReadCell) {
+  const read = readerOf(column);
+  const toMs = timestampReader(format);
+  return (cells: unknown, errors: FieldError[]) => {
+    const value = read(cells);
+    const timeMs = value === undefined ? null : (toMs?.(value) ?? null);
+    const message = value === undefined ? "has no time" : `is not a time in the format ${format}`;
+    if (timeMs === null) errors.push({ path: column, code: "invalid_timestamp", message });
+    return timeMs;
+  };
+}
+
+function compileProperties(properties: Mapping["properties"], readerOf: (column: string) => ReadCell) {
+  const readers = Object.entries(properties).map(([name, { column, as }]) => {
+    return { name, column, as, read: readerOf(column) };
+  });
+  return (cells: unknown, errors: FieldError[]) => {
+    const found: Record<string, unknown> = {};
+    for (const { name, column, as, read } of readers) {
+      const value = convert(read(cells), as);
+      if (value === NOT_CONVERTIBLE)
+        errors.push({ path: column, code: `invalid_${as}`, message: `is no ${as}` });
+      else if (value !== undefined) found[name] = value;
+    }
+    return found;
   };
 }
 

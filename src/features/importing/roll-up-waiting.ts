@@ -9,21 +9,24 @@ const CLOCK_SLACK_MS = 60_000;
 /**
  * Rolls up every batch that waited when it was called, so that the numbers are complete when a command ends, whether a
  * worker runs or not; workers may take some of them meanwhile. Later batches are left to the workers. Returns how many
- * batches were rolled up here.
+ * batches of the tenant could not be rolled up.
  */
-export async function rollUpWaiting(rollups: RollupService, invalidator: Invalidator): Promise<number> {
+export async function rollUpWaiting(
+  rollups: RollupService,
+  invalidator: Invalidator,
+  tenantId: string,
+): Promise<number> {
   const startedMs = Date.now();
-  let total = 0;
-  let stuckAt: string | undefined;
+  let stuckPage: string | undefined;
   for (;;) {
     const overdueMs = Date.now() - startedMs - CLOCK_SLACK_MS;
     const waiting = await rollups.findOverdue(overdueMs, BATCHES_A_STATEMENT);
-    const [oldest] = waiting;
-    // Nothing of this page could be rolled up before: the sweeper tries it again, some seconds apart.
-    if (!oldest || oldest.batchId === stuckAt) return total;
+    const page = waiting.map(({ batchId }) => batchId).join();
+    // Neither we nor a worker got any further: the sweeper tries what is left again, some seconds apart.
+    if (page === stuckPage || page === "")
+      return waiting.filter((batch) => batch.tenantId === tenantId).length;
     const claimed = await rollups.rollUp(waiting);
     await invalidator.invalidate(waiting);
-    stuckAt = claimed === 0 ? oldest.batchId : undefined;
-    total += claimed;
+    stuckPage = claimed === 0 ? page : undefined;
   }
 }

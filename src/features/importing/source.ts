@@ -11,11 +11,6 @@ const READ_BYTES = 256 * 1024;
 const NEWLINE = 0x0a;
 const GZIP_MAGIC = [0x1f, 0x8b] as const;
 
-/** How messages call the file. */
-export function nameOf(path: string): string {
-  return path === STDIN ? "Standard input" : path;
-}
-
 /**
  * The bytes of a file or of standard input, inflated when they begin like gzip, checked to be UTF-8 text without NUL.
  * Read only as fast as they are taken. Throws `invalid_input` with a sentence for whatever is wrong with the file.
@@ -48,16 +43,12 @@ export async function* readTextBytes(path: string): AsyncGenerator<Buffer> {
  * damaged gzip data can look like rows until the checksum at its end. A pipe can't be read twice. Throws as above.
  */
 export async function checkWholeFile(path: string): Promise<void> {
-  if (path === STDIN || !(await isRegularFile(path))) return;
-  for await (const _ of readTextBytes(path));
-}
-
-async function isRegularFile(path: string): Promise<boolean> {
-  // What can't even be looked at is explained when it is opened.
-  return stat(path).then(
-    (found) => found.isFile(),
-    () => false,
-  );
+  if (path === STDIN) return;
+  const found = await stat(path).catch((error) => {
+    throw explained(path, error);
+  });
+  if (found.isDirectory()) throw badFile(path, "is a directory, not a file");
+  if (found.isFile()) for await (const _ of readTextBytes(path));
 }
 
 function countLines(chunk: Buffer, end: number): number {
@@ -68,7 +59,8 @@ function countLines(chunk: Buffer, end: number): number {
 }
 
 export function badFile(path: string, problem: string, cause?: unknown): AppError {
-  return new AppError("invalid_input", `${nameOf(path)} ${problem}.`, { cause });
+  const name = path === STDIN ? "Standard input" : path;
+  return new AppError("invalid_input", `${name} ${problem}.`, { cause });
 }
 
 function openBytes(path: string): Readable {
@@ -76,17 +68,21 @@ function openBytes(path: string): Readable {
 }
 
 async function* inflateIfGzip(source: Readable): AsyncGenerator<Buffer> {
-  const chunks = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-  // A pipe may deliver the two magic bytes one by one.
-  let head = Buffer.alloc(0);
-  while (head.length < GZIP_MAGIC.length) {
-    const { done, value } = await chunks.next();
-    if (done) break;
-    head = Buffer.concat([head, value]);
+  try {
+    const chunks = source[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    // A pipe may deliver the two magic bytes one by one.
+    let head = Buffer.alloc(0);
+    while (head.length < GZIP_MAGIC.length) {
+      const { done, value } = await chunks.next();
+      if (done) break;
+      head = Buffer.concat([head, value]);
+    }
+    const all = startingWith(head, chunks);
+    if (!GZIP_MAGIC.every((byte, index) => head[index] === byte)) yield* all;
+    else yield* pipeline(all, createGunzip({ chunkSize: READ_BYTES }), () => {}) as AsyncIterable<Buffer>;
+  } finally {
+    source.destroy();
   }
-  const all = startingWith(head, chunks);
-  if (!GZIP_MAGIC.every((byte, index) => head[index] === byte)) yield* all;
-  else yield* pipeline(all, createGunzip({ chunkSize: READ_BYTES }), () => {}) as AsyncIterable<Buffer>;
 }
 
 async function* startingWith(head: Buffer, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
@@ -99,7 +95,6 @@ function explained(path: string, error: unknown): unknown {
   const code = codeOf(error);
   if (code === "ENOENT") return badFile(path, "does not exist", error);
   if (code === "EACCES" || code === "EPERM") return badFile(path, "may not be read by this user", error);
-  if (code === "EISDIR") return badFile(path, "is a directory, not a file", error);
   if (code.startsWith("Z_"))
     return badFile(path, "is damaged or cut off: its gzip data does not inflate", error);
   return error;

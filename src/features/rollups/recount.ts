@@ -38,21 +38,27 @@ export interface VerifyReport {
 
 const MAX_DIFFERENCES_SHOWN = 100;
 
-/** $1 tenant, $2 first day, $3 day after the last, $4 time zone. */
-const FROM = "$2::date::timestamp at time zone $4";
-const UNTIL = "$3::date::timestamp at time zone $4";
+/**
+ * $1 tenant, $2 first day, $3 day after the last, $4 time zone. An instant belongs to the day that its local clock shows;
+ * the range of instants around it is only for the indexes, and wide enough for a midnight that happens twice.
+ */
+const onDays = (instant: string) => `${instant} >= $2::date::timestamp at time zone $4 - interval '1 day'
+  and ${instant} < $3::date::timestamp at time zone $4 + interval '1 day'
+  and (${instant} at time zone $4)::date >= $2::date and (${instant} at time zone $4)::date < $3::date`;
+
 const RECOUNTED = factsFrom(
   "events e join tenants t on t.id = e.tenant_id",
   "t.id = $1",
-  `e.tenant_id = $1 and t.id = $1 and e.ts >= ${FROM} and e.ts < ${UNTIL}
+  `e.tenant_id = $1 and t.id = $1 and ${onDays("e.ts")}
     and not exists (select from event_batches b
       where b.tenant_id = e.tenant_id and b.batch_id = e.batch_id and b.rolled_up_at is null)`,
 );
 
+/** Mentions $4 either way, since Postgres wants every parameter used. */
 function inRange({ bucket }: Rollup): string {
   return bucket === "day"
     ? "tenant_id = $1 and day >= $2::date and day < $3::date and $4::text is not null"
-    : `tenant_id = $1 and hour >= ${FROM} and hour < ${UNTIL}`;
+    : `tenant_id = $1 and ${onDays("hour")}`;
 }
 
 /** Rows counted, and the differing ones with both sides. `using` makes the keys columns of the join itself. */
@@ -144,8 +150,8 @@ async function verifyAccounting(sql: Sql, { tenantId }: TenantZone, report: Veri
 }
 
 /**
- * Replaces a tenant's rollups by a recount, a month a transaction. Locking one rollup table keeps the workers' upserts
- * out for that time (each of their statements writes it first); ingest and readers go on. Returns the months done.
+ * Replaces a tenant's rollups by a recount, a month a transaction. Locking one rollup table keeps the workers out for
+ * that time (each of their statements writes it, and waits for its lock before it takes its snapshot); ingest and readers go on. Returns the months done.
  */
 export async function rebuildTenant(
   transactions: Sql,

@@ -32,7 +32,7 @@ const ROLL_UP = `with wanted as materialized (
     join events e on e.tenant_id = t.tenant_id and e.batch_id = t.batch_id`,
     "t.id = any($1::uuid[])",
   )},
-  ${ROLLUPS.map((rollup) => `${rollup.table}_upsert as (${upsert(rollup)})`).join(",\n  ")},
+  -- Postgres runs these last to first: the one row that every batch of an hour meets at is locked at the very end.
   accounting as (
     insert into ingest_hourly_stats as kept (tenant_id, hour, received, stored, duplicates, rejected)
     select tenant_id, date_trunc('hour', received_at, 'UTC'), sum(received), sum(stored), sum(duplicates), sum(rejected)
@@ -40,7 +40,8 @@ const ROLL_UP = `with wanted as materialized (
     on conflict (tenant_id, hour) do update set received = kept.received + excluded.received,
       stored = kept.stored + excluded.stored, duplicates = kept.duplicates + excluded.duplicates,
       rejected = kept.rejected + excluded.rejected
-  )
+  ),
+  ${ROLLUPS.map((rollup) => `${rollup.table}_upsert as (${upsert(rollup)})`).join(",\n  ")}
   select count(*)::int as claimed from claimed`;
 
 function upsert({ table, keys, measures, aggregate }: Rollup): string {

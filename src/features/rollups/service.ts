@@ -1,7 +1,7 @@
 import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
-import type { Database } from "../../db/client.ts";
+import type { Database, Sql } from "../../db/client.ts";
 import { classifyFailure, retryRolledBack } from "../../db/failures.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
@@ -21,6 +21,7 @@ export type RollupService = ReturnType<typeof createRollupService>;
 const MAX_ATTEMPTS = 5;
 const MAX_DEAD_LETTERS_LISTED = 100;
 const PRUNE_AT_ONCE = 10_000;
+const PRUNE_MS = 20_000;
 
 export function createRollupService({ db, log, metrics }: RollupDeps) {
   const sql = db.rollup;
@@ -28,7 +29,7 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
   /**
    * Rolls batches up, each exactly once however often it is asked for. Failures that Postgres rolled back are repeated;
    * a poisonous batch is found by halving, noted on its ledger row and left behind, so that it stops no other. Throws
-   * only when Postgres can't be reached: then nothing has happened.
+   * when Postgres can't be reached, or not in time: then nothing has happened to the batches that are left.
    */
   async function rollUp(batches: readonly BatchId[]): Promise<number> {
     if (batches.length === 0) return 0;
@@ -40,6 +41,8 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
       if (kind === "unavailable" || kind === "retry") throw error;
       const [only] = batches;
       if (batches.length === 1 && only) {
+        // Too slow or cancelled says nothing against the batch: it must never become a dead letter for that.
+        if (kind === "timeout") throw error;
         await noteFailure(only, error);
         return 0;
       }
@@ -58,6 +61,17 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
       { ...batch, error: message, dead },
       dead ? "batch dead-lettered" : "batch could not be rolled up",
     );
+  }
+
+  /** In small statements, until nothing is left or the time is up: the rest goes in the next round. */
+  async function pruneAll(prune: (pool: Sql, limit: number) => Promise<number>): Promise<number> {
+    let pruned = 0;
+    for (const deadline = Date.now() + PRUNE_MS; Date.now() < deadline; ) {
+      const rows = await prune(sql, PRUNE_AT_ONCE);
+      pruned += rows;
+      if (rows < PRUNE_AT_ONCE) break;
+    }
+    return pruned;
   }
 
   return {
@@ -88,10 +102,7 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
 
     /** One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many rows went. */
     async prune(): Promise<number> {
-      return (
-        (await repository.pruneLedger(sql, PRUNE_AT_ONCE)) +
-        (await repository.pruneEventKeys(sql, PRUNE_AT_ONCE))
-      );
+      return (await pruneAll(repository.pruneLedger)) + (await pruneAll(repository.pruneEventKeys));
     },
   };
 }

@@ -1,6 +1,6 @@
 import { createRandom, createWeightedDraw, type Random, zipfWeights } from "./random.ts";
 
-/** Who a session belongs to, and what the browser tells about him. */
+/** Who a session belongs to, and what the browser tells about them. */
 export interface Visitor {
   userId?: string;
   anonymousId?: string;
@@ -105,7 +105,7 @@ export function createVisitors(seed: number, users: number): Visitors {
   const digits = Math.max(4, String(users).length);
   let anonymousCount = 0;
 
-  /** The same for every session of a person: drawn from a stream that is his alone, so that nothing need be kept. */
+  /** The same for every session of a person: drawn from a stream of their own, so that nothing need be kept. */
   const traitsOf = (stream: number) => {
     const own = createRandom(seed, stream);
     const device = pick(own, DEVICES);

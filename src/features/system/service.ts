@@ -1,4 +1,5 @@
 import type { Redis } from "ioredis";
+import { withDeadline } from "../../core/deadline.ts";
 import type { Sql } from "../../db/client.ts";
 import { isMigrated } from "../../db/migrate.ts";
 
@@ -71,10 +72,6 @@ async function probe(ask: () => PromiseLike<unknown>): Promise<ServiceHealth> {
   return { status, responseTimeMs: Math.round((performance.now() - startedAt) * 10) / 10 };
 }
 
-async function withTimeout<T>(work: PromiseLike<T>): Promise<T> {
-  let timer: Timer | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("timed out")), PROBE_TIMEOUT_MS);
-  });
-  return Promise.race([work, timeout]).finally(() => clearTimeout(timer));
+function withTimeout<T>(work: PromiseLike<T>): Promise<T> {
+  return withDeadline(work, PROBE_TIMEOUT_MS, () => new Error("timed out"));
 }

@@ -1,0 +1,97 @@
+import type { Sql } from "postgres";
+import type { TestApi, TestTenant } from "../factories.ts";
+import { type RawEvent, randomFrom } from "./brute-force.ts";
+
+/** Over a change of clocks in Europe (25 October 2026) and over a month's end. */
+export const FROM = "2026-10-20";
+export const TO = "2026-11-04";
+const START_MS = Date.parse(`${FROM}T00:00:00Z`) - 16 * 3_600_000;
+const END_MS = Date.parse(`${TO}T00:00:00Z`) + 40 * 3_600_000;
+/** A third of all events lie here: in the night in which an hour comes twice. */
+const NIGHT_MS = Date.parse("2026-10-24T22:00:00Z");
+const NIGHT_LENGTH_MS = 6 * 3_600_000;
+
+const TYPES = [
+  "view",
+  "view",
+  "view",
+  "click",
+  "add_to_cart",
+  "remove_from_cart",
+  "checkout_start",
+  "purchase",
+  "refund",
+  "search",
+  "wishlist.add",
+];
+const COUNTRIES = [
+  "DE",
+  "IN",
+  "FR",
+  "Österreich",
+  "",
+  "{braces}",
+  "[list]",
+  49,
+  true,
+  null,
+  { code: "DE" },
+  ["DE"],
+];
+
+/** Sends random events: out of order, some twice, some invalid, in requests of different sizes, late ones in between. */
+export async function ingestShop(
+  api: TestApi,
+  { key }: TestTenant,
+  seed: number,
+  requests = 12,
+): Promise<void> {
+  const random = randomFrom(seed);
+  const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
+  const maybe = <T>(value: T, chance = 0.5): T | undefined => (random() < chance ? value : undefined);
+  const sent: Record<string, unknown>[] = [];
+  for (let request = 0; request < requests; request += 1) {
+    const events = Array.from({ length: 1 + Math.floor(random() * 80) }, (): Record<string, unknown> => {
+      if (sent.length > 0 && random() < 0.1) return pick(sent);
+      if (random() < 0.05) return { type: "NOT VALID" };
+      const type = pick(TYPES);
+      const at =
+        random() < 0.35 ? NIGHT_MS + random() * NIGHT_LENGTH_MS : START_MS + random() * (END_MS - START_MS);
+      const country = maybe(pick(COUNTRIES), 0.7);
+      const event = {
+        type,
+        messageId: `${seed}-${sent.length}-${request}-${random()}`,
+        timestamp: Math.floor(at),
+        productId: maybe(`p-${Math.floor(random() * 12)}`, 0.8),
+        userId: maybe(`u-${Math.floor(random() * 9)}`),
+        anonymousId: maybe(`u-${Math.floor(random() * 20)}`),
+        sessionId: `s-${Math.floor(random() * 30)}`,
+        properties: {
+          ...(country === undefined ? {} : { country }),
+          ...(type === "purchase" || type === "refund"
+            ? { quantity: 1 + Math.floor(random() * 4), price: Math.round(random() * 1e6 - 1e5) / 1e4 }
+            : {}),
+        },
+        context: maybe({ country: "context", device: pick(["mobile", "desktop"]) }),
+      };
+      sent.push(event);
+      return event;
+    });
+    // A request of nothing but invalid events is refused, and that is fine here.
+    await api.call("POST", "/events/bulk", { as: key, json: { events } });
+  }
+}
+
+export async function readRaw(sql: Sql, tenantId: string): Promise<RawEvent[]> {
+  const rows = await sql<RawEvent[]>`
+    select extract(epoch from ts) * 1000 as "tsMs", type, product_id as "productId", session_id as "sessionId", user_id,
+      anonymous_id, quantity, unit_price::text as "unitPrice", properties, context
+    from events where tenant_id = ${tenantId}`;
+  return rows.map((row) => {
+    const { user_id, anonymous_id, ...event } = row as RawEvent & {
+      user_id: string | null;
+      anonymous_id: string | null;
+    };
+    return { ...event, tsMs: Number(row.tsMs), userKey: user_id ?? anonymous_id ?? row.sessionId ?? "" };
+  });
+}
