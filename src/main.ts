@@ -16,6 +16,8 @@ const MAX_BUFFERED_BYTES = 256 * 1024 * 1024;
 /** Longer than any statement may run: Bun hangs up on a connection that says nothing for so long, answered or not. */
 const IDLE_TIMEOUT_SECONDS = 75;
 const REDIS_WAIT_MS = 1_000;
+/** How long a stopping process answers with `Connection: close`, and tells load balancers that it is not ready. */
+const LEAVE_MS = 500;
 
 /** The API process: config -> deps -> app -> Bun.serve. `stop` lets running requests finish, then closes everything. */
 export async function startApi(config: Config, shared?: Deps): Promise<Running> {
@@ -25,18 +27,24 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
   if (!(await waitUntilReady(deps.redis, REDIS_WAIT_MS)))
     log.warn("redis does not answer: serving without cache and announcements");
   const app = createApp(deps, { ...config, version: VERSION });
+  let stopping = false;
   const server = Bun.serve({
     hostname: config.host,
     port: config.port,
     maxRequestBodySize: MAX_BUFFERED_BYTES,
     idleTimeout: IDLE_TIMEOUT_SECONDS,
-    fetch: app.fetch,
+    fetch: (request, bunServer) =>
+      stopping ? lastOnConnection(app.fetch(request, bunServer)) : app.fetch(request, bunServer),
   });
   const url = `http://${config.host === "0.0.0.0" ? "127.0.0.1" : config.host}:${server.port}`;
   log.info({ url, version: VERSION }, "api started");
   return {
     url,
     async stop() {
+      // Bun resets kept-alive connections when it stops, so clients are told to leave them first.
+      stopping = true;
+      deps.system.announceStop();
+      await Bun.sleep(Math.min(LEAVE_MS, config.shutdownGraceMs));
       // Finishes running requests; whoever takes longer than the grace is cut off.
       await Promise.race([server.stop(), Bun.sleep(config.shutdownGraceMs)]);
       await server.stop(true);
@@ -44,6 +52,12 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
       log.info("api stopped");
     },
   };
+}
+
+async function lastOnConnection(answer: Response | Promise<Response>): Promise<Response> {
+  const response = await answer;
+  response.headers.set("connection", "close");
+  return response;
 }
 
 /** An account that somebody else may have registered is not made an admin by starting the program. */

@@ -1,7 +1,16 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { cleanup, type FootfallProcess, freePort, startServer, startWorker } from "../harness.ts";
 import { expectAnswers, expectNothingLost, RECOVERY_MS, tally } from "./invariants.ts";
-import { createStage, distribution, holdTable, rounds, type Stage, seeded, untilBlocked } from "./stage.ts";
+import {
+  createStage,
+  distribution,
+  HOOK_MS,
+  holdTable,
+  rounds,
+  type Stage,
+  seeded,
+  untilBlocked,
+} from "./stage.ts";
 import { startTraffic } from "./traffic.ts";
 
 /**
@@ -18,8 +27,8 @@ beforeAll(async () => {
   stage = await createStage();
   port = String(freePort());
   await startWorker(stage.env);
-});
-afterAll(cleanup);
+}, HOOK_MS);
+afterAll(cleanup, HOOK_MS);
 
 type Point = "anywhere" | "inside of a commit" | "between commit and XADD";
 const POINTS: Point[] = ["anywhere", "inside of a commit", "anywhere", "between commit and XADD"];
@@ -31,7 +40,7 @@ test(
     const start = () => startServer({ ...stage.env, PORT: port });
     let api = await start();
     const url = api.url;
-    const traffic = startTraffic({ url: () => url, tenants: stage.tenants, rngOf });
+    const traffic = startTraffic({ urls: [url], tenants: stage.tenants, rngOf });
     const outages: number[] = [];
     let lastKillMs = 0;
 

@@ -18,7 +18,7 @@ import { createSweeper } from "../../worker/jobs/sweeper.ts";
 import { createTenant, eventInput, type TestTenant } from "../factories.ts";
 import { cleanup, eventually } from "../harness.ts";
 import { expectStoredOnce, verify } from "./invariants.ts";
-import { countUndone, createStage, holdTable, type Stage, untilBlocked } from "./stage.ts";
+import { countUndone, createStage, HOOK_MS, holdTable, type Stage, untilBlocked } from "./stage.ts";
 import type { Promised } from "./traffic.ts";
 
 const { key, group } = EVENT_BATCHES;
@@ -29,8 +29,8 @@ let deps: Deps;
 beforeAll(async () => {
   stage = await createStage();
   deps = stage.deps;
-});
-afterAll(cleanup);
+}, HOOK_MS);
+afterAll(cleanup, HOOK_MS);
 
 /** The client, but with parts of its statements replaced. Throws when a statement is not as it is taken to be. */
 function rewriting(sql: Sql, replacements: Record<string, string>): Sql {
@@ -237,5 +237,5 @@ const nothingPromised = (tenant: TestTenant): Promised => ({
   tenant,
   messages: new Map(),
   blindIds: [],
-  blindBulks: new Map(),
+  blindRequests: new Map(),
 });

@@ -50,7 +50,7 @@ export async function expectQuiet(stage: Stage, seed: string, deadlineMs: number
  */
 export async function expectStoredOnce(
   { sql }: Pick<Stage, "sql">,
-  { tenant, messages, blindIds, blindBulks }: Promised,
+  { tenant, messages, blindIds, blindRequests }: Promised,
   seed: string,
 ): Promise<void> {
   const where = `${seed}, tenant ${tenant.slug}`;
@@ -82,11 +82,11 @@ export async function expectStoredOnce(
         where tenant_id = ${tenant.tenantId} and session_id is not null group by session_id`
     ).map((row) => [row.session_id, row.n]),
   );
-  const torn = [...blindBulks].filter(([name, { events, acknowledged }]) => {
+  const torn = [...blindRequests].filter(([name, { events, acknowledged }]) => {
     const n = sessions.get(name) ?? 0;
     return n !== events && (acknowledged || n !== 0);
   });
-  expect(torn, `${where}: a bulk request is stored whole, or not at all when not acknowledged`).toEqual([]);
+  expect(torn, `${where}: a request is stored whole, or not at all when not acknowledged`).toEqual([]);
 }
 
 /** Keys, events and ledger agree with each other. */

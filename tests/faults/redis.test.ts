@@ -2,7 +2,16 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { waitUntilReady } from "../../src/redis/client.ts";
 import { cleanup, eventually, startServer, startWorker } from "../harness.ts";
 import { expectAnswers, expectNothingLost, RECOVERY_MS, tally } from "./invariants.ts";
-import { countUndone, createStage, distribution, rounds, type Stage, seeded, thorough } from "./stage.ts";
+import {
+  countUndone,
+  createStage,
+  distribution,
+  HOOK_MS,
+  rounds,
+  type Stage,
+  seeded,
+  thorough,
+} from "./stage.ts";
 import { startTraffic, type Traffic } from "./traffic.ts";
 
 /**
@@ -20,11 +29,11 @@ beforeAll(async () => {
   stage = await createStage();
   url = (await startServer(stage.env)).url;
   await startWorker(stage.env);
-});
+}, HOOK_MS);
 beforeEach(async () => {
   await waitUntilReady(stage.deps.redis, 5_000);
 });
-afterAll(cleanup);
+afterAll(cleanup, HOOK_MS);
 
 const { random, seed, rngOf } = seeded("redis");
 const all: Traffic[] = [];
@@ -33,7 +42,7 @@ const all: Traffic[] = [];
 async function under(name: string, fault: (traffic: Traffic) => Promise<void>): Promise<void> {
   const offset = 100_000 * (all.length + 1);
   const traffic = startTraffic({
-    url: () => url,
+    urls: [url],
     tenants: stage.tenants,
     rngOf: (n) => rngOf(offset + n),
     name: `${offset}`,

@@ -29,6 +29,9 @@ export interface Stage {
   tenants: TestTenant[];
 }
 
+/** For beforeAll and afterAll: a database is made and dropped with a checkpoint, which takes its time on a busy disk. */
+export const HOOK_MS = 60_000;
+
 /** On `database` (migrated), or on one of its own. */
 export async function createStage({ database }: { database?: string } = {}): Promise<Stage> {
   const [url, redis] = await Promise.all([

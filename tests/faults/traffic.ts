@@ -7,8 +7,8 @@ import type { TestTenant } from "../factories.ts";
  * the SDKs do. `blind` clients send without messageIds and once only. `readers` ask for analytics.
  */
 export interface TrafficOptions {
-  /** Asked before every try: the port may change with the process behind it. */
-  url(): string;
+  /** Of one or more servers. Clients take turns, and go to the next when a connection is refused. */
+  urls: readonly string[];
   tenants: readonly TestTenant[];
   rngOf(stream: number): Random;
   /** Begins every messageId; another one for each traffic on the same tenants. */
@@ -37,15 +37,15 @@ export interface Promised {
   messages: Map<string, string | null>;
   /** Ids of single events without messageId that were acknowledged. */
   blindIds: string[];
-  /** Bulk requests without messageIds, by the sessionId that all their events share. */
-  blindBulks: Map<string, { events: number; acknowledged: boolean }>;
+  /** All requests without messageIds, by the sessionId that their events share and no others. */
+  blindRequests: Map<string, { events: number; acknowledged: boolean }>;
 }
 
 export interface Traffic {
   promised: Promised[];
   attempts: Attempt[];
   acknowledgedEvents(): number;
-  /** Retries that the server recognised. */
+  /** Events that were stored by a try which was not answered: the server recognised them in the retry. */
   duplicates(): number;
   /** No new requests; resolves when every keyed one is acknowledged. Throws when one is not within a minute. */
   stop(): Promise<void>;
@@ -74,14 +74,21 @@ export function startTraffic(options: TrafficOptions): Traffic {
     tenant,
     messages: new Map(),
     blindIds: [],
-    blindBulks: new Map(),
+    blindRequests: new Map(),
   }));
   let running = true;
   let duplicates = 0;
   let acknowledged = 0;
 
-  /** One try. Null when it was not answered. */
-  async function attempt(kind: Attempt["kind"], key: string, path: string, body?: unknown) {
+  /** One try, at the first server that listens. Null when it was not answered. */
+  async function attempt(
+    kind: Attempt["kind"],
+    key: string,
+    path: string,
+    body?: unknown,
+    urls = rotated(options.urls, attempts.length),
+  ): Promise<{ status: number; text: string } | null> {
+    const [url, ...others] = urls;
     const startedAtMs = Date.now();
     const started = performance.now();
     const note = (status: number | null, retryAfter: string | null, failure = "") =>
@@ -94,7 +101,7 @@ export function startTraffic(options: TrafficOptions): Traffic {
         failure,
       });
     try {
-      const response = await fetch(options.url() + path, {
+      const response = await fetch(url + path, {
         method: body === undefined ? "GET" : "POST",
         headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
         body: body === undefined ? undefined : JSON.stringify(body),
@@ -106,6 +113,8 @@ export function startTraffic(options: TrafficOptions): Traffic {
       note(response.status, response.headers.get("retry-after"), response.status < 400 ? "" : text);
       return { status: response.status, text };
     } catch (error) {
+      const refused = String(error).includes("ECONNREFUSED");
+      if (refused && others.length > 0) return attempt(kind, key, path, body, others);
       note(null, null, String(error));
       return null;
     }
@@ -128,6 +137,7 @@ export function startTraffic(options: TrafficOptions): Traffic {
       const event = { ...makeEvent(random), messageId: name };
       const answer = await untilAcknowledged(random, tenant.key, "/events", event);
       messages.set(name, answer.id);
+      // Only a retry can be one: nobody else uses this messageId, or not before it is acknowledged.
       if (answer.duplicate) duplicates += 1;
       else acknowledged += 1;
       return;
@@ -138,31 +148,29 @@ export function startTraffic(options: TrafficOptions): Traffic {
     }));
     // An SDK that lost its answer before a restart sends an old message again, inside of a new request.
     const old = messages.size > 0 && random.chance(0.3) ? `${name.split("-")[0]}-0` : null;
-    if (old && messages.has(old)) events.push({ ...makeEvent(random), messageId: old });
+    const repeats = old !== null && messages.has(old);
+    if (repeats) events.push({ ...makeEvent(random), messageId: old });
     const answer = await untilAcknowledged(random, tenant.key, "/events/bulk", { events });
     for (const { messageId } of events) if (!messages.has(messageId)) messages.set(messageId, null);
-    duplicates += answer.duplicates;
+    duplicates += answer.duplicates - (repeats ? 1 : 0);
     acknowledged += answer.inserted;
   }
 
   async function sendBlind(random: Random, promise: Promised, name: string): Promise<void> {
-    const { tenant, blindIds, blindBulks } = promise;
-    if (random.chance(0.7)) {
-      const answer = await attempt("blind", tenant.key, "/events", makeEvent(random));
-      if (answer?.status !== 202) return;
-      blindIds.push(JSON.parse(answer.text).id);
-      acknowledged += 1;
-      return;
-    }
-    const events = Array.from({ length: random.between(2, MAX_BULK) }, () => ({
+    const { tenant, blindIds, blindRequests } = promise;
+    const single = random.chance(0.7);
+    const events = Array.from({ length: single ? 1 : random.between(2, MAX_BULK) }, () => ({
       ...makeEvent(random),
       sessionId: name,
     }));
-    const bulk = { events: events.length, acknowledged: false };
-    blindBulks.set(name, bulk);
-    const answer = await attempt("blind", tenant.key, "/events/bulk", { events });
+    const request = { events: events.length, acknowledged: false };
+    blindRequests.set(name, request);
+    const answer = single
+      ? await attempt("blind", tenant.key, "/events", events[0])
+      : await attempt("blind", tenant.key, "/events/bulk", { events });
     if (answer?.status !== 202) return;
-    bulk.acknowledged = true;
+    if (single) blindIds.push(JSON.parse(answer.text).id);
+    request.acknowledged = true;
     acknowledged += events.length;
   }
 
@@ -201,6 +209,10 @@ export function startTraffic(options: TrafficOptions): Traffic {
       for (const result of await finished) if (result.status === "rejected") throw result.reason;
     },
   };
+}
+
+function rotated<T>(list: readonly T[], by: number): T[] {
+  return list.map((_, n) => list[(n + by) % list.length] as T);
 }
 
 /** Of the last day and a half mostly, some a month late; a purchase has a price and a quantity. */

@@ -6,8 +6,9 @@ import { EVENT_BATCHES } from "../../src/streams/topology.ts";
 /** Batches a statement at the most: 200 of 1000 events were rolled up 3.8x as fast as 10 (design, section 3). */
 const BATCH_SIZE = 200;
 const BLOCK_MS = 2_000;
-const MIN_IDLE_MS = 15_000;
-const RECLAIM_EVERY_MS = 5_000;
+/** Longer than a statement usually takes; one that is reclaimed while it still runs only makes the second wait. */
+const MIN_IDLE_MS = 10_000;
+const RECLAIM_EVERY_MS = 3_000;
 
 /**
  * Announcement -> rollup -> delete cache tags -> XACK. The tags go after the commit and before the acknowledgement: a

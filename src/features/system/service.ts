@@ -23,7 +23,14 @@ const MAX_LAG_MS = 60_000;
 export function createSystemService({ sql, redis, version }: SystemDeps) {
   const startedAt = Date.now();
 
+  let stopping = false;
+
   return {
+    /** From now on this process is not ready: no new traffic should come. */
+    announceStop(): void {
+      stopping = true;
+    },
+
     /** `degraded` without Redis (everything works, slower), `down` without Postgres. */
     async getHealth() {
       const [postgres, redisHealth] = await Promise.all([
@@ -43,6 +50,7 @@ export function createSystemService({ sql, redis, version }: SystemDeps) {
 
     /** What keeps this process from serving well; nothing when it is ready. Redis is no reason: ingest and reads go on. */
     async findReasonsNotReady(): Promise<string[]> {
+      if (stopping) return ["this process is stopping"];
       try {
         if (!(await withTimeout(isMigrated(sql))))
           return ["the database is not migrated: run `footfall migrate`"];
