@@ -64,9 +64,10 @@ export const EventInput = z
   .openapi("EventInput");
 export type EventInput = z.infer<typeof EventInput>;
 
-export const SingleEventInput = EventInput.extend({ sentAt: Timestamp.optional() }).openapi(
-  "SingleEventInput",
-);
+/** Spelled out, not extended: documented as `allOf`, EventInput's closed properties would forbid the added one. */
+export const SingleEventInput = z
+  .strictObject({ ...EventInput.shape, sentAt: Timestamp.optional() })
+  .openapi("SingleEventInput");
 
 /** The frame of a bulk request. Its events are checked one by one, so that a bad one does not stop the good ones. */
 export const BulkFrame = z.strictObject({

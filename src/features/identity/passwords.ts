@@ -19,7 +19,9 @@ export async function hashPassword(password: string): Promise<string> {
 export async function verifyPassword(passwordHash: string | null, password: string): Promise<boolean> {
   return slots.run(async () => {
     decoyHash ??= hash("no such user", OPTIONS);
-    const matches = await verify(passwordHash ?? (await decoyHash), password);
-    return matches && passwordHash !== null;
+    // An account may have no usable password; argon2 would throw for what is no hash of its own.
+    const usable = passwordHash?.startsWith("$argon2") ? passwordHash : null;
+    const matches = await verify(usable ?? (await decoyHash), password);
+    return matches && usable !== null;
   });
 }
