@@ -2,6 +2,7 @@ import { bodyLimit } from "hono/body-limit";
 import { secureHeaders } from "hono/secure-headers";
 import { timeout } from "hono/timeout";
 import { AppError } from "./core/errors.ts";
+import type { RatePolicies } from "./core/rate-limits.ts";
 import type { AnalyticsService } from "./features/analytics/index.ts";
 import { createAnalyticsRoutes } from "./features/analytics/routes.ts";
 import type { AuditService } from "./features/audit/index.ts";
@@ -25,10 +26,11 @@ import { authenticate, type VerifyCredential } from "./http/middleware/authentic
 import { clientAddress } from "./http/middleware/client-address.ts";
 import { observe } from "./http/middleware/observe.ts";
 import { allowOrigins } from "./http/middleware/origins.ts";
-import type { RateLimits } from "./http/middleware/rate-limit.ts";
+import { createRateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
 import { problem, problemOf } from "./http/problem.ts";
 import { createRouter } from "./http/router.ts";
+import type { RateCounters } from "./redis/rate-limit.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 
@@ -37,7 +39,7 @@ export interface AppDeps {
   log: Log;
   metrics: Metrics;
   verifyCredential: VerifyCredential;
-  rateLimits: RateLimits;
+  rateCounters: RateCounters;
   identity: IdentityService;
   apiKeys: ApiKeysService;
   members: MembersService;
@@ -55,6 +57,7 @@ export interface AppOptions {
   maxBulkBytes: number;
   corsOrigins: readonly string[];
   trustedProxies: readonly string[];
+  rateLimits: RatePolicies;
 }
 
 const PREFIX = "/api";
@@ -66,6 +69,11 @@ const API_POLICY = { defaultSrc: ["'none'"], frameAncestors: ["'none'"] };
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
   const app = createRouter({ getPath: routedPath });
+  const rateLimits = createRateLimits({
+    policies: options.rateLimits,
+    counters: deps.rateCounters,
+    metrics,
+  });
 
   app.use(requestId());
   app.use(observe(metrics, log));
@@ -78,7 +86,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.use(authenticate(deps.verifyCredential));
   app.use(clientAddress(options.trustedProxies));
   app.use((c, next) => {
-    c.set("rateLimits", deps.rateLimits);
+    c.set("rateLimits", rateLimits);
     return next();
   });
 

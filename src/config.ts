@@ -22,6 +22,9 @@ const list = z
       .map((one) => one.trim())
       .filter((one) => one !== ""),
   );
+const addressRange = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
+  error: "must be addresses or CIDR ranges, e.g. 10.0.0.0/8",
+});
 const ratePolicy = (name: PolicyName) =>
   z
     .string()
@@ -51,7 +54,7 @@ const Environment = z.object({
   /** Origins of browsers that may use the API; event writes take any. */
   CORS_ORIGINS: list,
   /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
-  TRUSTED_PROXIES: list,
+  TRUSTED_PROXIES: list.pipe(z.array(addressRange)),
   RATE_LIMIT_AUTH: ratePolicy("auth"),
   RATE_LIMIT_STANDARD: ratePolicy("standard"),
   RATE_LIMIT_IMPORT: ratePolicy("import"),
@@ -103,11 +106,18 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     databaseUrl: values.DATABASE_URL,
     databasePrepare: values.DATABASE_PREPARE,
     redisUrl: values.REDIS_URL,
-    jwtSecret: checkSecret(values.NODE_ENV, values.JWT_SECRET),
-    jwtSecretPrevious: values.JWT_SECRET_PREVIOUS ?? null,
+    jwtSecret: checkSecret("JWT_SECRET", values.NODE_ENV, values.JWT_SECRET),
+    // Its tokens are believed as well, so it must be as hard to guess.
+    jwtSecretPrevious:
+      values.JWT_SECRET_PREVIOUS === undefined
+        ? null
+        : checkSecret("JWT_SECRET_PREVIOUS", values.NODE_ENV, values.JWT_SECRET_PREVIOUS),
     admin:
       values.ADMIN_EMAIL && values.ADMIN_PASSWORD
-        ? { email: values.ADMIN_EMAIL, password: values.ADMIN_PASSWORD }
+        ? {
+            email: values.ADMIN_EMAIL,
+            password: checkAdminPassword(values.NODE_ENV, values.ADMIN_PASSWORD),
+          }
         : null,
     signups: values.SIGNUPS,
     logLevel: values.LOG_LEVEL,
@@ -127,13 +137,20 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
   });
 }
 
-function checkSecret(environment: Config["environment"], secret: string | undefined): string {
+function checkAdminPassword(environment: Config["environment"], password: string): string {
+  const letters = password.toLowerCase().replaceAll(/[^a-z-]/g, "");
+  if (environment === "production" && [...WELL_KNOWN_SECRETS, "admin", ""].includes(letters))
+    throw new ConfigError("ADMIN_PASSWORD is a well-known or guessable value; choose another one.");
+  return password;
+}
+
+function checkSecret(name: string, environment: Config["environment"], secret: string | undefined): string {
   if (environment !== "production") return secret ?? DEVELOPMENT_SECRET;
   if (!secret)
-    throw new ConfigError("JWT_SECRET is not set; production needs one, e.g. `openssl rand -base64 48`.");
+    throw new ConfigError(`${name} is not set; production needs one, e.g. \`openssl rand -base64 48\`.`);
   if (secret.length < MIN_SECRET_LENGTH) {
     throw new ConfigError(
-      `JWT_SECRET is shorter than ${MIN_SECRET_LENGTH} characters; make one with \`openssl rand -base64 48\`.`,
+      `${name} is shorter than ${MIN_SECRET_LENGTH} characters; make one with \`openssl rand -base64 48\`.`,
     );
   }
   const lower = secret.toLowerCase();
@@ -143,7 +160,7 @@ function checkSecret(environment: Config["environment"], secret: string | undefi
     WELL_KNOWN_SECRETS.some((word) => lower.replaceAll(word, "").length < MIN_SECRET_LENGTH / 2);
   if (guessable)
     throw new ConfigError(
-      "JWT_SECRET is a well-known or guessable value; make one with `openssl rand -base64 48`.",
+      `${name} is a well-known or guessable value; make one with \`openssl rand -base64 48\`.`,
     );
   return secret;
 }

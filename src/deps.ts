@@ -20,7 +20,6 @@ import {
 } from "./features/identity/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
-import { createRateLimits } from "./http/middleware/rate-limit.ts";
 import { createRedisFactory } from "./redis/client.ts";
 import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
 import { createAnnouncer } from "./streams/producer.ts";
@@ -71,12 +70,7 @@ export function createDeps(config: Config, role: string) {
     writer,
     readTenantSettings,
     verifyCredential: createCredentialVerifier(db, tokens),
-    rateLimits: createRateLimits({
-      policies: config.rateLimits,
-      shared: createRedisRateCounter(redis),
-      local: createLocalRateCounter(),
-      metrics,
-    }),
+    rateCounters: { shared: createRedisRateCounter(redis), local: createLocalRateCounter() },
     identity: createIdentityService({ db, tokens, invitationTokens, signups: config.signups }),
     apiKeys: createApiKeysService({ db }),
     members: createMembersService({ db, idempotency, invitationTokens }),

@@ -66,6 +66,8 @@ const RANKS: [RegExp, number][] = [
 
 /** A feature may use the index.ts of those before it. */
 const FEATURES = [
+  "audit",
+  "idempotency",
   "identity",
   "products",
   "events",

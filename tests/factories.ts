@@ -3,7 +3,7 @@ import postgres, { type Sql } from "postgres";
 import { createApp } from "../src/app.ts";
 import { type Config, parseConfig } from "../src/config.ts";
 import { newId } from "../src/core/ids.ts";
-import type { Role, Scope } from "../src/core/principal.ts";
+import { operatorContext, type Role, type Scope } from "../src/core/principal.ts";
 import { closeDeps, createDeps, type Deps } from "../src/deps.ts";
 import { createAccessTokens } from "../src/features/identity/index.ts";
 import { waitUntilReady } from "../src/redis/client.ts";
@@ -146,7 +146,9 @@ export async function createKey(
   tenantId: string,
   scopes: Scope[],
 ): Promise<string> {
-  return (await deps.identity.createApiKey({ tenantId }, { name: "test", kind: "secret", scopes })).key;
+  return (
+    await deps.apiKeys.createApiKey(operatorContext(tenantId), { name: "test", kind: "secret", scopes })
+  ).key;
 }
 
 /** A person with a role in the tenant, and a token that says so. The account has no usable password. */
@@ -158,7 +160,7 @@ export async function createPerson(
   const userId = newId();
   await sql`insert into users (id, email, password_hash) values (${userId}, ${`${userId}@example.com`}, 'none')`;
   await sql`insert into memberships (tenant_id, user_id, role) values (${tenantId}, ${userId}, ${role})`;
-  return { userId, token: await createAccessTokens(config.jwtSecret).sign({ userId, tenantId, role }) };
+  return { userId, token: await createAccessTokens(config.jwtSecret, null).sign({ userId, tenantId, role }) };
 }
 
 /** A valid event. */

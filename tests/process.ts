@@ -30,6 +30,12 @@ export function testEnv(overrides: Environment = {}): Environment {
     REDIS_URL: "redis://127.0.0.1:1",
     JWT_SECRET: "t3stS3cr3t-Xq7Lw9Zb2Rk5Nf8Hv4Jd6Mg1Pc0Yt3Ua7Ee2Ko",
     LOG_LEVEL: "warn",
+    // Tests send as fast as they can; those of the limits switch them on again.
+    RATE_LIMIT_AUTH: "off",
+    RATE_LIMIT_STANDARD: "off",
+    RATE_LIMIT_ANALYTICS: "off",
+    RATE_LIMIT_EVENTS_READ: "off",
+    RATE_LIMIT_EVENTS_WRITE: "off",
     ...overrides,
   };
 }

@@ -1,6 +1,5 @@
-import type { TransactionSql } from "postgres";
+import type { Sql, TransactionSql } from "postgres";
 import { createSemaphore } from "../core/semaphore.ts";
-import type { Sql } from "./client.ts";
 import { retryRolledBack } from "./failures.ts";
 
 export type Transaction = TransactionSql;

@@ -3,7 +3,7 @@ import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { AppError, ERRORS, type ErrorCode } from "../core/errors.ts";
 import { appErrorOf } from "../db/failures.ts";
-import type { Log } from "../telemetry/log.ts";
+import { type Log, withoutValues } from "../telemetry/log.ts";
 
 /** RFC 9457 problem details: the one shape of every error answer. */
 export const ProblemSchema = z
@@ -29,7 +29,11 @@ export function problemOf(error: unknown, c: Context, log: Log): Response {
   }
   if (known.code === "unavailable") {
     log.warn(
-      { requestId: c.get("requestId"), path: c.req.path, cause: String(known.cause ?? known.message) },
+      {
+        requestId: c.get("requestId"),
+        path: c.req.path,
+        cause: String(withoutValues(known.cause ?? known.message)),
+      },
       "request refused",
     );
   }

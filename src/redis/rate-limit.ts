@@ -43,6 +43,12 @@ return {1, math.floor(limit - used - 1), window - into}
 
 export type RateCounter = (key: string, policy: RatePolicy) => Promise<RateDecision>;
 
+export interface RateCounters {
+  shared: RateCounter;
+  /** Takes over while Redis is away. */
+  local: RateCounter;
+}
+
 /** Counts in Redis. Rejects when Redis is away. */
 export function createRedisRateCounter(redis: Redis): RateCounter {
   redis.defineCommand("footfallRateLimit", { numberOfKeys: 1, lua: SCRIPT });

@@ -87,7 +87,8 @@ test("operations without an id say nothing of another tenant", async () => {
     const answer = await answerTo(stranger.key, method, path, ABSENT);
     expect(answer.body).not.toContain("victim");
     expect(answer.body).not.toContain("12345");
-    if (path !== "/api-keys") expect(answer).toEqual(await answerTo(newcomer.key, method, path, ABSENT));
+    if (!/^\/(api-keys|audit|tenants\/current)$/.test(path))
+      expect(answer).toEqual(await answerTo(newcomer.key, method, path, ABSENT));
   }
 });
 

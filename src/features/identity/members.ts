@@ -56,7 +56,7 @@ export function createMembersService({ db, idempotency, invitationTokens }: Memb
       return { invitation: { ...invitation, token }, replayed: answer.replayed };
     },
 
-    /** Joins the tenant that invited the caller's e-mail. Throws `not_found` for a token that is not theirs to take. */
+    /** Joins the tenant that invited the caller's e-mail. Throws `not_found` for a token that is not theirs. */
     async acceptInvitation({ principal, requestId }: RequestContext, token: string) {
       if (principal.kind !== "user") throw new AppError("forbidden", "An API key can't join a tenant.");
       const user = await findUserById(db.orm, principal.userId);
@@ -65,6 +65,9 @@ export function createMembersService({ db, idempotency, invitationTokens }: Memb
         const taken =
           user && named && (await repository.takeInvitation(tx, named.tenantId, named.id, user.email));
         if (!taken) throw new AppError("not_found", "There is no such invitation for your e-mail address.");
+        // An admin who takes an invitation as something less must not be the last one.
+        const admins = await repository.lockAdmins(tx, taken.tenantId);
+        if (taken.role !== "admin") requireOtherAdmin(admins, user.id);
         await repository.upsertMember(tx, taken.tenantId, user.id, taken.role, taken.sellerId);
         const ctx = { tenantId: taken.tenantId, principal, requestId };
         await recordAudit(tx, ctx, {

@@ -23,7 +23,9 @@ export async function hashPassword(password: string): Promise<string> {
 /** True when the password belongs to the hash; a null hash costs the same time and is never true. */
 export async function verifyPassword(passwordHash: string | null, password: string): Promise<boolean> {
   return slots.run(async () => {
-    const matches = await verify(passwordHash ?? (await decoy()), password);
-    return matches && passwordHash !== null;
+    // An account may have no usable password; argon2 would throw for what is no hash of its own.
+    const usable = passwordHash?.startsWith("$argon2") ? passwordHash : null;
+    const matches = await verify(usable ?? (await decoy()), password);
+    return matches && usable !== null;
   });
 }

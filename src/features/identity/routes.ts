@@ -24,7 +24,9 @@ import {
 const tags = ["Identity"];
 const IdParam = z.object({ id: z.string() });
 const UserParam = z.object({ userId: z.string() });
-const IdempotencyHeader = z.object({ "idempotency-key": z.string().optional() });
+const IdempotencyHeader = z.object({
+  "idempotency-key": z.string().optional().openapi({ pattern: "^[!-~]{1,255}$" }),
+});
 
 export interface IdentityServices {
   identity: IdentityService;
@@ -213,7 +215,7 @@ function addMemberRoutes(router: Router, members: MembersService): void {
     responses: {
       200: json(Member.pick({ role: true, sellerId: true }).extend({ tenantId: z.uuid() }), "Joined"),
     },
-    problems: [404],
+    problems: [404, 409],
   });
   router.openapi(acceptInvitation, async (c) =>
     c.json(await members.acceptInvitation(requestContext(c), c.req.valid("json").token), 200),

@@ -146,7 +146,7 @@ export const AcceptInput = z.strictObject({ token: Token }).openapi("AcceptInput
 export const MemberChange = z
   .strictObject({ role: RoleName.optional(), sellerId: SellerId.nullable().optional() })
   .refine((change) => Object.keys(change).length > 0, "nothing to change")
-  .openapi("MemberChange");
+  .openapi("MemberChange", { minProperties: 1 });
 
 export const Tenant = z
   .object({
@@ -172,4 +172,4 @@ export const TenantChange = z
     eventRetentionDays: z.number().int().min(1).max(36_500).nullable().optional(),
   })
   .refine((change) => Object.keys(change).length > 0, "nothing to change")
-  .openapi("TenantChange");
+  .openapi("TenantChange", { minProperties: 1 });

@@ -3,21 +3,16 @@ import { rateLimiter, type Store } from "hono-rate-limiter";
 import { AppError } from "../../core/errors.ts";
 import { principalName } from "../../core/principal.ts";
 import type { PolicyName, RatePolicies, RatePolicy } from "../../core/rate-limits.ts";
-import type { RateCounter, RateDecision } from "../../redis/rate-limit.ts";
+import type { RateCounters, RateDecision } from "../../redis/rate-limit.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { addressBlock } from "../client-address.ts";
-import type { HttpContext, HttpEnv } from "../router.ts";
+import type { HttpContext, HttpEnv, RateLimits } from "../router.ts";
 
 export interface RateLimitDeps {
   policies: RatePolicies;
-  shared: RateCounter;
-  /** Takes over while Redis is away. */
-  local: RateCounter;
+  counters: RateCounters;
   metrics: Metrics;
 }
-
-/** Counts every request of an operation against its policy and refuses the ones above it. */
-export type RateLimits = Record<PolicyName, MiddlewareHandler<HttpEnv>>;
 
 type KeyOf = (c: HttpContext) => string | Promise<string>;
 
@@ -27,11 +22,11 @@ const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
  * `auth` counts by address and, where the body names one, by e-mail; every other policy by principal, behind
  * `authorize`. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
  */
-export function createRateLimits({ policies, shared, local, metrics }: RateLimitDeps): RateLimits {
+export function createRateLimits({ policies, counters, metrics }: RateLimitDeps): RateLimits {
   const decide = (key: string, policy: RatePolicy): Promise<RateDecision> =>
-    shared(key, policy).catch(() => {
+    counters.shared(key, policy).catch(() => {
       metrics.redisFallbacks.inc({ operation: "rate_limit" });
-      return local(key, policy);
+      return counters.local(key, policy);
     });
 
   function limiter(name: PolicyName, keyOf: KeyOf): MiddlewareHandler<HttpEnv> {
@@ -121,9 +116,19 @@ function principalKey(c: HttpContext): string {
   return `{${principal.tenantId}}:${principalName(principal)}`;
 }
 
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 /** The e-mail as it will be looked up; a body without one is left to validation and counts by address only. */
 async function emailKey(c: HttpContext): Promise<string> {
-  const body: unknown = await c.req.json().catch(() => null);
+  // As bytes, so that whoever reads it next sees what was sent, invalid UTF-8 included.
+  const bytes = await c.req.arrayBuffer();
+  const body = readJson(Buffer.from(bytes).toString());
   const email = typeof body === "object" && body !== null && "email" in body ? body.email : null;
   if (typeof email === "string") return `{email:${email.trim().toLowerCase().slice(0, 254)}}`;
   return `{address:${addressBlock(c.get("clientAddress")())}}:unnamed`;

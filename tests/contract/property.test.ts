@@ -1,0 +1,101 @@
+/**
+ * Requests made from the OpenAPI document of the running application, valid and broken: every answer has a status and a
+ * body that the document promises, and none is a 5xx. PROPERTY_CASES=20000 is the slow mode; PROPERTY_SEED repeats a run.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
+import fc from "fast-check";
+import {
+  createPerson,
+  createTenant,
+  createTestApi,
+  eventInput,
+  rollUpAll,
+  type TestApi,
+} from "../factories.ts";
+import { cleanup } from "../harness.ts";
+import { arbitraryRequest, type GeneratedRequest, type Known } from "./arbitraries.ts";
+import { type ContractDocument, type Operation, readDocument } from "./document.ts";
+
+const CASES = Number(process.env.PROPERTY_CASES ?? 1_000);
+const SEED = process.env.PROPERTY_SEED === undefined ? undefined : Number(process.env.PROPERTY_SEED);
+const SLOW_MS = 2_000;
+
+let api: TestApi;
+let document: ContractDocument;
+let known: Known;
+const statuses = new Map<number, number>();
+const validators = new Map<string, ValidateFunction>();
+
+beforeAll(async () => {
+  api = await createTestApi();
+  document = await readDocument(api.call);
+  const { tenantId, key } = await createTenant(api);
+  const { userId } = await createPerson(api, tenantId, "customer");
+  const { token } = await createPerson(api, tenantId, "admin");
+  const event = eventInput({ type: "purchase", properties: { price: 12.5, country: "DE" } });
+  const { body } = await api.call("POST", "/events", { as: key, json: event });
+  await rollUpAll(api);
+  // Of a key that may be revoked on the way: the credentials themselves must last.
+  const { body: spare } = await api.call("POST", "/api-keys", { as: token, json: { name: "spare" } });
+  known = { credentials: [token, key], ids: [body.id, userId, spare.id, "p-1", "visitor-1"] };
+});
+afterAll(cleanup);
+
+function validatorFor(operation: Operation, status: number, mediaType: string): ValidateFunction | null {
+  const schema = operation.responses.get(status)?.[mediaType];
+  if (!schema) return null;
+  const name = `${operation.id} ${status} ${mediaType}`;
+  const found = validators.get(name);
+  if (found) return found;
+  const formats = {
+    uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/,
+    email: true,
+    date: /^\d{4}-\d\d-\d\d$/,
+    "date-time": /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z$/,
+  } as const;
+  const ajv = new Ajv2020({ strict: false, formats, allErrors: true });
+  const validate = ajv.compile({ ...schema, components: { schemas: document.schemas } });
+  validators.set(name, validate);
+  return validate;
+}
+
+/** What the contract says to every answer; throws with the whole story. */
+async function check({ operation, path, init, what }: GeneratedRequest): Promise<void> {
+  const startedAt = performance.now();
+  const response = await api.app.request(path, init);
+  const text = await response.text();
+  const took = performance.now() - startedAt;
+  const { status } = response;
+  statuses.set(status, (statuses.get(status) ?? 0) + 1);
+  const story = `${operation.id} (${what})\n${init.method} ${path}\n${String(init.body ?? "").slice(0, 2_000)}\n-> ${status} ${text.slice(0, 2_000)}`;
+  if (status >= 500) throw new Error(`a 5xx: ${story}`);
+  if (took > SLOW_MS) throw new Error(`${Math.round(took)} ms: ${story}`);
+  const promised = operation.responses.get(status);
+  if (!promised) throw new Error(`an undocumented status: ${story}`);
+  const mediaType = response.headers.get("content-type")?.split(";")[0] ?? "";
+  if (Object.keys(promised).length === 0) {
+    if (text !== "") throw new Error(`a body where none is documented: ${story}`);
+    return;
+  }
+  const validate = validatorFor(operation, status, mediaType);
+  if (!validate) throw new Error(`an undocumented media type ${mediaType}: ${story}`);
+  if (!validate(/json/.test(mediaType) ? JSON.parse(text) : text))
+    throw new Error(`another schema, ${JSON.stringify(validate.errors)}: ${story}`);
+}
+
+test(
+  `${CASES} generated requests get only answers that are documented`,
+  async () => {
+    const property = fc.asyncProperty(arbitraryRequest(document, known), check);
+    await fc.assert(property, { numRuns: CASES, ...(SEED === undefined ? {} : { seed: SEED }) });
+    const total = [...statuses.values()].reduce((sum, n) => sum + n, 0);
+    const answered = Object.fromEntries([...statuses].sort(([a], [b]) => a - b));
+    console.log(`${total} requests, answers by status: ${JSON.stringify(answered)}`);
+    expect(total).toBeGreaterThanOrEqual(CASES);
+    // Were all requests refused, nothing would have been tested.
+    expect((answered[200] ?? 0) + (answered[201] ?? 0) + (answered[202] ?? 0)).toBeGreaterThan(CASES / 10);
+    expect(answered[400] ?? 0).toBeGreaterThan(CASES / 10);
+  },
+  60_000 + CASES * 100,
+);

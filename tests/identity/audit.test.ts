@@ -1,0 +1,139 @@
+/** Everything that an admin can do leaves an entry, by the document: a new operation without one fails here. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { ACCESS, type AccessRule } from "../../src/core/access.ts";
+import { readDocument } from "../contract/document.ts";
+import {
+  createPerson,
+  createTenant,
+  createTestApi,
+  eventInput,
+  type TestApi,
+  type TestTenant,
+} from "../factories.ts";
+import { cleanup } from "../harness.ts";
+
+let api: TestApi;
+let tenant: TestTenant;
+let admin: { userId: string; token: string };
+
+beforeAll(async () => {
+  api = await createTestApi();
+  tenant = await createTenant(api);
+  admin = await createPerson(api, tenant.tenantId, "admin");
+});
+afterAll(cleanup);
+
+const entries = async () => (await api.call("GET", "/audit?limit=100", { as: tenant.key })).body.items;
+const send = (method: string, path: string, json?: object, headers = {}) =>
+  api.call(method, path, { as: admin.token, json, headers });
+
+/** What each writing operation of the admins' is called with, and the entry that it leaves. */
+const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = {
+  updateTenant: {
+    action: "tenant.updated",
+    run: () => send("PATCH", "/tenants/current", { name: "Renamed" }),
+  },
+  inviteMember: {
+    action: "member.invited",
+    run: () => send("POST", "/members", { email: "a@example.com", role: "customer" }),
+  },
+  updateMember: {
+    action: "member.updated",
+    run: async () => {
+      const { userId } = await createPerson(api, tenant.tenantId, "customer");
+      await send("PATCH", `/members/${userId}`, { role: "analyst" });
+    },
+  },
+  removeMember: {
+    action: "member.removed",
+    run: async () => {
+      const { userId } = await createPerson(api, tenant.tenantId, "customer");
+      await send("DELETE", `/members/${userId}`);
+    },
+  },
+  createApiKey: { action: "api_key.created", run: () => send("POST", "/api-keys", { name: "new" }) },
+  rotateApiKey: {
+    action: "api_key.rotated",
+    run: () => withKey((id) => send("POST", `/api-keys/${id}/rotate`, {})),
+  },
+  revokeApiKey: { action: "api_key.revoked", run: () => withKey((id) => send("DELETE", `/api-keys/${id}`)) },
+  retryDeadLetter: {
+    action: "dead_letter.retried",
+    run: async () => {
+      await api.call("POST", "/events", { as: tenant.key, json: eventInput() });
+      const [dead] = await api.sql`update event_batches set dead_lettered_at = now(), attempts = 5
+        where tenant_id = ${tenant.tenantId} returning batch_id as id`;
+      await send("POST", `/queue/dead-letters/${dead?.id}/retry`);
+    },
+  },
+};
+
+async function withKey(use: (id: string) => Promise<unknown>): Promise<void> {
+  await use((await send("POST", "/api-keys", { name: "used" })).body.id);
+}
+
+test("every operation that only admins have and that writes leaves one entry", async () => {
+  const { operations } = await readDocument(api.call);
+  const adminOnly = operations.filter(({ id, method }) => {
+    const rule = ACCESS[id as keyof typeof ACCESS] as AccessRule;
+    return method !== "GET" && !("public" in rule) && rule.roles.length === 1 && rule.roles[0] === "admin";
+  });
+  expect(adminOnly.map(({ id }) => id).sort()).toEqual(Object.keys(WRITES).sort());
+  for (const [name, { action, run }] of Object.entries(WRITES)) {
+    const before = new Set((await entries()).map((entry: { id: string }) => entry.id));
+    await run();
+    const added = (await entries()).filter(
+      (entry: { id: string; action: string }) => !before.has(entry.id) && entry.action === action,
+    );
+    expect(`${name}: ${added.length}`).toBe(`${name}: 1`);
+    expect(added[0]).toMatchObject({ actorKind: "user", actorId: admin.userId });
+  }
+});
+
+test("an entry says who, what, before, after and with which request", async () => {
+  const headers = { "x-request-id": "audited-request" };
+  await send("PATCH", "/tenants/current", { lowStockThreshold: 77 }, headers);
+  const [entry] = await entries();
+  expect(entry).toMatchObject({
+    actorKind: "user",
+    actorId: admin.userId,
+    action: "tenant.updated",
+    target: tenant.tenantId,
+    requestId: "audited-request",
+    before: { lowStockThreshold: 5 },
+    after: { lowStockThreshold: 77 },
+  });
+  await api.call("POST", "/api-keys", { as: tenant.key, json: { name: "by a key" } });
+  expect((await entries())[0]).toMatchObject({ actorKind: "apiKey", action: "api_key.created" });
+});
+
+test("what was refused leaves none, and no entry holds a secret", async () => {
+  const before = (await entries()).length;
+  await send("POST", "/api-keys", { name: "x", scopes: ["everything"] });
+  await send("DELETE", "/members/00000000-0000-7000-8000-00000000dead");
+  await send("PATCH", `/members/${admin.userId}`, { role: "customer" });
+  expect((await entries()).length).toBe(before);
+  const { body } = await send("POST", "/api-keys", { name: "secret" });
+  const invitation = (await send("POST", "/members", { email: "b@example.com", role: "customer" })).body;
+  const [row] = await api.sql`select string_agg(a::text, '') as text from audit_log a`;
+  for (const secret of [body.key, invitation.token, tenant.key]) expect(row?.text).not.toContain(secret);
+});
+
+test("the log has pages, newest first, of one tenant only", async () => {
+  const other = await createTenant(api);
+  for (let n = 0; n < 5; n += 1)
+    await api.call("PATCH", "/tenants/current", { as: other.key, json: { lowStockThreshold: n } });
+  const seen: number[] = [];
+  let cursor: string | null = "";
+  while (cursor !== null) {
+    const { body } = await api.call("GET", `/audit?limit=2${cursor && `&cursor=${cursor}`}`, {
+      as: other.key,
+    });
+    seen.push(
+      ...body.items.map((item: { after: { lowStockThreshold: number } }) => item.after.lowStockThreshold),
+    );
+    cursor = body.nextCursor;
+  }
+  expect(seen.slice(0, 5)).toEqual([4, 3, 2, 1, 0]);
+  expect(seen.length).toBe(6);
+});
