@@ -2,6 +2,7 @@ import { createCache } from "./cache/cache.ts";
 import { createInvalidator } from "./cache/invalidator.ts";
 import type { Config } from "./config.ts";
 import { withDeadline } from "./core/deadline.ts";
+import type { RatePolicy } from "./core/rate-limits.ts";
 import { createDatabase } from "./db/client.ts";
 import { EventPartitions } from "./db/partitions.ts";
 import { createAnalyticsService } from "./features/analytics/index.ts";
@@ -22,6 +23,7 @@ import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
 import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
+import { createRedisGuard } from "./resilience/redis-guard.ts";
 import { createAnnouncer } from "./streams/producer.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
@@ -44,7 +46,9 @@ export function createDeps(config: Config, role: string) {
   const redisFactory = createRedisFactory(config.redisUrl, log);
   const redis = redisFactory.command(role);
   const announcer = createAnnouncer(redis, metrics);
-  const cache = createCache(redis, metrics);
+  const redisGuard = createRedisGuard();
+  const countInRedis = createRedisRateCounter(redis);
+  const cache = createCache(redis, redisGuard, metrics);
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm);
@@ -70,7 +74,10 @@ export function createDeps(config: Config, role: string) {
     writer,
     readTenantSettings,
     verifyCredential: createCredentialVerifier(db, tokens),
-    rateCounters: { shared: createRedisRateCounter(redis), local: createLocalRateCounter() },
+    rateCounters: {
+      shared: (key: string, policy: RatePolicy) => redisGuard.run(() => countInRedis(key, policy)),
+      local: createLocalRateCounter(),
+    },
     identity: createIdentityService({ db, tokens, invitationTokens, signups: config.signups }),
     apiKeys: createApiKeysService({ db }),
     members: createMembersService({ db, idempotency, invitationTokens }),

@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import { keys } from "../redis/keys.ts";
+import type { RedisGuard } from "../resilience/redis-guard.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { readOrMakeGenerations } from "./tags.ts";
 
@@ -33,7 +34,7 @@ interface Entry {
   value: unknown;
 }
 
-export function createCache(redis: Redis, metrics: Metrics): Cache {
+export function createCache(redis: Redis, guard: RedisGuard, metrics: Metrics): Cache {
   const inFlight = new Map<string, Promise<unknown>>();
 
   async function computeOnce<T>(flight: string, compute: () => Promise<T>): Promise<T> {
@@ -49,7 +50,7 @@ export function createCache(redis: Redis, metrics: Metrics): Cache {
       const entryKey = keys.cacheEntry(question.tenantId, question.name);
       let generations: string[];
       try {
-        const found = await readEntry(redis, entryKey, question);
+        const found = await guard.run(() => readEntry(redis, entryKey, question));
         if (found.entry && !question.skipRead) {
           metrics.cacheReads.inc({ outcome: "hit" });
           return { value: found.entry.value as T, outcome: "hit" };

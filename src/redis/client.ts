@@ -12,7 +12,7 @@ export interface RedisFactory {
   blocking(name: string, blockMs: number): Redis;
 }
 
-const COMMAND_TIMEOUT_MS = 1_000;
+const COMMAND_TIMEOUT_MS = 500;
 /** A blocked read that has not come back this long after its BLOCK ran out is hung, not idle (ioredis #1888). */
 const HUNG_AFTER_MS = 3_000;
 const MAX_RECONNECT_DELAY_MS = 1_000;

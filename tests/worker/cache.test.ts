@@ -7,6 +7,7 @@ import { analyticsTagsOfDays, analyticsTagsOfInstants, deleteTags } from "../../
 import { dayInZone } from "../../src/core/days.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
 import { keys } from "../../src/redis/keys.ts";
+import { createRedisGuard } from "../../src/resilience/redis-guard.ts";
 import {
   createTenant,
   createTestApi,
@@ -35,7 +36,7 @@ function question(overrides: Partial<CacheQuestion> = {}): CacheQuestion {
   return { tenantId: tenant.tenantId, name: "question", tags: TAGS, ttlSeconds: 60, ...overrides };
 }
 
-const newCache = () => createCache(api.deps.redis, api.deps.metrics);
+const newCache = () => createCache(api.deps.redis, createRedisGuard(), api.deps.metrics);
 const outdate = (tag = TAGS[0] ?? "") => deleteTags(api.deps.redis, tenant.tenantId, [tag]);
 
 describe("the cache", () => {
@@ -60,7 +61,7 @@ describe("the cache", () => {
   test("what was computed before a deletion is not served after it, however late it is stored", async () => {
     const { redis } = createTestDeps(api.config);
     await waitUntilReady(redis, 5_000);
-    const [first, second] = [newCache(), createCache(redis, api.deps.metrics)];
+    const [first, second] = [newCache(), createCache(redis, createRedisGuard(), api.deps.metrics)];
     const slow = Promise.withResolvers<string>();
     const entered = Promise.withResolvers<void>();
     const answered = first.getOrCompute(question(), () => {
@@ -130,7 +131,7 @@ describe("the cache", () => {
 
   test("without Redis it computes every time, and never fails", async () => {
     const { redis } = createTestDeps({ ...api.config, redisUrl: "redis://127.0.0.1:1" });
-    const cache = createCache(redis, api.deps.metrics);
+    const cache = createCache(redis, createRedisGuard(), api.deps.metrics);
     for (const value of [1, 2])
       expect(await cache.getOrCompute(question(), async () => value)).toEqual({ value, outcome: "miss" });
   });

@@ -1,0 +1,21 @@
+import { ConsecutiveBreaker, circuitBreaker, handleAll } from "cockatiel";
+
+/**
+ * A circuit breaker before Redis on the request path. A Redis that hangs costs its command timeout a few times; then
+ * requests go on without it at once, and one of them a second looks whether it is back.
+ */
+export interface RedisGuard {
+  /** Rejects as `ask` does, or at once while Redis is taken for away. */
+  run<T>(ask: () => Promise<T>): Promise<T>;
+}
+
+const FAILURES_IN_A_ROW = 3;
+const HALF_OPEN_AFTER_MS = 1_000;
+
+export function createRedisGuard(): RedisGuard {
+  const breaker = circuitBreaker(handleAll, {
+    halfOpenAfter: HALF_OPEN_AFTER_MS,
+    breaker: new ConsecutiveBreaker(FAILURES_IN_A_ROW),
+  });
+  return { run: (ask) => breaker.execute(ask) };
+}
