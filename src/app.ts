@@ -1,4 +1,5 @@
 import { bodyLimit } from "hono/body-limit";
+import { etag } from "hono/etag";
 import { secureHeaders } from "hono/secure-headers";
 import { timeout } from "hono/timeout";
 import { AppError } from "./core/errors.ts";
@@ -62,6 +63,8 @@ export interface AppOptions {
 
 const PREFIX = "/api";
 const BULK_PATH = "/events/bulk";
+/** Reads of one resource and of analytics: If-None-Match answers 304. */
+const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
 const REQUEST_TIMEOUT_MS = 30_000;
 /** Answers are data: a browser that is shown one must load and run nothing. /docs has a policy of its own. */
 const API_POLICY = { defaultSrc: ["'none'"], frameAncestors: ["'none'"] };
@@ -89,6 +92,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     c.set("rateLimits", rateLimits);
     return next();
   });
+
+  for (const path of ETAGGED_PATHS) app.use(path, etag());
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));

@@ -23,15 +23,32 @@ export interface RequestContext {
   tenantId: string;
   principal: Principal;
   requestId: string;
+  /** The seller that is acted for: a seller itself, or the one that X-Seller-Id names; null for the whole tenant. */
+  sellerId: string | null;
 }
 
 /** The context of a verb that the command line calls. */
 export function operatorContext(tenantId: string): RequestContext {
-  return { tenantId, principal: { kind: "operator", tenantId }, requestId: "cli" };
+  return { tenantId, principal: { kind: "operator", tenantId }, requestId: "cli", sellerId: null };
 }
 
 /** One text a principal, for keys and logs: kind and id. */
 export function principalName(principal: Principal): string {
   if (principal.kind === "user") return `user:${principal.userId}`;
   return principal.kind === "apiKey" ? `key:${principal.keyId}` : "operator";
+}
+
+/**
+ * Whom a principal acts for when it names `sellerId` (X-Seller-Id): an admin or a key that may write products for any
+ * seller, a seller for itself only. Undefined when it may not.
+ */
+export function actingSeller(principal: Principal, sellerId: string | undefined): string | null | undefined {
+  const own = principal.kind === "user" ? principal.sellerId : null;
+  if (sellerId === undefined) return own;
+  if (principal.kind === "apiKey") {
+    const mayAct = principal.scopes.includes("products:write") || principal.scopes.includes("admin");
+    return mayAct ? sellerId : undefined;
+  }
+  const mayAct = principal.kind === "operator" || principal.role === "admin" || own === sellerId;
+  return mayAct ? sellerId : undefined;
 }

@@ -3,7 +3,7 @@ import { createRoute, OpenAPIHono, type RouteConfig } from "@hono/zod-openapi";
 import type { Context, MiddlewareHandler } from "hono";
 import { type AccessRule, accessRule, isAllowed, type OperationId, type PublicRule } from "../core/access.ts";
 import { AppError } from "../core/errors.ts";
-import type { Principal, RequestContext } from "../core/principal.ts";
+import { actingSeller, type Principal, type RequestContext } from "../core/principal.ts";
 import type { PolicyName } from "../core/rate-limits.ts";
 import { fieldErrorsOf } from "../core/validation.ts";
 import { ProblemSchema } from "./problem.ts";
@@ -15,6 +15,7 @@ export interface HttpEnv {
     /** Checks the request's credential; null when there is none, throws `unauthenticated` for a bad one. */
     authenticate: () => Promise<Principal | null> | Principal | null;
     principal: Principal;
+    sellerId: string | null;
     /** The client's address, from the socket or the last trusted proxy. */
     clientAddress: () => string;
     rateLimits: RateLimits;
@@ -106,9 +107,22 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
         throw new AppError("unauthenticated", "Send a token or an API key as Authorization: Bearer.");
       if (!isAllowed(rule, principal)) throw new AppError("forbidden", "This credential may not do that.");
       c.set("principal", principal);
+      c.set("sellerId", readSeller(c, principal));
     }
     return rule.limit === null ? next() : c.get("rateLimits")[rule.limit](c, next);
   };
+}
+
+const MAX_SELLER_ID = 100;
+
+function readSeller(c: HttpContext, principal: Principal): string | null {
+  const named = c.req.header("x-seller-id");
+  if (named !== undefined && (named.length === 0 || named.length > MAX_SELLER_ID)) {
+    throw new AppError("invalid_input", `X-Seller-Id has 1 to ${MAX_SELLER_ID} characters.`);
+  }
+  const sellerId = actingSeller(principal, named);
+  if (sellerId === undefined) throw new AppError("forbidden", "This credential may not act for that seller.");
+  return sellerId;
 }
 
 /**
@@ -126,7 +140,12 @@ const requireJsonText: MiddlewareHandler<HttpEnv> = async (c, next) => {
 /** The context that feature verbs take, from an authorized request. */
 export function requestContext(c: HttpContext): RequestContext {
   const principal = c.get("principal");
-  return { tenantId: principal.tenantId, principal, requestId: c.get("requestId") };
+  return {
+    tenantId: principal.tenantId,
+    principal,
+    requestId: c.get("requestId"),
+    sellerId: c.get("sellerId"),
+  };
 }
 
 /**

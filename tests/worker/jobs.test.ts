@@ -243,6 +243,7 @@ function contextOf({ tenantId }: TestTenant) {
   return {
     tenantId,
     requestId: "test",
+    sellerId: null,
     principal: { kind: "apiKey", keyId: "test", tenantId, scopes: ["events:write"] } as const,
   };
 }

@@ -20,7 +20,7 @@ export const auditLog = pgTable(
   (table) => [primaryKey({ columns: [table.tenantId, table.id] })],
 );
 
-/** An Idempotency-Key and the answer of its one effect; inserted first, in the transaction of the effect. */
+/** An Idempotency-Key and the answer of its one effect; written in the transaction of the effect. */
 export const idempotencyKeys = pgTable(
   "idempotency_keys",
   {

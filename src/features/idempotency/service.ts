@@ -6,8 +6,8 @@ import type { Sql } from "../../db/client.ts";
 import type { RunTransaction, Transaction } from "../../db/transaction.ts";
 
 /**
- * Idempotency-Key: the key's row is inserted first in the transaction of the effect, with the answer, so the effect
- * happens once or not at all. While one request holds the key, others are refused (409) instead of waiting; a later one
+ * Idempotency-Key: the key is held by an advisory lock for the transaction of the effect, which also stores the answer under
+ * it, so the effect happens once or not at all. While one request holds the key, others are refused (409) instead of waiting; a later one
  * gets the stored answer. Scoped by tenant and principal; bound to the payload by a fingerprint.
  */
 export interface IdempotentAnswer {

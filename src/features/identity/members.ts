@@ -69,7 +69,7 @@ export function createMembersService({ db, idempotency, invitationTokens }: Memb
         const admins = await repository.lockAdmins(tx, taken.tenantId);
         if (taken.role !== "admin") requireOtherAdmin(admins, user.id);
         await repository.upsertMember(tx, taken.tenantId, user.id, taken.role, taken.sellerId);
-        const ctx = { tenantId: taken.tenantId, principal, requestId };
+        const ctx = { tenantId: taken.tenantId, principal, requestId, sellerId: taken.sellerId };
         await recordAudit(tx, ctx, {
           action: "member.joined",
           target: user.id,

@@ -57,7 +57,9 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
     responses: { 201: json(Session, "The new account, signed in") },
     problems: [403, 404, 409],
   });
-  router.openapi(register, async (c) => c.json(await identity.register(c.req.valid("json")), 201));
+  router.openapi(register, async (c) =>
+    c.json(await identity.register(c.req.valid("json"), c.get("requestId")), 201),
+  );
 
   const login = defineRoute({
     operationId: "login",

@@ -3,6 +3,7 @@ import { newId, sha256 } from "../../core/ids.ts";
 import type { RequestContext, Role } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import { classifyFailure } from "../../db/failures.ts";
+import { recordAudit } from "../audit/index.ts";
 import type { InvitationName, InvitationTokens } from "./invitation-tokens.ts";
 import { takeInvitation, upsertMember } from "./members-repository.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
@@ -66,7 +67,7 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
      * With `tenantName` makes a tenant, with `invitationToken` joins the one that invited, else the default one. Throws
      * `forbidden` while signups are closed, `conflict` for a taken e-mail, `not_found` for an invitation that is no good.
      */
-    async register(input: RegisterInput) {
+    async register(input: RegisterInput, requestId: string) {
       const { email, password, name = null, tenantName, invitationToken } = input;
       if (tenantName && invitationToken)
         throw new AppError("invalid_input", "Give tenantName or invitationToken, not both.");
@@ -81,7 +82,7 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
         }
         if (invitationToken) {
           const named = invitationTokens.verify(invitationToken);
-          const { tenantId, role, createdAt } = await joinAsNewUser(db, user, named);
+          const { tenantId, role, createdAt } = await joinAsNewUser(db, user, named, requestId);
           return await openSession({ ...user, createdAt }, tenantId, role);
         }
         const tenant = await repository.findTenantBySlug(orm, DEFAULT_TENANT);
@@ -178,7 +179,12 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
 }
 
 /** Account and membership by an invitation, in one transaction. */
-async function joinAsNewUser(db: Database, user: repository.NewUser, invitation: InvitationName | null) {
+async function joinAsNewUser(
+  db: Database,
+  user: repository.NewUser,
+  invitation: InvitationName | null,
+  requestId: string,
+) {
   return db.transaction(async (tx) => {
     const taken = invitation && (await takeInvitation(tx, invitation.tenantId, invitation.id, user.email));
     if (!taken) throw new AppError("not_found", "There is no such invitation for this e-mail address.");
@@ -186,6 +192,10 @@ async function joinAsNewUser(db: Database, user: repository.NewUser, invitation:
       insert into users (id, email, name, password_hash)
       values (${user.id}, ${user.email}, ${user.name}, ${user.passwordHash}) returning created_at`;
     await upsertMember(tx, taken.tenantId, user.id, taken.role, taken.sellerId);
+    const { tenantId, role, sellerId } = taken;
+    const principal = { kind: "user", userId: user.id, tenantId, role, sellerId } as const;
+    const entry = { action: "member.joined", target: user.id, after: { role, sellerId } };
+    await recordAudit(tx, { tenantId, principal, requestId, sellerId }, entry);
     return { ...taken, createdAt: row?.created_at ?? new Date() };
   });
 }
