@@ -1,7 +1,5 @@
 import { bodyLimit } from "hono/body-limit";
 import { etag } from "hono/etag";
-import { secureHeaders } from "hono/secure-headers";
-import { timeout } from "hono/timeout";
 import { AppError } from "./core/errors.ts";
 import type { RatePolicies } from "./core/rate-limits.ts";
 import type { AnalyticsService } from "./features/analytics/index.ts";
@@ -21,12 +19,14 @@ import type { RollupService } from "./features/rollups/index.ts";
 import { createQueueRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
-import { addDocs, DOCS_PATH, DOCS_POLICY } from "./http/docs.ts";
+import { addDocs } from "./http/docs.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
 import { clientAddress } from "./http/middleware/client-address.ts";
+import { deadline } from "./http/middleware/deadline.ts";
 import { observe } from "./http/middleware/observe.ts";
 import { allowOrigins } from "./http/middleware/origins.ts";
+import { protectBrowsers } from "./http/middleware/protect-browsers.ts";
 import { createRateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
 import { problem, problemOf } from "./http/problem.ts";
@@ -62,12 +62,11 @@ export interface AppOptions {
 }
 
 const PREFIX = "/api";
+const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
 /** Reads of one resource and of analytics: If-None-Match answers 304. */
 const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
 const REQUEST_TIMEOUT_MS = 30_000;
-/** Answers are data: a browser that is shown one must load and run nothing. /docs has a policy of its own. */
-const API_POLICY = { defaultSrc: ["'none'"], frameAncestors: ["'none'"] };
 
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
@@ -81,9 +80,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
-  app.use(
-    timeout(REQUEST_TIMEOUT_MS, () => new AppError("unavailable", "The request took too long.") as never),
-  );
+  app.use(deadline(REQUEST_TIMEOUT_MS, EVENTS_PATH));
   app.use(allowOrigins(options.corsOrigins));
   app.use(limitBody(options));
   app.use(authenticate(deps.verifyCredential));
@@ -112,12 +109,6 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     return problem(c, new AppError("method_not_allowed", `This route takes ${headers.allow}.`, { headers }));
   });
   return app;
-}
-
-function protectBrowsers() {
-  const api = secureHeaders({ contentSecurityPolicy: API_POLICY });
-  const docs = secureHeaders({ contentSecurityPolicy: DOCS_POLICY });
-  return (...[c, next]: Parameters<typeof api>) => (c.req.path === DOCS_PATH ? docs(c, next) : api(c, next));
 }
 
 /** Every route is served at the root and, identically, under /api. */

@@ -7,16 +7,6 @@ import type { HttpEnv } from "./router.ts";
 
 export const DOCS_PATH = "/docs";
 
-/** Swagger UI needs inline script for its boot, inline style and data: images; nothing is loaded from elsewhere. */
-export const DOCS_POLICY = {
-  defaultSrc: ["'none'"],
-  scriptSrc: ["'self'", "'unsafe-inline'"],
-  styleSrc: ["'self'", "'unsafe-inline'"],
-  imgSrc: ["'self'", "data:"],
-  connectSrc: ["'self'"],
-  baseUri: ["'none'"],
-  frameAncestors: ["'none'"],
-};
 const CACHE_A_DAY = "public, max-age=86400";
 
 /** `/openapi.json`, `/openapi.yaml` and `/docs`, whose assets are files embedded in the binary. */

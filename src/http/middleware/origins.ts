@@ -26,6 +26,8 @@ export function allowOrigins(origins: readonly string[]): MiddlewareHandler<Http
     allowMethods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
   });
   return (c, next) => {
+    // Not a browser on another site's page.
+    if (c.req.header("origin") === undefined) return next();
     const method = c.req.method === "OPTIONS" ? c.req.header("access-control-request-method") : c.req.method;
     if (method === "POST" && EVENT_WRITES.has(c.req.path)) return anyOrigin(c, next);
     return origins.length > 0 ? configured(c, next) : next();
