@@ -120,12 +120,14 @@ function routedPath(request: Request): string {
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
 }
 
-function limitBody({ maxBodyBytes, maxBulkBytes }: AppOptions) {
-  const onError = () => {
-    throw new AppError("too_large", "The body is larger than this route takes.");
-  };
-  const single = bodyLimit({ maxSize: maxBodyBytes, onError });
-  const bulk = bodyLimit({ maxSize: maxBulkBytes, onError });
-  return (...[c, next]: Parameters<typeof single>) =>
-    c.req.path === BULK_PATH ? bulk(c, next) : single(c, next);
+/** The routes that read their bodies themselves limit them, too; doing it twice costs every event. */
+function limitBody({ maxBodyBytes }: AppOptions) {
+  const limit = bodyLimit({
+    maxSize: maxBodyBytes,
+    onError: () => {
+      throw new AppError("too_large", "The body is larger than this route takes.");
+    },
+  });
+  return (...[c, next]: Parameters<typeof limit>) =>
+    c.req.path === EVENTS_PATH || c.req.path === BULK_PATH ? next() : limit(c, next);
 }

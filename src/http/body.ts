@@ -1,5 +1,7 @@
 import { AppError } from "../core/errors.ts";
 
+const STRICT_UTF8 = new TextDecoder("utf-8", { fatal: true });
+
 export interface BodyLimits {
   /** After inflation. */
   maxBytes: number;
@@ -20,7 +22,7 @@ export async function readText(
   }
   const bytes = await readBytes(request, limits.maxBytes);
   try {
-    return { mediaType, text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) };
+    return { mediaType, text: STRICT_UTF8.decode(bytes) };
   } catch {
     throw new AppError("malformed_body", "The body is not valid UTF-8.");
   }
