@@ -1,4 +1,4 @@
-import { and, eq, isNotNull, isNull, sql } from "drizzle-orm";
+import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Role } from "../../core/principal.ts";
 import type { Database, Orm } from "../../db/client.ts";
 import { memberships, refreshTokens, tenants, users } from "../../db/schema/identity.ts";
@@ -121,29 +121,36 @@ export async function insertRefreshToken(orm: Orm, row: RefreshTokenRow): Promis
   await orm.insert(refreshTokens).values(row);
 }
 
-/** Marks a live token as used and returns it; null when it is unknown, expired, revoked or used already. */
-export async function useRefreshToken(orm: Orm, tokenHash: string): Promise<RefreshTokenRow | null> {
-  const rows = await orm
-    .update(refreshTokens)
-    .set({ usedAt: sql`now()` })
-    .where(
-      and(
-        eq(refreshTokens.tokenHash, tokenHash),
-        isNull(refreshTokens.usedAt),
-        isNull(refreshTokens.revokedAt),
-        sql`${refreshTokens.expiresAt} > now()`,
-      ),
-    )
-    .returning();
-  const [used] = rows;
-  if (!used) return null;
-  // A token that was made while its family was being revoked is not marked itself; another one of the family is.
-  const revoked = await orm
-    .select({ tokenHash: refreshTokens.tokenHash })
-    .from(refreshTokens)
-    .where(and(eq(refreshTokens.familyId, used.familyId), isNotNull(refreshTokens.revokedAt)))
-    .limit(1);
-  return revoked.length > 0 ? null : used;
+/**
+ * Takes a live token out of use and puts its successor in place, in one transaction; null when the token is unknown,
+ * expired, or was used or revoked before: then its whole family ends. The row lock lets one of two uses at once win, and
+ * the other one then ends the winner's new token, too. A family is ended as soon as one of its tokens is revoked, so a
+ * successor that is made at that moment is no good either.
+ */
+export async function rotateRefreshToken(
+  db: Database,
+  tokenHash: string,
+  next: { tokenHash: string; expiresAt: Date },
+) {
+  return db.transaction(async (tx) => {
+    const [used] = await tx<{ familyId: string; userId: string; tenantId: string; live: boolean }[]>`
+      select family_id as "familyId", user_id as "userId", tenant_id as "tenantId",
+        used_at is null and expires_at > now() as live
+      from refresh_tokens where token_hash = ${tokenHash} for update`;
+    if (!used) return null;
+    const { familyId, userId, tenantId } = used;
+    const ended = await tx`
+      select from refresh_tokens where family_id = ${familyId} and revoked_at is not null limit 1`;
+    if (!used.live || ended.length > 0) {
+      await tx`update refresh_tokens set revoked_at = now() where family_id = ${familyId} and revoked_at is null`;
+      return null;
+    }
+    await tx`update refresh_tokens set used_at = now() where token_hash = ${tokenHash}`;
+    await tx`
+      insert into refresh_tokens (token_hash, family_id, user_id, tenant_id, expires_at)
+      values (${next.tokenHash}, ${familyId}, ${userId}, ${tenantId}, ${next.expiresAt.toISOString()})`;
+    return { userId, tenantId };
+  });
 }
 
 /** Ends the family that a token belongs to: its owner signed out, or somebody used a token twice. */

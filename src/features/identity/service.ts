@@ -8,7 +8,7 @@ import type { InvitationName, InvitationTokens } from "./invitation-tokens.ts";
 import { takeInvitation, upsertMember } from "./members-repository.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import * as repository from "./repository.ts";
-import { ACCESS_TOKEN_SECONDS, type AccessTokens, makeRefreshToken, REFRESH_TOKEN_DAYS } from "./tokens.ts";
+import { ACCESS_TOKEN_SECONDS, type AccessTokens, makeRefreshToken } from "./tokens.ts";
 
 export const DEFAULT_TENANT = "default";
 
@@ -33,27 +33,28 @@ export type IdentityService = ReturnType<typeof createIdentityService>;
 export function createIdentityService({ db, tokens, invitationTokens, signups }: IdentityDeps) {
   const { orm } = db;
 
-  async function openSession(
+  /** A sign-in: the first token of a new family. */
+  async function openSession(user: Omit<repository.UserRow, "passwordHash">, tenantId: string, role: Role) {
+    const refresh = makeRefreshToken();
+    const { tokenHash, expiresAt } = refresh;
+    await repository.insertRefreshToken(orm, {
+      tokenHash,
+      expiresAt,
+      familyId: newId(),
+      userId: user.id,
+      tenantId,
+    });
+    return presentSession(user, tenantId, role, refresh.token);
+  }
+
+  async function presentSession(
     user: Omit<repository.UserRow, "passwordHash">,
     tenantId: string,
     role: Role,
-    familyId = newId(),
+    refreshToken: string,
   ) {
-    const refresh = makeRefreshToken();
-    await repository.insertRefreshToken(orm, {
-      tokenHash: refresh.tokenHash,
-      familyId,
-      userId: user.id,
-      tenantId,
-      expiresAt: new Date(Date.now() + REFRESH_TOKEN_DAYS * 86_400_000),
-    });
     const token = await tokens.sign({ userId: user.id, tenantId, role });
-    return {
-      token,
-      refreshToken: refresh.token,
-      expiresIn: ACCESS_TOKEN_SECONDS,
-      user: presentUser(user, tenantId, role),
-    };
+    return { token, refreshToken, expiresIn: ACCESS_TOKEN_SECONDS, user: presentUser(user, tenantId, role) };
   }
 
   /** The membership to sign in with: the asked one, else the oldest. Null when there is none such. */
@@ -106,15 +107,14 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
 
     /** Swaps a refresh token for a new session. A token used twice ends its whole family (RFC 9700, section 4.14). */
     async refresh(refreshToken: string) {
-      const tokenHash = sha256(refreshToken);
-      const used = await repository.useRefreshToken(orm, tokenHash);
+      const next = makeRefreshToken();
+      const used = await repository.rotateRefreshToken(db, sha256(refreshToken), next);
       const user = used && (await repository.findUserById(orm, used.userId));
       const membership = used && (await chooseMembership(used.userId, used.tenantId));
       if (!used || !user || !membership) {
-        await repository.revokeTokenFamily(orm, tokenHash);
         throw new AppError("unauthenticated", "The refresh token is not valid any more; sign in again.");
       }
-      return openSession(user, membership.tenantId, membership.role, used.familyId);
+      return presentSession(user, membership.tenantId, membership.role, next.token);
     },
 
     async logout(refreshToken: string): Promise<void> {

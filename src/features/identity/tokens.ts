@@ -5,7 +5,7 @@ import type { Role } from "../../core/principal.ts";
 
 /** Access tokens are HS256 JWTs (RFC 7519) naming user, tenant and role; refresh tokens are opaque and stored hashed. */
 export const ACCESS_TOKEN_SECONDS = 15 * 60;
-export const REFRESH_TOKEN_DAYS = 30;
+const REFRESH_TOKEN_DAYS = 30;
 
 const ISSUER = "footfall";
 const AUDIENCE = "footfall-api";
@@ -63,7 +63,12 @@ export function createAccessTokens(secret: string, previous: string | null): Acc
   };
 }
 
-export function makeRefreshToken(): { token: string; tokenHash: string } {
+/** A new refresh token, what is stored of it, and when it ends. */
+export function makeRefreshToken(): { token: string; tokenHash: string; expiresAt: Date } {
   const token = randomToken(32);
-  return { token, tokenHash: sha256(token) };
+  return {
+    token,
+    tokenHash: sha256(token),
+    expiresAt: new Date(Date.now() + REFRESH_TOKEN_DAYS * 86_400_000),
+  };
 }
