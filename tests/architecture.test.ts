@@ -68,8 +68,10 @@ const RANKS: [RegExp, number][] = [
 const FEATURES = [
   "audit",
   "idempotency",
+  "outbox",
   "identity",
   "products",
+  "catalogue-import",
   "events",
   "rollups",
   "analytics",

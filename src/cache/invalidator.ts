@@ -12,33 +12,42 @@ export interface ChangedRange {
 export interface Invalidator {
   /** Deletes the tags of everything computed from these ranges. Never throws: what fails is owed and tried again. */
   invalidate(ranges: readonly ChangedRange[]): Promise<void>;
+  /** The same for tags of one tenant; call it after the commit of what they stand for. */
+  invalidateTags(tenantId: string, tags: readonly string[]): Promise<void>;
 }
 
 export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
   /** Tags whose deletion failed, by tenant: Redis may come back with the old values still in it. */
   let owed = new Map<string, Set<string>>();
 
+  async function deleteDue(wanted: ReadonlyMap<string, ReadonlySet<string>>): Promise<void> {
+    // Taken whole, so that no concurrent call can strike out what this one has still to delete.
+    const due = owed;
+    owed = new Map();
+    for (const [tenantId, tags] of wanted) due.set(tenantId, tags.union(due.get(tenantId) ?? new Set()));
+    for (const [tenantId, tags] of due) {
+      try {
+        await deleteTags(redis, tenantId, [...tags]);
+        due.delete(tenantId);
+      } catch {
+        metrics.redisFallbacks.inc({ operation: "invalidate" });
+        break;
+      }
+    }
+    for (const [tenantId, tags] of due) owed.set(tenantId, tags.union(owed.get(tenantId) ?? new Set()));
+  }
+
   return {
-    async invalidate(ranges) {
-      // Taken whole, so that no concurrent call can strike out what this one has still to delete.
-      const due = owed;
-      owed = new Map();
+    invalidate(ranges) {
+      const wanted = new Map<string, Set<string>>();
       for (const { tenantId, minMs, maxMs } of ranges) {
         if (minMs === null || maxMs === null) continue;
-        const tags = due.get(tenantId) ?? new Set();
+        const tags = wanted.get(tenantId) ?? new Set();
         for (const tag of analyticsTagsOfInstants(minMs, maxMs)) tags.add(tag);
-        due.set(tenantId, tags);
+        wanted.set(tenantId, tags);
       }
-      for (const [tenantId, tags] of due) {
-        try {
-          await deleteTags(redis, tenantId, [...tags]);
-          due.delete(tenantId);
-        } catch {
-          metrics.redisFallbacks.inc({ operation: "invalidate" });
-          break;
-        }
-      }
-      for (const [tenantId, tags] of due) owed.set(tenantId, tags.union(owed.get(tenantId) ?? new Set()));
+      return deleteDue(wanted);
     },
+    invalidateTags: (tenantId, tags) => deleteDue(new Map([[tenantId, new Set(tags)]])),
   };
 }

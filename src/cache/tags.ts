@@ -40,3 +40,17 @@ export function analyticsTagsOfInstants(minMs: number, maxMs: number): string[] 
 export function analyticsTagsOfDays(from: Day, to: Day): string[] {
   return monthsBetween(from, to).map((month) => `analytics:${month.slice(0, 7)}`);
 }
+
+/** What everything read from one product is computed under; deleted on every change of it. */
+export function productTag(productId: string): string {
+  return `product:${productId}`;
+}
+
+/** What every list of products is computed under; deleted on every change of any product of the tenant. */
+export const PRODUCTS_TAG = "products";
+
+export function orderTag(orderId: string): string {
+  return `order:${orderId}`;
+}
+
+export const ORDERS_TAG = "orders";

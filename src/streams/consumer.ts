@@ -5,8 +5,8 @@ import type { StreamTopology } from "./topology.ts";
 
 /**
  * A consumer-group member. Reads new messages, takes over pending entries whose consumer went silent (XAUTOCLAIM), and
- * acknowledges what `handle` has finished. When Redis was wiped, the group is made again at 0. Acknowledged entries are
- * deleted too, so the stream's length is the backlog.
+ * acknowledges what `handle` has finished. When Redis was wiped, the group is made again at 0. Acknowledged entries of a
+ * stream with one group are deleted too, so the stream's length is the backlog.
  */
 export interface StreamMessage {
   id: string;
@@ -130,11 +130,9 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
       // Deleted first: whoever dies in between leaves a pending id without an entry, which XAUTOCLAIM drops. The other
       // way round, an entry would stay in the stream for good and the sweeper would wait for it. No MULTI: a full Redis
       // refuses to queue even these.
-      const replies = await blocking
-        .pipeline()
-        .xdel(key, ...ids)
-        .xack(key, group, ...ids)
-        .exec();
+      const pipeline = blocking.pipeline();
+      if (!options.topology.shared) pipeline.xdel(key, ...ids);
+      const replies = await pipeline.xack(key, group, ...ids).exec();
       for (const [error] of replies ?? []) if (error) throw error;
       return messages.length;
     } catch (error) {

@@ -44,3 +44,21 @@ const LATEST_MS = Date.UTC(9999, 11, 31);
 function isTime(timeMs: number | null): boolean {
   return timeMs === null || (timeMs >= 0 && timeMs <= LATEST_MS);
 }
+
+/** "Domain event e of tenant t waits in the outbox for its consumers." */
+export interface DomainAnnouncement {
+  tenantId: string;
+  id: string;
+}
+
+export function encodeDomainAnnouncement({ tenantId, id }: DomainAnnouncement): string[] {
+  return ["v", "1", "t", tenantId, "e", id];
+}
+
+/** Null for a message that is not an announcement this program understands. */
+export function decodeDomainAnnouncement(
+  fields: Readonly<Record<string, string>>,
+): DomainAnnouncement | null {
+  const { v, t, e } = fields;
+  return v === "1" && t && e && isUuid(t) && isUuid(e) ? { tenantId: t, id: e } : null;
+}

@@ -1,16 +1,14 @@
 import type { Cache } from "../../cache/cache.ts";
-import { analyticsTagsOfDays } from "../../cache/tags.ts";
-import { ttlSeconds } from "../../cache/tiers.ts";
 import { addDays, countDays, type Day } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
-import { createLagReader } from "./lag.ts";
+import { createAnswers, type Question } from "./answers.ts";
 import { addCells, NO_COUNTS, toMeasures } from "./measures.ts";
 import { badRange, hoursAlign, type Range, resolveRange } from "./range.ts";
 import * as repository from "./repository.ts";
-import type { BreakdownQuery, Granularity, Meta, RangeQuery, SummaryQuery, TopQuery } from "./schema.ts";
+import type { BreakdownQuery, RangeQuery, SummaryQuery, TopQuery } from "./schema.ts";
 
 export interface AnalyticsDeps {
   sql: Sql;
@@ -25,49 +23,9 @@ const MAX_HOURLY_DAYS = 93;
 /** How far a question may go that only raw events can answer. */
 const MAX_RAW_DAYS = 93;
 
-interface Question {
-  name: string;
-  range: Range;
-  granularity: Granularity;
-  skipCache: boolean;
-}
-
-type Cached<T> = { answer: T; asOf: string };
-
 /** Every answer comes from rollups, through the tag cache, with a `meta` that says what it is worth. */
 export function createAnalyticsService({ sql, cache, readTenantSettings }: AnalyticsDeps) {
-  const readLagMs = createLagReader(sql);
-
-  async function answer<T extends object>(
-    ctx: RequestContext,
-    question: Question,
-    compute: () => Promise<T>,
-  ): Promise<T & { meta: Meta }> {
-    const { range, granularity, name } = question;
-    const { from, to, timeZone } = range;
-    if (question.skipCache && !maySkipCache(ctx))
-      throw new AppError("forbidden", "skipCache is for admins, analysts and keys.");
-    const { value, outcome } = await cache.getOrCompute<Cached<T>>(
-      {
-        tenantId: ctx.tenantId,
-        name: `${name}:${from}:${to}:${timeZone}:${granularity}`,
-        // A day of any zone is at most a day away from the same day of the tenant's zone.
-        tags: analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)),
-        ttlSeconds: ttlSeconds(endOfDayMs(to), Date.now()),
-        skipRead: question.skipCache,
-      },
-      async () => {
-        const asOf = new Date().toISOString();
-        return { answer: await compute(), asOf };
-      },
-    );
-    const { asOf } = value;
-    const lagMs = await readLagMs(ctx.tenantId);
-    return {
-      ...value.answer,
-      meta: { from, to, timeZone, asOf, lagMs, cache: outcome, degraded: false, granularity },
-    };
-  }
+  const answer = createAnswers({ sql, cache });
 
   async function rangeOf(ctx: RequestContext, query: RangeQuery, timeZone?: string): Promise<Range> {
     const settings = await readTenantSettings(ctx.tenantId);
@@ -189,15 +147,6 @@ function summarize(
   return { totals: { events, ...audience, ...toMeasures(counts) }, byType, series };
 }
 
-/** The latest instant at which a day can end anywhere: twelve hours after it ends in UTC. */
-function endOfDayMs(day: Day): number {
-  return Date.parse(day) + 36 * 3_600_000;
-}
-
 function daysOf({ from, to }: Range): Day[] {
   return Array.from({ length: countDays(from, to) }, (_, index) => addDays(from, index));
-}
-
-function maySkipCache({ principal }: RequestContext): boolean {
-  return principal.kind !== "user" || principal.role === "admin" || principal.role === "analyst";
 }

@@ -1,0 +1,136 @@
+CREATE TABLE "product_import_chunks" (
+	"tenant_id" uuid NOT NULL,
+	"import_id" uuid NOT NULL,
+	"start" bigint NOT NULL,
+	"data" "bytea" NOT NULL,
+	CONSTRAINT "product_import_chunks_tenant_id_import_id_start_pk" PRIMARY KEY("tenant_id","import_id","start")
+);
+--> statement-breakpoint
+CREATE TABLE "product_import_errors" (
+	"tenant_id" uuid NOT NULL,
+	"import_id" uuid NOT NULL,
+	"line" integer NOT NULL,
+	"path" text NOT NULL,
+	"message" text NOT NULL,
+	CONSTRAINT "product_import_errors_tenant_id_import_id_line_path_pk" PRIMARY KEY("tenant_id","import_id","line","path")
+);
+--> statement-breakpoint
+CREATE TABLE "product_imports" (
+	"tenant_id" uuid NOT NULL,
+	"id" uuid NOT NULL,
+	"seller_id" text,
+	"status" text NOT NULL,
+	"bytes" bigint DEFAULT 0 NOT NULL,
+	"position" bigint DEFAULT 0 NOT NULL,
+	"line" integer DEFAULT 0 NOT NULL,
+	"columns" jsonb,
+	"rows" integer DEFAULT 0 NOT NULL,
+	"created" integer DEFAULT 0 NOT NULL,
+	"updated" integer DEFAULT 0 NOT NULL,
+	"failed" integer DEFAULT 0 NOT NULL,
+	"error" text,
+	"created_at" timestamp (3) with time zone NOT NULL,
+	"finished_at" timestamp (3) with time zone,
+	"held_until" timestamp (3) with time zone,
+	"held_by" text,
+	CONSTRAINT "product_imports_tenant_id_id_pk" PRIMARY KEY("tenant_id","id")
+);
+--> statement-breakpoint
+CREATE TABLE "products" (
+	"tenant_id" uuid NOT NULL,
+	"id" text NOT NULL,
+	"seller_id" text,
+	"sku" text,
+	"name" text NOT NULL,
+	"description" text,
+	"price" numeric(12, 2) NOT NULL,
+	"quantity" integer,
+	"category" text,
+	"image_url" text,
+	"status" text DEFAULT 'active' NOT NULL,
+	"low_stock_threshold" integer,
+	"version" integer DEFAULT 1 NOT NULL,
+	"created_at" timestamp (3) with time zone NOT NULL,
+	"updated_at" timestamp (3) with time zone NOT NULL,
+	"deleted_at" timestamp (3) with time zone,
+	CONSTRAINT "products_tenant_id_id_pk" PRIMARY KEY("tenant_id","id")
+);
+--> statement-breakpoint
+CREATE TABLE "notifications" (
+	"tenant_id" uuid NOT NULL,
+	"id" uuid NOT NULL,
+	"topic" text NOT NULL,
+	"subject_id" text NOT NULL,
+	"seller_id" text,
+	"payload" jsonb NOT NULL,
+	"created_at" timestamp (3) with time zone NOT NULL,
+	"stored_at" timestamp (3) with time zone NOT NULL,
+	"read_at" timestamp (3) with time zone,
+	CONSTRAINT "notifications_tenant_id_id_pk" PRIMARY KEY("tenant_id","id")
+);
+--> statement-breakpoint
+CREATE TABLE "outbox" (
+	"tenant_id" uuid NOT NULL,
+	"id" uuid NOT NULL,
+	"topic" text NOT NULL,
+	"subject_id" text NOT NULL,
+	"seller_id" text,
+	"payload" jsonb NOT NULL,
+	"undone" text[] NOT NULL,
+	"created_at" timestamp (3) with time zone NOT NULL,
+	"announce_at" timestamp (3) with time zone NOT NULL,
+	"announcements" integer DEFAULT 0 NOT NULL,
+	CONSTRAINT "outbox_tenant_id_id_pk" PRIMARY KEY("tenant_id","id")
+);
+--> statement-breakpoint
+CREATE TABLE "webhook_deliveries" (
+	"tenant_id" uuid NOT NULL,
+	"id" uuid NOT NULL,
+	"endpoint_id" uuid NOT NULL,
+	"event_id" uuid NOT NULL,
+	"topic" text NOT NULL,
+	"payload" jsonb NOT NULL,
+	"status" text NOT NULL,
+	"attempts" integer DEFAULT 0 NOT NULL,
+	"next_attempt_at" timestamp (3) with time zone,
+	"last_status" integer,
+	"last_error" text,
+	"duration_ms" integer,
+	"created_at" timestamp (3) with time zone NOT NULL,
+	"finished_at" timestamp (3) with time zone,
+	CONSTRAINT "webhook_deliveries_tenant_id_id_pk" PRIMARY KEY("tenant_id","id")
+);
+--> statement-breakpoint
+CREATE TABLE "webhook_endpoints" (
+	"tenant_id" uuid NOT NULL,
+	"id" uuid NOT NULL,
+	"url" text NOT NULL,
+	"description" text,
+	"topics" text[] NOT NULL,
+	"secret" text NOT NULL,
+	"previous_secret" text,
+	"previous_secret_until" timestamp (3) with time zone,
+	"status" text NOT NULL,
+	"disabled_reason" text,
+	"failing_since" timestamp (3) with time zone,
+	"created_at" timestamp (3) with time zone NOT NULL,
+	"updated_at" timestamp (3) with time zone NOT NULL,
+	CONSTRAINT "webhook_endpoints_tenant_id_id_pk" PRIMARY KEY("tenant_id","id")
+);
+--> statement-breakpoint
+CREATE INDEX "product_imports_undone" ON "product_imports" USING btree ("created_at") WHERE status in ('receiving', 'queued', 'running');--> statement-breakpoint
+CREATE UNIQUE INDEX "products_sku" ON "products" USING btree ("tenant_id","sku") WHERE deleted_at is null;--> statement-breakpoint
+CREATE INDEX "products_created" ON "products" USING btree ("tenant_id","created_at","id") WHERE deleted_at is null;--> statement-breakpoint
+CREATE INDEX "products_name" ON "products" USING btree ("tenant_id","name","id") WHERE deleted_at is null;--> statement-breakpoint
+CREATE INDEX "products_price" ON "products" USING btree ("tenant_id","price","id") WHERE deleted_at is null;--> statement-breakpoint
+CREATE INDEX "products_seller" ON "products" USING btree ("tenant_id","seller_id","created_at","id") WHERE deleted_at is null;--> statement-breakpoint
+CREATE INDEX "products_seller_category" ON "products" USING btree ("tenant_id","seller_id","category") WHERE deleted_at is null;--> statement-breakpoint
+CREATE INDEX "products_status" ON "products" USING btree ("tenant_id","status","created_at","id") WHERE deleted_at is null;--> statement-breakpoint
+CREATE INDEX "notifications_seller" ON "notifications" USING btree ("tenant_id","seller_id","id");--> statement-breakpoint
+CREATE INDEX "notifications_unread" ON "notifications" USING btree ("tenant_id","id") WHERE read_at is null;--> statement-breakpoint
+CREATE INDEX "notifications_stored" ON "notifications" USING btree ("stored_at");--> statement-breakpoint
+CREATE INDEX "outbox_undone" ON "outbox" USING btree ("announce_at") WHERE undone <> '{}';--> statement-breakpoint
+CREATE INDEX "outbox_done" ON "outbox" USING btree ("created_at") WHERE undone = '{}';--> statement-breakpoint
+CREATE INDEX "webhook_deliveries_endpoint" ON "webhook_deliveries" USING btree ("tenant_id","endpoint_id","id");--> statement-breakpoint
+CREATE INDEX "webhook_deliveries_due" ON "webhook_deliveries" USING btree ("next_attempt_at") WHERE status = 'pending';--> statement-breakpoint
+CREATE INDEX "webhook_deliveries_finished" ON "webhook_deliveries" USING btree ("finished_at") WHERE finished_at is not null;

@@ -1,0 +1,1 @@
+export { claimFor, type EventRef, insertDomainEvents, insertFrom } from "./repository.ts";
