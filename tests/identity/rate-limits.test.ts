@@ -82,6 +82,27 @@ test("each principal and each policy has a count of its own, refused requests ha
   expect((await api.call("GET", "/analytics/summary", { as: key })).status).toBe(200);
 });
 
+test("who acts for a seller takes from that seller's limit, whoever it is", async () => {
+  const small = await createTestApi({ RATE_LIMIT_STANDARD: "3/1m" });
+  const { tenantId, key } = await createTenant(small);
+  const [admin, seller] = [
+    await createPerson(small, tenantId, "admin"),
+    await createPerson(small, tenantId, "seller"),
+  ];
+  await small.sql`update memberships set seller_id = 's-1' where user_id = ${seller.userId}`;
+  const read = async (as: string, sellerId?: string) => {
+    const headers: Record<string, string> = sellerId === undefined ? {} : { "x-seller-id": sellerId };
+    return (await small.call("GET", "/tenants/current", { as, headers })).status;
+  };
+  expect([await read(admin.token, "s-1"), await read(key, "s-1"), await read(seller.token)]).toEqual([
+    200, 200, 200,
+  ]);
+  for (const as of [admin.token, key, seller.token]) expect(await read(as, "s-1")).toBe(429);
+  expect([await read(admin.token, "s-2"), await read(admin.token), await read(key)]).toEqual([200, 200, 200]);
+  const { tenantId: other } = await createTenant(small);
+  expect(await read((await createPerson(small, other, "admin")).token, "s-1")).toBe(200);
+});
+
 describe("signing in is counted", () => {
   test("by address, whatever the e-mail", async () => {
     const answers = [];
