@@ -23,7 +23,7 @@ import { addDocs } from "./http/docs.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
 import { clientAddress } from "./http/middleware/client-address.ts";
-import { deadline } from "./http/middleware/deadline.ts";
+import { createRequestDeadline, deadline } from "./http/middleware/deadline.ts";
 import { observe } from "./http/middleware/observe.ts";
 import { allowOrigins } from "./http/middleware/origins.ts";
 import { protectBrowsers } from "./http/middleware/protect-browsers.ts";
@@ -59,6 +59,7 @@ export interface AppOptions {
   corsOrigins: readonly string[];
   trustedProxies: readonly string[];
   rateLimits: RatePolicies;
+  requestTimeoutMs: number;
 }
 
 const PREFIX = "/api";
@@ -66,7 +67,6 @@ const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
 /** Reads of one resource and of analytics: If-None-Match answers 304. */
 const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
-const REQUEST_TIMEOUT_MS = 30_000;
 
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
@@ -76,11 +76,12 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     counters: deps.rateCounters,
     metrics,
   });
+  const inTime = createRequestDeadline(options.requestTimeoutMs);
 
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
-  app.use(deadline(REQUEST_TIMEOUT_MS, EVENTS_PATH));
+  app.use(deadline(inTime, EVENTS_PATH));
   app.use(allowOrigins(options.corsOrigins));
   app.use(limitBody(options));
   app.use(authenticate(deps.verifyCredential));
@@ -95,7 +96,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
-  app.route("/", createEventRoutes(deps.events, options));
+  app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
   addDocs(app, options.version);

@@ -61,6 +61,8 @@ const Environment = z.object({
   RATE_LIMIT_ANALYTICS: ratePolicy("analytics"),
   RATE_LIMIT_EVENTS_READ: ratePolicy("eventsRead"),
   RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
+  /** Less than the 75 s after which Bun hangs up on a silent connection. */
+  REQUEST_TIMEOUT_MS: integer(1_000, 70_000).default(30_000),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -81,6 +83,7 @@ export interface Config {
   corsOrigins: string[];
   trustedProxies: string[];
   rateLimits: RatePolicies;
+  requestTimeoutMs: number;
   shutdownGraceMs: number;
 }
 
@@ -133,6 +136,7 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       eventsRead: values.RATE_LIMIT_EVENTS_READ,
       eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
     },
+    requestTimeoutMs: values.REQUEST_TIMEOUT_MS,
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
 }

@@ -107,6 +107,34 @@ test("an entry says who, what, before, after and with which request", async () =
   expect((await entries())[0]).toMatchObject({ actorKind: "apiKey", action: "api_key.created" });
 });
 
+test("an admin made from the command line or at the start leaves one, once, and none when nothing changes", async () => {
+  const { tenantId, slug, key } = await createTenant(api);
+  const account = { email: `${slug}@example.com`, password: "correct horse", tenantSlug: slug };
+  const { ensureAdmin } = api.deps.identity;
+  const made = async () =>
+    (await api.call("GET", "/audit", { as: key })).body.items.filter(
+      (entry: { action: string }) => !entry.action.startsWith("api_key."),
+    );
+  const [{ userId }] = await Promise.all([ensureAdmin(account), ensureAdmin(account)]);
+  await ensureAdmin(account);
+  const operator = { actorKind: "operator", actorId: "cli", target: userId };
+  const after = { role: "admin", sellerId: null };
+  expect(await made()).toEqual([
+    expect.objectContaining({ ...operator, action: "member.joined", before: null, after }),
+  ]);
+  await api.sql`update memberships set role = 'seller', seller_id = 's1' where tenant_id = ${tenantId} and user_id = ${userId}`;
+  await expect(ensureAdmin(account)).rejects.toThrow("no admin");
+  await ensureAdmin({ ...account, promote: true });
+  const before = { role: "seller", sellerId: "s1" };
+  expect((await made())[0]).toMatchObject({ ...operator, action: "member.updated", before, after });
+  expect((await made()).length).toBe(2);
+  const json = { email: account.email, password: account.password };
+  expect((await api.call("POST", "/auth/login", { json })).body.user).toMatchObject({
+    id: userId,
+    role: "admin",
+  });
+});
+
 test("what was refused leaves none, and no entry holds a secret", async () => {
   const before = (await entries()).length;
   await send("POST", "/api-keys", { name: "x", scopes: ["everything"] });
