@@ -29,9 +29,11 @@ import { allowOrigins } from "./http/middleware/origins.ts";
 import { protectBrowsers } from "./http/middleware/protect-browsers.ts";
 import { createRateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
+import { createLoadShedding } from "./http/middleware/shed-load.ts";
 import { problem, problemOf } from "./http/problem.ts";
 import { createRouter } from "./http/router.ts";
 import type { RateCounters } from "./redis/rate-limit.ts";
+import type { LoadMonitor } from "./resilience/load-level.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 
@@ -41,6 +43,7 @@ export interface AppDeps {
   metrics: Metrics;
   verifyCredential: VerifyCredential;
   rateCounters: RateCounters;
+  load: LoadMonitor;
   identity: IdentityService;
   apiKeys: ApiKeysService;
   members: MembersService;
@@ -77,6 +80,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     metrics,
   });
 
+  const loadShedding = createLoadShedding(deps.load, metrics);
+
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
@@ -87,6 +92,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.use(clientAddress(options.trustedProxies));
   app.use((c, next) => {
     c.set("rateLimits", rateLimits);
+    c.set("loadShedding", loadShedding);
     return next();
   });
 

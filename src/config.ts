@@ -61,6 +61,12 @@ const Environment = z.object({
   RATE_LIMIT_ANALYTICS: ratePolicy("analytics"),
   RATE_LIMIT_EVENTS_READ: ratePolicy("eventsRead"),
   RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
+  /** How old an outdated answer may be that is served as `stale` while a new one is computed; 0: never. */
+  CACHE_STALE_MS: integer(0, 60_000).default(2_000),
+  /** Where the load ladder begins; each doubling is a step up. */
+  LOAD_LOOP_DELAY_MS: integer(1, 10_000).default(50),
+  LOAD_IN_FLIGHT: integer(1, 1_000_000).default(500),
+  LOAD_READS: integer(1, 10_000).default(24),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -81,6 +87,8 @@ export interface Config {
   corsOrigins: string[];
   trustedProxies: string[];
   rateLimits: RatePolicies;
+  cacheStaleMs: number;
+  load: { loopDelayMs: number; inFlight: number; reads: number };
   shutdownGraceMs: number;
 }
 
@@ -132,6 +140,12 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       analytics: values.RATE_LIMIT_ANALYTICS,
       eventsRead: values.RATE_LIMIT_EVENTS_READ,
       eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
+    },
+    cacheStaleMs: values.CACHE_STALE_MS,
+    load: {
+      loopDelayMs: values.LOAD_LOOP_DELAY_MS,
+      inFlight: values.LOAD_IN_FLIGHT,
+      reads: values.LOAD_READS,
     },
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });

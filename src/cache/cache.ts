@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
+import { isAway } from "../db/failures.ts";
 import { keys } from "../redis/keys.ts";
-import { isAway } from "../resilience/read-guard.ts";
+
 import type { RedisGuard } from "../resilience/redis-guard.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { createComputationLocks } from "./computation-lock.ts";
@@ -28,8 +29,8 @@ export interface CacheQuestion {
 export interface CacheAnswer<T> {
   value: T;
   outcome: "hit" | "miss" | "stale";
-  /** Why it is stale: outdated a moment ago, or Postgres is away. */
-  reason?: "revalidating" | "unavailable";
+  /** Why it is stale: outdated a moment ago, Postgres is away, or there is too much to do. */
+  reason?: "revalidating" | "unavailable" | "overloaded";
 }
 
 /** How old a stale answer may be, and up to which age it is not even computed anew, in ms; moves with the load. */
@@ -40,6 +41,8 @@ export interface StaleTolerance {
 
 export interface Cache {
   getOrCompute<T>(question: CacheQuestion, compute: () => Promise<T>): Promise<CacheAnswer<T>>;
+  /** Whatever is at hand, however old; null when nothing is. For when nothing more shall be computed. */
+  peek<T>(question: CacheQuestion): Promise<CacheAnswer<T> | null>;
 }
 
 export interface CacheOptions {
@@ -128,6 +131,15 @@ export function createCache(
   }
 
   return {
+    async peek<T>(question: CacheQuestion): Promise<CacheAnswer<T> | null> {
+      const found = await guard.run(() => readEntry(redis, question)).catch(() => null);
+      if (!found?.entry || question.skipRead) return null;
+      const value = found.entry.value as T;
+      return isFresh(found.entry, found.generations)
+        ? note(question.tenantId, { value, outcome: "hit" })
+        : note(question.tenantId, { value, outcome: "stale", reason: "overloaded" });
+    },
+
     async getOrCompute<T>(question: CacheQuestion, compute: () => Promise<T>): Promise<CacheAnswer<T>> {
       const { tenantId, skipRead = false, toleratesStale = false } = question;
       let found: Awaited<ReturnType<typeof readEntry>>;

@@ -23,7 +23,8 @@ let api: TestApi;
 let tenant: TestTenant;
 
 beforeAll(async () => {
-  api = await createTestApi();
+  // Strict, so that every answer says whether it is the newest; what is stale is told in tests/cache.
+  api = await createTestApi({ CACHE_STALE_MS: "0" });
 });
 beforeEach(async () => {
   tenant = await createTenant(api);
