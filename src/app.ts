@@ -6,6 +6,8 @@ import type { AnalyticsService } from "./features/analytics/index.ts";
 import { createAnalyticsRoutes } from "./features/analytics/routes.ts";
 import type { AuditService } from "./features/audit/index.ts";
 import { createAuditRoutes } from "./features/audit/routes.ts";
+import type { CachingService } from "./features/caching/index.ts";
+import { createCachingRoutes } from "./features/caching/routes.ts";
 import type { EventsService } from "./features/events/index.ts";
 import { createEventRoutes } from "./features/events/routes.ts";
 import type {
@@ -52,6 +54,7 @@ export interface AppDeps {
   events: EventsService;
   rollups: RollupService;
   analytics: AnalyticsService;
+  caching: CachingService;
   system: SystemService;
 }
 
@@ -104,6 +107,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createEventRoutes(deps.events, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
+  app.route("/", createCachingRoutes(deps.caching));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 

@@ -1,5 +1,6 @@
 import { createCache } from "./cache/cache.ts";
 import { createInvalidator } from "./cache/invalidator.ts";
+import { createCacheStats } from "./cache/stats.ts";
 import type { Config } from "./config.ts";
 import { withDeadline } from "./core/deadline.ts";
 import type { RatePolicy } from "./core/rate-limits.ts";
@@ -7,6 +8,7 @@ import { createDatabase } from "./db/client.ts";
 import { EventPartitions } from "./db/partitions.ts";
 import { createAnalyticsService } from "./features/analytics/index.ts";
 import { createAuditService } from "./features/audit/index.ts";
+import { createCachingService } from "./features/caching/index.ts";
 import { createEventsService, createEventWriter } from "./features/events/index.ts";
 import { createIdempotency } from "./features/idempotency/index.ts";
 import {
@@ -68,7 +70,9 @@ export function createDeps(config: Config, role: string) {
       log.info({ level }, "load level");
     },
   });
+  const cacheStats = createCacheStats(redis);
   const cache = createCache(redis, redisGuard, metrics, {
+    onRead: cacheStats.note,
     tolerance: () => (load.atLeast("stale") ? STALE_UNDER_LOAD : { staleMs: config.cacheStaleMs, restMs: 0 }),
   });
   const invalidator = createInvalidator(redis, metrics);
@@ -111,7 +115,13 @@ export function createDeps(config: Config, role: string) {
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
     rollups: createRollupService({ db, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
-    system: createSystemService({ sql: db.read, redis, version: VERSION }),
+    caching: createCachingService({ db, redis, stats: cacheStats }),
+    system: createSystemService({
+      sql: db.read,
+      redis,
+      version: VERSION,
+      degradation: { readGuard, redisGuard, load, hitRate: cacheStats.hitRate },
+    }),
   };
 }
 

@@ -5,7 +5,7 @@ import { keys } from "../redis/keys.ts";
 import type { RedisGuard } from "../resilience/redis-guard.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { createComputationLocks } from "./computation-lock.ts";
-import { EVERYTHING_TAG, readOrMakeGenerations } from "./tags.ts";
+import { readOrMakeGenerations } from "./tags.ts";
 
 /**
  * Tag cache by generations. A tag is one key holding a random generation; a value stores the generations it was
@@ -14,9 +14,14 @@ import { EVERYTHING_TAG, readOrMakeGenerations } from "./tags.ts";
  * An outdated value is kept for a while. It is served as `stale`, and said to be, when Postgres is away, and where the
  * question tolerates it while a fresh one is computed behind it. Redis away means computing every time, never failing.
  */
+export const CACHE_SCOPES = ["analytics", "products", "orders"] as const;
+export type CacheScope = (typeof CACHE_SCOPES)[number];
+
 export interface CacheQuestion {
   tenantId: string;
-  /** Identifies the question inside the tenant; everything that changes the answer must be in it. */
+  /** What the tenant can clear, and count, by itself. */
+  scope: CacheScope;
+  /** Identifies the question inside tenant and scope; everything that changes the answer must be in it. */
   name: string;
   tags: readonly string[];
   ttlSeconds: number;
@@ -48,11 +53,11 @@ export interface Cache {
 export interface CacheOptions {
   tolerance?: () => StaleTolerance;
   /** Hears of every read. */
-  onRead?: (tenantId: string, outcome: CacheAnswer<unknown>["outcome"]) => void;
+  onRead?: (tenantId: string, scope: CacheScope, outcome: CacheAnswer<unknown>["outcome"]) => void;
 }
 
 interface Entry {
-  /** Of EVERYTHING_TAG, then of the question's tags. */
+  /** Of the tenant's whole cache, of the scope, then of the question's tags. */
   generations: string[];
   value: unknown;
   madeAtMs: number;
@@ -81,9 +86,9 @@ export function createCache(
     return started;
   }
 
-  function note<T>(tenantId: string, answer: CacheAnswer<T>): CacheAnswer<T> {
+  function note<T>({ tenantId, scope }: CacheQuestion, answer: CacheAnswer<T>): CacheAnswer<T> {
     metrics.cacheReads.inc({ outcome: answer.outcome });
-    onRead(tenantId, answer.outcome);
+    onRead(tenantId, scope, answer.outcome);
     return answer;
   }
 
@@ -93,10 +98,10 @@ export function createCache(
     generations: string[],
     compute: () => Promise<T>,
   ): Promise<CacheAnswer<T>> {
-    const entryKey = keys.cacheEntry(question.tenantId, question.name);
+    const entryKey = entryKeyOf(question);
     // The generations are part of the flight's name: whoever asks after an invalidation never joins an older flight.
     return once(`${entryKey} ${generations.join()}`, async () => {
-      const lock = await locks.acquire(question.tenantId, question.name, generations);
+      const lock = await locks.acquire(question.tenantId, nameOf(question), generations);
       if (lock === null && !question.skipRead) {
         const found = await waitForEntry(question, generations);
         if (found) return { value: found.value as T, outcome: "hit" };
@@ -136,36 +141,36 @@ export function createCache(
       if (!found?.entry || question.skipRead) return null;
       const value = found.entry.value as T;
       return isFresh(found.entry, found.generations)
-        ? note(question.tenantId, { value, outcome: "hit" })
-        : note(question.tenantId, { value, outcome: "stale", reason: "overloaded" });
+        ? note(question, { value, outcome: "hit" })
+        : note(question, { value, outcome: "stale", reason: "overloaded" });
     },
 
     async getOrCompute<T>(question: CacheQuestion, compute: () => Promise<T>): Promise<CacheAnswer<T>> {
-      const { tenantId, skipRead = false, toleratesStale = false } = question;
+      const { skipRead = false, toleratesStale = false } = question;
       let found: Awaited<ReturnType<typeof readEntry>>;
       try {
         found = await guard.run(() => readEntry(redis, question));
       } catch {
         metrics.redisFallbacks.inc({ operation: "cache" });
-        const flight = keys.cacheEntry(tenantId, question.name);
-        return note(tenantId, { value: await once(flight, compute), outcome: "miss" });
+        const flight = entryKeyOf(question);
+        return note(question, { value: await once(flight, compute), outcome: "miss" });
       }
       const { entry, generations } = found;
       if (entry && !skipRead) {
-        if (isFresh(entry, generations)) return note(tenantId, { value: entry.value as T, outcome: "hit" });
+        if (isFresh(entry, generations)) return note(question, { value: entry.value as T, outcome: "hit" });
         const { staleMs, restMs } = toleratesStale ? tolerance() : STRICT;
         const ageMs = Date.now() - entry.madeAtMs;
         if (ageMs < staleMs) {
           // Nobody waits for it; should it fail, the next one who asks tries again.
           if (ageMs >= restMs) refresh(question, generations, compute).catch(() => {});
-          return note(tenantId, { value: entry.value as T, outcome: "stale", reason: "revalidating" });
+          return note(question, { value: entry.value as T, outcome: "stale", reason: "revalidating" });
         }
       }
       try {
-        return note(tenantId, await refresh(question, generations, compute));
+        return note(question, await refresh(question, generations, compute));
       } catch (error) {
         if (!entry || skipRead || !isAway(error)) throw error;
-        return note(tenantId, { value: entry.value as T, outcome: "stale", reason: "unavailable" });
+        return note(question, { value: entry.value as T, outcome: "stale", reason: "unavailable" });
       }
     },
   };
@@ -178,19 +183,35 @@ function isFresh(entry: Entry, generations: readonly string[]): boolean {
   return entry.freshUntilMs > Date.now() && entry.generations.join() === generations.join();
 }
 
+/** Tags that stand for the whole cache of a tenant and for one scope of it: what they outdate is gone, not stale. */
+export function clearingTag(scope: CacheScope | "everything"): string {
+  return `all:${scope}`;
+}
+
+function nameOf({ scope, name }: CacheQuestion): string {
+  return `${scope}:${name}`;
+}
+
+function entryKeyOf(question: CacheQuestion): string {
+  return keys.cacheEntry(question.tenantId, nameOf(question));
+}
+
 /**
  * The entry, fresh or not, and the generations that stand now. One round trip when every tag has one. An entry from
- * before the tenant's cache was cleared is none.
+ * before the cache was cleared is none.
  */
-async function readEntry(redis: Redis, { tenantId, name, tags }: CacheQuestion) {
-  const allTags = [EVERYTHING_TAG, ...tags];
+async function readEntry(redis: Redis, question: CacheQuestion) {
+  const { tenantId, scope } = question;
+  const clearing = [clearingTag("everything"), clearingTag(scope)];
+  const allTags = [...clearing, ...question.tags];
   const tagKeys = allTags.map((tag) => keys.cacheTag(tenantId, tag));
-  const [stored, ...current] = await redis.mget(keys.cacheEntry(tenantId, name), ...tagKeys);
+  const [stored, ...current] = await redis.mget(entryKeyOf(question), ...tagKeys);
   const generations = current.some((generation) => generation === null)
     ? await readOrMakeGenerations(redis, tenantId, allTags)
     : (current as string[]);
   const entry = stored ? parseEntry(stored) : null;
-  return { entry: entry?.generations[0] === generations[0] ? entry : null, generations };
+  const cleared = clearing.some((_, index) => entry?.generations[index] !== generations[index]);
+  return { entry: cleared ? null : entry, generations };
 }
 
 /** Null for what is no entry of ours: it is computed and stored anew. */

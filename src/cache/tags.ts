@@ -6,9 +6,6 @@ import { keys } from "../redis/keys.ts";
 /** Longer than any entry lives: a tag that expires first only costs a recomputation. */
 const TAG_TTL_SECONDS = 86_400;
 
-/** Every entry of a tenant is computed under it: deleting it clears the tenant's cache. */
-export const EVERYTHING_TAG = "everything";
-
 /** Makes a generation for each of a tenant's tags that has none and returns the generations that now stand. */
 export async function readOrMakeGenerations(
   redis: Redis,

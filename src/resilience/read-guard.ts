@@ -1,14 +1,9 @@
-import {
-  CircuitState,
-  ConsecutiveBreaker,
-  circuitBreaker,
-  handleWhen,
-  isBrokenCircuitError,
-} from "cockatiel";
+import { ConsecutiveBreaker, circuitBreaker, handleWhen, isBrokenCircuitError } from "cockatiel";
 import { withDeadline } from "../core/deadline.ts";
 import { AppError } from "../core/errors.ts";
 import { PRIORITIES, type Priority } from "../core/priority.ts";
 import { isAway } from "../db/failures.ts";
+import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
 
 /**
  * What stands before reads from Postgres. A circuit breaker: while Postgres is away or silent, the first few reads pay for
@@ -23,8 +18,6 @@ export interface ReadGuard {
   /** Reads that run or wait, by the number that one of normal priority may find: 1 and more means refusal. */
   pressure(): number;
 }
-
-export type BreakerState = "closed" | "half-open" | "open";
 
 export interface ReadGuardOptions {
   /** How many reads may run or wait for one of normal priority to be admitted. */
@@ -46,7 +39,7 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
     halfOpenAfter: HALF_OPEN_AFTER_MS,
     breaker: new ConsecutiveBreaker(FAILURES_IN_A_ROW),
   });
-  breaker.onStateChange((state) => options.onStateChange?.(nameOf(state)));
+  breaker.onStateChange((state) => options.onStateChange?.(breakerStateOf(state)));
   let running = 0;
 
   async function execute<T>(ask: () => PromiseLike<T>): Promise<T> {
@@ -74,7 +67,7 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
         running -= 1;
       }
     },
-    state: () => nameOf(breaker.state),
+    state: () => breakerStateOf(breaker.state),
     pressure: () => running / maxReads,
   };
 }
@@ -87,9 +80,4 @@ function admitted(maxReads: number, priority: Priority): number {
 
 function unavailable(detail: string, cause?: unknown): AppError {
   return new AppError("unavailable", detail, { retryAfterSeconds: 1, cause });
-}
-
-function nameOf(state: CircuitState): BreakerState {
-  if (state === CircuitState.Closed) return "closed";
-  return state === CircuitState.HalfOpen ? "half-open" : "open";
 }

@@ -55,6 +55,7 @@ export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
       throw new AppError("forbidden", "skipCache is for admins, analysts and keys.");
     const ask = (granularity: Granularity): CacheQuestion => ({
       tenantId: ctx.tenantId,
+      scope: "analytics",
       name: `${question.name}:${from}:${to}:${timeZone}:${granularity}`,
       // A day of any zone is at most a day away from the same day of the tenant's zone.
       tags: analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)),
