@@ -1,10 +1,20 @@
 import { measureBulk } from "./bulk.ts";
+import { measureDashboards } from "./dashboards.ts";
 import { measureFreshness } from "./freshness.ts";
+import { measureInvalidation } from "./invalidation.ts";
+import { measureOverload } from "./overload.ts";
 import { measureSingle } from "./single.ts";
 import { createStage } from "./stage.ts";
 
-/** `./dev bench [single|bulk|freshness …]`: prints each figure with the ratio that matters. See bench/README.md. */
-const measurements = { single: measureSingle, bulk: measureBulk, freshness: measureFreshness };
+/** `./dev bench [name …]`: prints each figure with the ratio that matters. See bench/README.md. */
+const measurements = {
+  single: measureSingle,
+  bulk: measureBulk,
+  freshness: measureFreshness,
+  invalidation: measureInvalidation,
+  dashboards: measureDashboards,
+  overload: measureOverload,
+};
 type Name = keyof typeof measurements;
 
 const asked = process.argv.slice(2);

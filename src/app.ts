@@ -6,6 +6,8 @@ import type { AnalyticsService } from "./features/analytics/index.ts";
 import { createAnalyticsRoutes } from "./features/analytics/routes.ts";
 import type { AuditService } from "./features/audit/index.ts";
 import { createAuditRoutes } from "./features/audit/routes.ts";
+import type { CachingService } from "./features/caching/index.ts";
+import { createCachingRoutes } from "./features/caching/routes.ts";
 import type { EventsService } from "./features/events/index.ts";
 import { createEventRoutes } from "./features/events/routes.ts";
 import type {
@@ -29,9 +31,11 @@ import { allowOrigins } from "./http/middleware/origins.ts";
 import { protectBrowsers } from "./http/middleware/protect-browsers.ts";
 import { createRateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
+import { createLoadShedding } from "./http/middleware/shed-load.ts";
 import { problem, problemOf } from "./http/problem.ts";
 import { createRouter } from "./http/router.ts";
 import type { RateCounters } from "./redis/rate-limit.ts";
+import type { LoadMonitor } from "./resilience/load-level.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 
@@ -41,6 +45,7 @@ export interface AppDeps {
   metrics: Metrics;
   verifyCredential: VerifyCredential;
   rateCounters: RateCounters;
+  load: LoadMonitor;
   identity: IdentityService;
   apiKeys: ApiKeysService;
   members: MembersService;
@@ -49,6 +54,7 @@ export interface AppDeps {
   events: EventsService;
   rollups: RollupService;
   analytics: AnalyticsService;
+  caching: CachingService;
   system: SystemService;
 }
 
@@ -78,6 +84,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   });
   const inTime = createRequestDeadline(options.requestTimeoutMs);
 
+  const loadShedding = createLoadShedding(deps.load, metrics);
+
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
@@ -88,6 +96,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.use(clientAddress(options.trustedProxies));
   app.use((c, next) => {
     c.set("rateLimits", rateLimits);
+    c.set("loadShedding", loadShedding);
     return next();
   });
 
@@ -99,6 +108,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
+  app.route("/", createCachingRoutes(deps.caching));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 

@@ -63,6 +63,12 @@ const Environment = z.object({
   RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
   /** Less than the 75 s after which Bun hangs up on a silent connection. */
   REQUEST_TIMEOUT_MS: integer(1_000, 70_000).default(30_000),
+  /** How old an outdated answer may be that is served as `stale` while a new one is computed; 0: never. */
+  CACHE_STALE_MS: integer(0, 60_000).default(2_000),
+  /** Where the load ladder begins; each doubling is a step up. */
+  LOAD_LOOP_DELAY_MS: integer(1, 10_000).default(50),
+  LOAD_IN_FLIGHT: integer(1, 1_000_000).default(500),
+  LOAD_READS: integer(1, 10_000).default(24),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -84,6 +90,8 @@ export interface Config {
   trustedProxies: string[];
   rateLimits: RatePolicies;
   requestTimeoutMs: number;
+  cacheStaleMs: number;
+  load: { loopDelayMs: number; inFlight: number; reads: number };
   shutdownGraceMs: number;
 }
 
@@ -137,6 +145,12 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
     },
     requestTimeoutMs: values.REQUEST_TIMEOUT_MS,
+    cacheStaleMs: values.CACHE_STALE_MS,
+    load: {
+      loopDelayMs: values.LOAD_LOOP_DELAY_MS,
+      inFlight: values.LOAD_IN_FLIGHT,
+      reads: values.LOAD_READS,
+    },
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
 }

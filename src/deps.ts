@@ -1,5 +1,6 @@
 import { createCache } from "./cache/cache.ts";
 import { createInvalidator } from "./cache/invalidator.ts";
+import { createCacheStats } from "./cache/stats.ts";
 import type { Config } from "./config.ts";
 import { withDeadline } from "./core/deadline.ts";
 import type { RatePolicy } from "./core/rate-limits.ts";
@@ -7,6 +8,7 @@ import { createDatabase } from "./db/client.ts";
 import { EventPartitions } from "./db/partitions.ts";
 import { createAnalyticsService } from "./features/analytics/index.ts";
 import { createAuditService } from "./features/audit/index.ts";
+import { createCachingService } from "./features/caching/index.ts";
 import { createEventsService, createEventWriter } from "./features/events/index.ts";
 import { createIdempotency } from "./features/idempotency/index.ts";
 import {
@@ -23,11 +25,16 @@ import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
 import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
+import { createLoadMonitor } from "./resilience/load-level.ts";
+import { createReadGuard } from "./resilience/read-guard.ts";
 import { createRedisGuard } from "./resilience/redis-guard.ts";
 import { createAnnouncer } from "./streams/producer.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { VERSION } from "./version.ts";
+
+/** Under load, what was computed in the last second rests, and what is half a minute old will do. */
+const STALE_UNDER_LOAD = { staleMs: 30_000, restMs: 1_000 };
 
 export type Deps = ReturnType<typeof createDeps>;
 
@@ -48,7 +55,26 @@ export function createDeps(config: Config, role: string) {
   const announcer = createAnnouncer(redis, metrics);
   const redisGuard = createRedisGuard();
   const countInRedis = createRedisRateCounter(redis);
-  const cache = createCache(redis, redisGuard, metrics);
+  const readGuard = createReadGuard({
+    maxReads: config.load.reads,
+    onStateChange: (state) => {
+      metrics.readBreakerOpen.set(state === "closed" ? 0 : 1);
+      log.warn({ state }, "breaker before reads from Postgres");
+    },
+    onRefused: (priority) => metrics.requestsShed.inc({ priority }),
+  });
+  const load = createLoadMonitor(config.load, {
+    readPressure: readGuard.pressure,
+    onChange: (level, step) => {
+      metrics.loadLevel.set(step);
+      log.info({ level }, "load level");
+    },
+  });
+  const cacheStats = createCacheStats(redis);
+  const cache = createCache(redis, redisGuard, metrics, {
+    onRead: cacheStats.note,
+    tolerance: () => (load.atLeast("stale") ? STALE_UNDER_LOAD : { staleMs: config.cacheStaleMs, restMs: 0 }),
+  });
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm);
@@ -73,7 +99,10 @@ export function createDeps(config: Config, role: string) {
     invalidator,
     writer,
     readTenantSettings,
-    verifyCredential: createCredentialVerifier(db, tokens),
+    verifyCredential: createCredentialVerifier(db, tokens, readGuard),
+    readGuard,
+    load,
+    cache,
     rateCounters: {
       shared: (key: string, policy: RatePolicy) => redisGuard.run(() => countInRedis(key, policy)),
       local: createLocalRateCounter(),
@@ -85,8 +114,14 @@ export function createDeps(config: Config, role: string) {
     audit: createAuditService({ sql: db.read }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
     rollups: createRollupService({ db, log, metrics }),
-    analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
-    system: createSystemService({ sql: db.read, redis, version: VERSION }),
+    analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
+    caching: createCachingService({ db, redis, stats: cacheStats }),
+    system: createSystemService({
+      sql: db.read,
+      redis,
+      version: VERSION,
+      degradation: { readGuard, redisGuard, load, hitRate: cacheStats.hitRate },
+    }),
   };
 }
 

@@ -28,6 +28,7 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
     log.warn("redis does not answer: serving without cache and announcements");
   const app = createApp(deps, { ...config, version: VERSION });
   let stopping = false;
+  deps.load.start();
   const server = Bun.serve({
     hostname: config.host,
     port: config.port,
@@ -48,6 +49,7 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
       // Finishes running requests; whoever takes longer than the grace is cut off.
       await Promise.race([server.stop(), Bun.sleep(config.shutdownGraceMs)]);
       await server.stop(true);
+      deps.load.stop();
       if (!shared) await closeDeps(deps, config.shutdownGraceMs);
       log.info("api stopped");
     },

@@ -40,6 +40,19 @@ export function createMetrics() {
       registers: [registry],
     }),
     cacheReads: counter("footfall_cache_reads_total", "Cached reads by outcome", ["outcome"]),
+    requestsShed: counter("footfall_requests_shed_total", "Requests refused under load, by priority", [
+      "priority",
+    ]),
+    loadLevel: new Gauge({
+      name: "footfall_load_level",
+      help: "Step of the load ladder, 0 is normal",
+      registers: [registry],
+    }),
+    readBreakerOpen: new Gauge({
+      name: "footfall_read_breaker_open",
+      help: "1 while reads from Postgres are refused at once",
+      registers: [registry],
+    }),
     redisFallbacks: counter(
       "footfall_redis_fallbacks_total",
       "Operations done without Redis because it was away",

@@ -1,18 +1,14 @@
-import type { Cache } from "../../cache/cache.ts";
 import { addDays, countDays, type Day } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
-import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
-import { createAnswers, type Question } from "./answers.ts";
+import { type AnswersDeps, createAnswers, type Question } from "./answers.ts";
 import { addCells, NO_COUNTS, toMeasures } from "./measures.ts";
 import { badRange, hoursAlign, type Range, resolveRange } from "./range.ts";
 import * as repository from "./repository.ts";
 import type { BreakdownQuery, RangeQuery, SummaryQuery, TopQuery } from "./schema.ts";
 
-export interface AnalyticsDeps {
-  sql: Sql;
-  cache: Cache;
+export interface AnalyticsDeps extends AnswersDeps {
   readTenantSettings: ReadTenantSettings;
 }
 
@@ -24,8 +20,9 @@ const MAX_HOURLY_DAYS = 93;
 const MAX_RAW_DAYS = 93;
 
 /** Every answer comes from rollups, through the tag cache, with a `meta` that says what it is worth. */
-export function createAnalyticsService({ sql, cache, readTenantSettings }: AnalyticsDeps) {
-  const answer = createAnswers({ sql, cache });
+export function createAnalyticsService(deps: AnalyticsDeps) {
+  const { sql, readTenantSettings } = deps;
+  const answer = createAnswers(deps);
 
   async function rangeOf(ctx: RequestContext, query: RangeQuery, timeZone?: string): Promise<Range> {
     const settings = await readTenantSettings(ctx.tenantId);
@@ -113,13 +110,19 @@ export function createAnalyticsService({ sql, cache, readTenantSettings }: Analy
         throw badRange("timeZone", `another time zone for at most ${MAX_RAW_DAYS} days`);
       const fromRollup = ownZone || hoursAlign(range, settings.timeZone);
       const { tenantId } = ctx;
-      const question: Question = { name: "summary", range, granularity: groupBy, skipCache: skips(query) };
-      return answer(ctx, question, async () => {
+      const question: Question = {
+        name: "summary",
+        range,
+        granularity: groupBy,
+        skipCache: skips(query),
+        mayCoarsen: true,
+      };
+      return answer(ctx, question, async (granularity) => {
         const [cells, starts, audience] = await Promise.all([
           fromRollup
-            ? repository.selectBucketsFromRollup(sql, tenantId, range, groupBy)
-            : repository.selectBucketsFromEvents(sql, tenantId, range, groupBy),
-          repository.selectBucketStarts(sql, range, groupBy),
+            ? repository.selectBucketsFromRollup(sql, tenantId, range, granularity)
+            : repository.selectBucketsFromEvents(sql, tenantId, range, granularity),
+          repository.selectBucketStarts(sql, range, granularity),
           ownZone
             ? repository.selectAudienceFromRollup(sql, tenantId, range)
             : repository.selectAudienceFromEvents(sql, tenantId, range),
