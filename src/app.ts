@@ -15,6 +15,8 @@ import type {
   TenantService,
 } from "./features/identity/index.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
+import type { ProductsService } from "./features/products/index.ts";
+import { createProductRoutes } from "./features/products/routes.ts";
 import type { RollupService } from "./features/rollups/index.ts";
 import { createQueueRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
@@ -46,6 +48,7 @@ export interface AppDeps {
   members: MembersService;
   tenant: TenantService;
   audit: AuditService;
+  products: ProductsService;
   events: EventsService;
   rollups: RollupService;
   analytics: AnalyticsService;
@@ -95,6 +98,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
+  app.route("/", createProductRoutes(deps.products));
   app.route("/", createEventRoutes(deps.events, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
