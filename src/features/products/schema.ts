@@ -71,7 +71,7 @@ const clearable = {
   imageUrl: Text(MAX_URL)
     .refine(isWebAddress, "must be an http or https URL")
     .nullable()
-    .openapi({ example: "https://shop.example/tea.jpg" }),
+    .openapi({ format: "uri", example: "https://shop.example/tea.jpg" }),
   lowStockThreshold: Quantity.nullable().openapi({
     example: 5,
     description: "At or below it stock is low; null: the tenant's",
