@@ -82,6 +82,16 @@ test("an event that can't be stored takes its change with it", async () => {
   expect(await count()).toBe(before);
 });
 
+test("a change that fails after its event takes the event with it", async () => {
+  await api.sql`alter table idempotency_keys add constraint closed check (false) not valid`;
+  const headers = { "idempotency-key": "fails" };
+  const { status } = await call("POST", "/products", productInput({ id: "undone" }), headers);
+  await api.sql`alter table idempotency_keys drop constraint closed`;
+  expect(status).toBeGreaterThanOrEqual(400);
+  expect(await topicsOf("undone")).toEqual([]);
+  expect((await call("GET", "/products/undone")).status).toBe(404);
+});
+
 test("fifty creations with one Idempotency-Key tell of one", async () => {
   const json = productInput({ category: "once" });
   const headers = { "idempotency-key": "fifty" };

@@ -40,7 +40,7 @@ export function searchPrefix(tenantId: string): string {
 /**
  * The catalogue. A deleted product keeps its row (orders and analytics name it) and frees its sku. `quantity` null: stock
  * is not tracked. `low_stock_threshold` null: the tenant's. The currency is the tenant's, so no row repeats it. No index
- * has the quantity: a sale then changes none (a heap-only update).
+ * has the quantity, so that a sale need not touch any (a heap-only update).
  */
 export const products = pgTable(
   "products",

@@ -67,8 +67,15 @@ export async function selectProducts(
   const rest = after
     ? sql`and (${key}, p.id) ${ascending ? sql`>` : sql`<`} (${after.place}::text::${type}, ${after.id}::text)`
     : sql``;
+  const where = sql`${matching(sql, tenantId, filter)} ${rest}`;
+  // Without the fence (offset 0) Postgres may walk an index in the wanted order and take every product's words apart on
+  // the way, hoping to find a page full soon: 11 s for a word that none of 250,000 has, against 5 ms.
+  const found =
+    filter.words === undefined
+      ? sql`products p where ${where}`
+      : sql`(select * from products p where ${where} offset 0) p`;
   const rows = await sql<ProductRow[]>`
-    select ${columns(sql)} from products p where ${matching(sql, tenantId, filter)} ${rest}
+    select ${columns(sql)} from ${found}
     order by ${key} ${direction}, p.id ${direction} limit ${limit} offset ${offset}`;
   return rows.map(toProduct);
 }
