@@ -98,6 +98,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
+  // Its /products/{id} takes every word: routes of other features below /products come before it.
   app.route("/", createProductRoutes(deps.products));
   app.route("/", createEventRoutes(deps.events, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));

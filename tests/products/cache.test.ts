@@ -75,6 +75,22 @@ describe("GET /products/:id", () => {
   });
 });
 
+test.each([
+  ["PATCH", { price: 1 }, 412],
+  ["POST", { id: "refused", name: "Tea", price: 1 }, 409],
+] as const)("a %s that is refused ends what was cached, too", async (method, json, status) => {
+  const id = method === "POST" ? "refused" : (await create()).id;
+  await readThere(pathOf(id));
+  if (method === "POST")
+    await api.sql`insert into products (tenant_id, id, name, price, created_at, updated_at)
+      values (${tenant.tenantId}, ${id}, 'Committed, then killed', 1, now(), now())`;
+  else await changeBehind(id, "Committed, then killed");
+  const path = method === "POST" ? "/products" : pathOf(id);
+  const headers = { "if-match": '"2-EUR"' };
+  expect((await api.call(method, path, { as: tenant.key, json, headers })).status).toBe(status);
+  expect((await readThere(pathOf(id))).body.name).toBe("Committed, then killed");
+});
+
 test("categories are cached, and follow every change", async () => {
   const categories = async () => (await readThere("/products/categories")).body.items;
   const { id } = await create({ category: "tea" });

@@ -1,5 +1,4 @@
 /** What the tests of the catalogue share. */
-import type { Principal, RequestContext } from "../../src/core/principal.ts";
 import { createPerson, type TestApi } from "../factories.ts";
 
 export function productInput(overrides: Record<string, unknown> = {}): Record<string, unknown> {
@@ -46,10 +45,4 @@ export async function fillCatalogue(
     select ${tenantId}, 'p-' || n, ${sql.unsafe(name)}, ${sql.unsafe(price)}, ${sql.unsafe(quantity)},
       ${sql.unsafe(category)}, ${sql.unsafe(createdAt)}, now()
     from generate_series(1, ${count}) n`;
-}
-
-/** A context as the routes make it, for verbs that are called without HTTP. */
-export function contextOf(tenantId: string): RequestContext {
-  const principal: Principal = { kind: "operator", tenantId };
-  return { tenantId, principal, requestId: "test", sellerId: null };
 }

@@ -39,18 +39,18 @@ export interface ProductTarget {
  * writes its event in the same transaction. The answer waits for the cache tags: whoever reads after it reads the change.
  */
 export function createProductWrites({ db, invalidator, idempotency, readTenantSettings }: ProductWritesDeps) {
-  /** Runs a write and then deletes the tags, also when its outcome is unknown: a lost connection may hide a commit. */
+  /**
+   * Runs a write and then deletes the tags, also when it was refused: an attempt before it may have been committed and
+   * killed, and its client shall not read the old version again and again.
+   */
   async function write<T>(tenantId: string, id: string, work: () => Promise<T>): Promise<T> {
-    const invalidate = () => invalidator.invalidateTags(tenantId, [productTag(id), PRODUCTS_TAG]);
     try {
-      const result = await work();
-      await invalidate();
-      return result;
+      return await work();
     } catch (error) {
-      if (error instanceof AppError) throw error;
-      if (classifyFailure(error) === "conflict") throw skuTaken(error);
-      await invalidate();
+      if (!(error instanceof AppError) && classifyFailure(error) === "conflict") throw skuTaken(error);
       throw error;
+    } finally {
+      await invalidator.invalidateTags(tenantId, [productTag(id), PRODUCTS_TAG]);
     }
   }
 
