@@ -17,6 +17,8 @@ import type {
   TenantService,
 } from "./features/identity/index.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
+import type { ProductsService } from "./features/products/index.ts";
+import { createProductRoutes } from "./features/products/routes.ts";
 import type { RollupService } from "./features/rollups/index.ts";
 import { createQueueRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
@@ -51,6 +53,7 @@ export interface AppDeps {
   members: MembersService;
   tenant: TenantService;
   audit: AuditService;
+  products: ProductsService;
   events: EventsService;
   rollups: RollupService;
   analytics: AnalyticsService;
@@ -106,6 +109,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
+  // Its /products/{id} takes every word: routes of other features below /products come before it.
+  app.route("/", createProductRoutes(deps.products));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
   app.route("/", createCachingRoutes(deps.caching));

@@ -21,6 +21,7 @@ import {
   createTenantService,
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
+import { createProductsService } from "./features/products/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
@@ -112,6 +113,14 @@ export function createDeps(config: Config, role: string) {
     members: createMembersService({ db, idempotency, invitationTokens }),
     tenant: createTenantService({ db }),
     audit: createAuditService({ sql: db.read }),
+    products: createProductsService({
+      db,
+      cache,
+      readGuard,
+      invalidator,
+      idempotency,
+      readTenantSettings,
+    }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
     rollups: createRollupService({ db, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),

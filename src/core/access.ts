@@ -32,6 +32,13 @@ const INGEST: AccessRule = {
   limit: "eventsWrite",
 };
 const EVENT_READS: AccessRule = { roles: ["admin", "analyst"], scope: "events:read", limit: "eventsRead" };
+/** Customers read the active products, sellers their own: features/products/visibility.ts. */
+const CATALOGUE_READS: AccessRule = { roles: EVERYONE, scope: "products:read", limit: "standard" };
+const CATALOGUE_WRITES: AccessRule = {
+  roles: ["admin", "seller"],
+  scope: "products:write",
+  limit: "standard",
+};
 const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
 
 export const ACCESS = {
@@ -52,6 +59,14 @@ export const ACCESS = {
   listApiKeys: ADMINISTRATION,
   rotateApiKey: ADMINISTRATION,
   revokeApiKey: ADMINISTRATION,
+  listProducts: CATALOGUE_READS,
+  listCategories: CATALOGUE_READS,
+  getProduct: CATALOGUE_READS,
+  createProduct: CATALOGUE_WRITES,
+  replaceProduct: CATALOGUE_WRITES,
+  updateProduct: CATALOGUE_WRITES,
+  deleteProduct: CATALOGUE_WRITES,
+  restoreProduct: CATALOGUE_WRITES,
   createEvent: INGEST,
   createEvents: INGEST,
   listEvents: EVENT_READS,

@@ -38,6 +38,7 @@ export function addDocs(app: OpenAPIHono<HttpEnv>, version: string): void {
       servers: [{ url: "/" }],
       tags: [
         { name: "Events", description: "What visitors and customers do" },
+        { name: "Products", description: "The catalogue" },
         { name: "Analytics", description: "Answers from the rollups" },
         { name: "Identity", description: "Accounts, tenants, members, API keys" },
         { name: "Queue", description: "What could not be rolled up" },

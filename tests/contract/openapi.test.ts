@@ -178,6 +178,8 @@ describe("the answers", () => {
     const event = eventInput({ type: "purchase", userId: "u", properties: { price: 2, country: "DE" } });
     const { body: made } = await api.call("POST", "/events", { as: tenant.key, json: event });
     await rollUpAll(api);
+    const product = { id: "p-1", name: "Tea", price: 2, category: "tea" };
+    await api.call("POST", "/products", { as: tenant.key, json: product });
     const query: Record<string, string> = { getBreakdown: "?property=country" };
     for (const operation of operations.filter(
       ({ method, path }) => method === "GET" && !path.includes("me"),
@@ -205,6 +207,7 @@ describe("the answers", () => {
       ["register", { email: "a@example.com", password: "12345678" }],
       ["login", { email: "a@example.com", password: "12345678" }],
       ["createApiKey", { name: "key" }],
+      ["createProduct", { name: "Tea", price: 4.95, quantity: 3 }],
     ];
     for (const [id, json] of examples) {
       const { method = "", path = "", responses = {} } = operation(id) ?? {};

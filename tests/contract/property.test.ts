@@ -36,6 +36,8 @@ beforeAll(async () => {
   const event = eventInput({ type: "purchase", properties: { price: 12.5, country: "DE" } });
   const { body } = await api.call("POST", "/events", { as: key, json: event });
   await rollUpAll(api);
+  const product = { id: "p-1", name: "Green tea", price: 4.95, quantity: 3, category: "tea" };
+  await api.call("POST", "/products", { as: key, json: product });
   // Of a key that may be revoked on the way: the credentials themselves must last.
   const { body: spare } = await api.call("POST", "/api-keys", { as: token, json: { name: "spare" } });
   known = { credentials: [token, key], ids: [body.id, userId, spare.id, "p-1", "visitor-1"] };
