@@ -19,6 +19,7 @@ import {
   createTenantService,
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
+import { createOutboxService } from "./features/outbox/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
@@ -84,6 +85,7 @@ export function createDeps(config: Config, role: string) {
     tenant: createTenantService({ db }),
     audit: createAuditService({ sql: db.read }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
+    outbox: createOutboxService({ db, redis, metrics }),
     rollups: createRollupService({ db, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
     system: createSystemService({ sql: db.read, redis, version: VERSION }),

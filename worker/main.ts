@@ -4,6 +4,7 @@ import { closeDeps, createDeps, type Deps } from "../src/deps.ts";
 import { createRollupConsumer } from "./consumers/rollup.ts";
 import { createHousekeeping } from "./jobs/housekeeping.ts";
 import { createPartitionKeeper } from "./jobs/partitions.ts";
+import { createRelay } from "./jobs/relay.ts";
 import { createSweeper } from "./jobs/sweeper.ts";
 import { createRunner, type Runner } from "./runner.ts";
 
@@ -14,6 +15,7 @@ export async function startWorker(config: Config, shared?: Deps): Promise<Runner
   const runner = createRunner(deps, name, [
     createRollupConsumer(deps, name),
     createSweeper(deps, name),
+    createRelay(deps),
     createPartitionKeeper(deps, name),
     createHousekeeping(deps, name),
   ]);

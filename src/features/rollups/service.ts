@@ -1,8 +1,9 @@
 import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
-import type { Database, Sql } from "../../db/client.ts";
+import type { Database } from "../../db/client.ts";
 import { classifyFailure, retryRolledBack } from "../../db/failures.ts";
+import { pruneAll } from "../../db/prune.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { recordAudit } from "../audit/index.ts";
@@ -20,8 +21,6 @@ export type RollupService = ReturnType<typeof createRollupService>;
 /** A batch that failed this often is a dead letter; the sweeper makes the tries, some seconds apart. */
 const MAX_ATTEMPTS = 5;
 const MAX_DEAD_LETTERS_LISTED = 100;
-const PRUNE_AT_ONCE = 10_000;
-const PRUNE_MS = 20_000;
 
 export function createRollupService({ db, log, metrics }: RollupDeps) {
   const sql = db.rollup;
@@ -63,17 +62,6 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
     );
   }
 
-  /** In small statements, until nothing is left or the time is up: the rest goes in the next round. */
-  async function pruneAll(prune: (pool: Sql, limit: number) => Promise<number>): Promise<number> {
-    let pruned = 0;
-    for (const deadline = Date.now() + PRUNE_MS; Date.now() < deadline; ) {
-      const rows = await prune(sql, PRUNE_AT_ONCE);
-      pruned += rows;
-      if (rows < PRUNE_AT_ONCE) break;
-    }
-    return pruned;
-  }
-
   return {
     rollUp,
 
@@ -102,7 +90,8 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
 
     /** One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many rows went. */
     async prune(): Promise<number> {
-      return (await pruneAll(repository.pruneLedger)) + (await pruneAll(repository.pruneEventKeys));
+      const ledger = await pruneAll((limit) => repository.pruneLedger(sql, limit));
+      return ledger + (await pruneAll((limit) => repository.pruneEventKeys(sql, limit)));
     },
   };
 }
