@@ -15,6 +15,8 @@ import type {
   TenantService,
 } from "./features/identity/index.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
+import type { NotificationsService } from "./features/notifications/index.ts";
+import { createNotificationRoutes } from "./features/notifications/routes.ts";
 import type { RollupService } from "./features/rollups/index.ts";
 import { createQueueRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
@@ -31,6 +33,7 @@ import { createRateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
 import { problem, problemOf } from "./http/problem.ts";
 import { createRouter } from "./http/router.ts";
+import { createSseStreams } from "./http/sse.ts";
 import type { RateCounters } from "./redis/rate-limit.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
@@ -49,6 +52,7 @@ export interface AppDeps {
   events: EventsService;
   rollups: RollupService;
   analytics: AnalyticsService;
+  notifications: NotificationsService;
   system: SystemService;
 }
 
@@ -59,6 +63,10 @@ export interface AppOptions {
   corsOrigins: readonly string[];
   trustedProxies: readonly string[];
   rateLimits: RatePolicies;
+  sseMaxConnections: number;
+  sseMaxConnectionsPerTenant: number;
+  /** Aborted when the process begins to stop: event streams end then. */
+  stopping?: AbortSignal;
 }
 
 const PREFIX = "/api";
@@ -77,6 +85,14 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     metrics,
   });
 
+  const streams = createSseStreams({
+    maxPerProcess: options.sseMaxConnections,
+    maxPerTenant: options.sseMaxConnectionsPerTenant,
+    metrics,
+    log,
+    stopping: options.stopping,
+  });
+
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
@@ -90,11 +106,13 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     return next();
   });
 
-  for (const path of ETAGGED_PATHS) app.use(path, etag());
+  for (const path of ETAGGED_PATHS) app.use(path, tagUnlessStreamed());
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
+  // Before /events/{id}.
+  app.route("/", createNotificationRoutes(deps.notifications, streams));
   app.route("/", createEventRoutes(deps.events, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
@@ -118,6 +136,12 @@ function routedPath(request: Request): string {
   const end = url.slice(start).search(/[?#]/);
   const path = end === -1 ? url.slice(start) : url.slice(start, start + end);
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
+}
+
+/** An ETag is made of the whole answer, and a stream has no end. */
+function tagUnlessStreamed() {
+  const tag = etag();
+  return (...[c, next]: Parameters<typeof tag>) => (c.req.path.endsWith("/stream") ? next() : tag(c, next));
 }
 
 /** The routes that read their bodies themselves limit them, too; doing it twice costs every event. */

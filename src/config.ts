@@ -61,6 +61,11 @@ const Environment = z.object({
   RATE_LIMIT_ANALYTICS: ratePolicy("analytics"),
   RATE_LIMIT_EVENTS_READ: ratePolicy("eventsRead"),
   RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
+  /** Days for which stored notifications are kept. */
+  NOTIFICATION_RETENTION_DAYS: integer(1, 3_650).default(90),
+  /** Event streams that one process holds open, of all tenants and of one. */
+  SSE_MAX_CONNECTIONS: integer(0, 1_000_000).default(10_000),
+  SSE_MAX_CONNECTIONS_PER_TENANT: integer(0, 1_000_000).default(5_000),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -81,6 +86,9 @@ export interface Config {
   corsOrigins: string[];
   trustedProxies: string[];
   rateLimits: RatePolicies;
+  notificationRetentionDays: number;
+  sseMaxConnections: number;
+  sseMaxConnectionsPerTenant: number;
   shutdownGraceMs: number;
 }
 
@@ -133,6 +141,9 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       eventsRead: values.RATE_LIMIT_EVENTS_READ,
       eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
     },
+    notificationRetentionDays: values.NOTIFICATION_RETENTION_DAYS,
+    sseMaxConnections: values.SSE_MAX_CONNECTIONS,
+    sseMaxConnectionsPerTenant: values.SSE_MAX_CONNECTIONS_PER_TENANT,
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
 }

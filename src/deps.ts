@@ -19,6 +19,7 @@ import {
   createTenantService,
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
+import { createNotificationsService } from "./features/notifications/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
@@ -85,6 +86,15 @@ export function createDeps(config: Config, role: string) {
     tenant: createTenantService({ db }),
     audit: createAuditService({ sql: db.read }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
+    notifications: createNotificationsService({
+      db,
+      redis,
+      redisGuard,
+      redisFactory,
+      metrics,
+      log,
+      retentionDays: config.notificationRetentionDays,
+    }),
     outbox: createOutboxService({ db, redis, metrics }),
     rollups: createRollupService({ db, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
@@ -99,6 +109,7 @@ export async function closeDeps(deps: Deps, graceMs: number): Promise<void> {
       deps.log.error({ error: String(error) }, "stopping all the same");
     },
   );
+  deps.notifications.close();
   deps.redis.disconnect();
   await deps.db.close();
 }

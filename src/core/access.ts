@@ -32,6 +32,11 @@ const INGEST: AccessRule = {
   limit: "eventsWrite",
 };
 const EVENT_READS: AccessRule = { roles: ["admin", "analyst"], scope: "events:read", limit: "eventsRead" };
+const NOTIFICATIONS: AccessRule = {
+  roles: ["admin", "seller"],
+  scope: "products:read",
+  limit: "standard",
+};
 const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
 
 export const ACCESS = {
@@ -56,6 +61,9 @@ export const ACCESS = {
   createEvents: INGEST,
   listEvents: EVENT_READS,
   getEvent: EVENT_READS,
+  streamNotifications: NOTIFICATIONS,
+  listNotifications: NOTIFICATIONS,
+  readNotification: { ...NOTIFICATIONS, scope: "products:write" },
   getTopProducts: ANALYTICS,
   getProductTimeseries: ANALYTICS,
   getMySummary: { roles: EVERYONE, scope: null, limit: "analytics" },

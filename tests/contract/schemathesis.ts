@@ -38,6 +38,8 @@ test(
       ...["--header", `Authorization: Bearer ${token}`],
       ...["--checks", "all"],
       ...(leftOut.length > 0 ? ["--exclude-checks", leftOut.join(",")] : []),
+      // An answer without an end.
+      ...["--exclude-operation-id", "streamNotifications"],
       ...["--max-examples", EXAMPLES],
       ...["--max-response-time", "2"],
       "--continue-on-failure",

@@ -2,7 +2,7 @@ import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
-import { classifyFailure, retryRolledBack } from "../../db/failures.ts";
+import { isolatePoison } from "../../db/isolate-poison.ts";
 import { pruneAll } from "../../db/prune.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
@@ -31,25 +31,13 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
    * when Postgres can't be reached, or not in time: then nothing has happened to the batches that are left.
    */
   async function rollUp(batches: readonly BatchId[]): Promise<number> {
-    if (batches.length === 0) return 0;
+    const claimed = await isolatePoison(batches, rollUpTimed, noteFailure);
+    return claimed.reduce((sum, n) => sum + n, 0);
+  }
+
+  async function rollUpTimed(batches: readonly BatchId[]): Promise<number> {
     const stopTimer = metrics.rollupDuration.startTimer();
-    try {
-      return await retryRolledBack(() => repository.rollUpBatches(sql, batches));
-    } catch (error) {
-      const kind = classifyFailure(error);
-      if (kind === "unavailable" || kind === "retry") throw error;
-      const [only] = batches;
-      if (batches.length === 1 && only) {
-        // Too slow or cancelled says nothing against the batch: it must never become a dead letter for that.
-        if (kind === "timeout") throw error;
-        await noteFailure(only, error);
-        return 0;
-      }
-      const middle = Math.ceil(batches.length / 2);
-      return (await rollUp(batches.slice(0, middle))) + (await rollUp(batches.slice(middle)));
-    } finally {
-      stopTimer();
-    }
+    return repository.rollUpBatches(sql, batches).finally(stopTimer);
   }
 
   async function noteFailure(batch: BatchId, error: unknown): Promise<void> {
