@@ -59,6 +59,8 @@ const MAX_BLOCKED_MS = 60_000;
 /** Clients of a process that stops must not all come again at the same moment. */
 const RETRY_MS = { least: 1_000, spread: 4_000 };
 const REFUSED_RETRY_SECONDS = 5;
+/** For reading what is left of a stream that has ended. */
+const LINGER_SECONDS = 5;
 
 const HEADERS = {
   "content-type": "text/event-stream",
@@ -131,7 +133,11 @@ export function createSseStreams(options: SseOptions): SseStreams {
       admit(tenantId);
       const stream = new OpenStream({
         isStillAllowed: () => isStillAllowed(c, log),
-        onEnd: (ended, reason) => leave(ended, tenantId, reason),
+        onEnd: (ended, reason) => {
+          leave(ended, tenantId, reason);
+          // Bun learns of the end when the client reads on; one that does not would keep its socket for ever.
+          if (reason !== "left") setIdleTimeout(c, LINGER_SECONDS);
+        },
         onFailure: (error) => log.warn({ error: String(error) }, "event stream broken off"),
       });
       enter(stream);
@@ -145,7 +151,7 @@ export function createSseStreams(options: SseOptions): SseStreams {
         throw error;
       }
       // Bun would hang up on a request that is answered for longer than its idle timeout.
-      (c.env as ServerEnv | undefined)?.timeout?.(c.req.raw, 0);
+      if (!stream.signal.aborted) setIdleTimeout(c, 0);
       return c.body(stream.body, 200, HEADERS);
     },
   };
@@ -154,6 +160,11 @@ export function createSseStreams(options: SseOptions): SseStreams {
 /** What Bun.serve passes beside the request; absent when a test calls the app without a server. */
 interface ServerEnv {
   timeout?(request: Request, seconds: number): void;
+}
+
+/** 0: none. */
+function setIdleTimeout(c: HttpContext, seconds: number): void {
+  (c.env as ServerEnv | undefined)?.timeout?.(c.req.raw, seconds);
 }
 
 interface StreamHooks {
@@ -234,8 +245,8 @@ class OpenStream implements SseStream {
     this.hooks.onEnd(this, reason);
     this.resume();
     try {
-      // What a slow client has not read by now is given up, and its connection with it.
-      if (reason === "slow") this.controller.error(new Error("the client does not read"));
+      // What a slow client has not read by now is given up. Bun prints an error that has a value.
+      if (reason === "slow") this.controller.error(undefined);
       else this.controller.close();
     } catch {
       // Cancelled or closed from the other side already.
