@@ -4,6 +4,7 @@ import { measureFreshness } from "./freshness.ts";
 import { measureInvalidation } from "./invalidation.ts";
 import { measureOverload } from "./overload.ts";
 import { measureSingle } from "./single.ts";
+import { measureSse } from "./sse.ts";
 import { createStage } from "./stage.ts";
 
 /** `./dev bench [name …]`: prints each figure with the ratio that matters. See bench/README.md. */
@@ -14,6 +15,7 @@ const measurements = {
   invalidation: measureInvalidation,
   dashboards: measureDashboards,
   overload: measureOverload,
+  sse: measureSse,
 };
 type Name = keyof typeof measurements;
 

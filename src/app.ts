@@ -17,6 +17,8 @@ import type {
   TenantService,
 } from "./features/identity/index.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
+import type { NotificationsService } from "./features/notifications/index.ts";
+import { createNotificationRoutes } from "./features/notifications/routes.ts";
 import type { ProductsService } from "./features/products/index.ts";
 import { createProductRoutes } from "./features/products/routes.ts";
 import type { RollupService } from "./features/rollups/index.ts";
@@ -36,6 +38,7 @@ import { requestId } from "./http/middleware/request-id.ts";
 import { createLoadShedding } from "./http/middleware/shed-load.ts";
 import { problem, problemOf } from "./http/problem.ts";
 import { createRouter } from "./http/router.ts";
+import { createSseStreams } from "./http/sse.ts";
 import type { RateCounters } from "./redis/rate-limit.ts";
 import type { LoadMonitor } from "./resilience/load-level.ts";
 import type { Log } from "./telemetry/log.ts";
@@ -58,6 +61,7 @@ export interface AppDeps {
   rollups: RollupService;
   analytics: AnalyticsService;
   caching: CachingService;
+  notifications: NotificationsService;
   system: SystemService;
 }
 
@@ -69,6 +73,10 @@ export interface AppOptions {
   trustedProxies: readonly string[];
   rateLimits: RatePolicies;
   requestTimeoutMs: number;
+  sseMaxConnections: number;
+  sseMaxConnectionsPerTenant: number;
+  /** Aborted when the process begins to stop: event streams end then. */
+  stopping?: AbortSignal;
 }
 
 const PREFIX = "/api";
@@ -89,6 +97,14 @@ export function createApp(deps: AppDeps, options: AppOptions) {
 
   const loadShedding = createLoadShedding(deps.load, metrics);
 
+  const streams = createSseStreams({
+    maxPerProcess: options.sseMaxConnections,
+    maxPerTenant: options.sseMaxConnectionsPerTenant,
+    metrics,
+    log,
+    stopping: options.stopping,
+  });
+
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
@@ -103,14 +119,16 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     return next();
   });
 
-  for (const path of ETAGGED_PATHS) app.use(path, etag());
+  for (const path of ETAGGED_PATHS) app.use(path, tagUnlessStreamed());
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
-  app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   // Its /products/{id} takes every word: routes of other features below /products come before it.
   app.route("/", createProductRoutes(deps.products));
+  // Before /events/{id}.
+  app.route("/", createNotificationRoutes(deps.notifications, streams));
+  app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
   app.route("/", createCachingRoutes(deps.caching));
@@ -134,6 +152,12 @@ function routedPath(request: Request): string {
   const end = url.slice(start).search(/[?#]/);
   const path = end === -1 ? url.slice(start) : url.slice(start, start + end);
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
+}
+
+/** An ETag is made of the whole answer, and a stream has no end. */
+function tagUnlessStreamed() {
+  const tag = etag();
+  return (...[c, next]: Parameters<typeof tag>) => (c.req.path.endsWith("/stream") ? next() : tag(c, next));
 }
 
 /** The routes that read their bodies themselves limit them, too; doing it twice costs every event. */

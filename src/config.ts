@@ -69,6 +69,11 @@ const Environment = z.object({
   LOAD_LOOP_DELAY_MS: integer(1, 10_000).default(50),
   LOAD_IN_FLIGHT: integer(1, 1_000_000).default(500),
   LOAD_READS: integer(1, 10_000).default(24),
+  /** Days for which stored notifications are kept. */
+  NOTIFICATION_RETENTION_DAYS: integer(1, 3_650).default(90),
+  /** Event streams that one process holds open, of all tenants and of one. */
+  SSE_MAX_CONNECTIONS: integer(0, 1_000_000).default(10_000),
+  SSE_MAX_CONNECTIONS_PER_TENANT: integer(0, 1_000_000).default(5_000),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -92,6 +97,9 @@ export interface Config {
   requestTimeoutMs: number;
   cacheStaleMs: number;
   load: { loopDelayMs: number; inFlight: number; reads: number };
+  notificationRetentionDays: number;
+  sseMaxConnections: number;
+  sseMaxConnectionsPerTenant: number;
   shutdownGraceMs: number;
 }
 
@@ -151,6 +159,9 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       inFlight: values.LOAD_IN_FLIGHT,
       reads: values.LOAD_READS,
     },
+    notificationRetentionDays: values.NOTIFICATION_RETENTION_DAYS,
+    sseMaxConnections: values.SSE_MAX_CONNECTIONS,
+    sseMaxConnectionsPerTenant: values.SSE_MAX_CONNECTIONS_PER_TENANT,
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
 }

@@ -21,6 +21,8 @@ import {
   createTenantService,
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
+import { createNotificationsService } from "./features/notifications/index.ts";
+import { createOutboxService } from "./features/outbox/index.ts";
 import { createProductsService } from "./features/products/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
@@ -122,6 +124,16 @@ export function createDeps(config: Config, role: string) {
       readTenantSettings,
     }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
+    notifications: createNotificationsService({
+      db,
+      redis,
+      redisGuard,
+      redisFactory,
+      metrics,
+      log,
+      retentionDays: config.notificationRetentionDays,
+    }),
+    outbox: createOutboxService({ db, redis, metrics }),
     rollups: createRollupService({ db, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
     caching: createCachingService({ db, redis, stats: cacheStats }),
@@ -141,6 +153,7 @@ export async function closeDeps(deps: Deps, graceMs: number): Promise<void> {
       deps.log.error({ error: String(error) }, "stopping all the same");
     },
   );
+  deps.notifications.close();
   deps.redis.disconnect();
   await deps.db.close();
 }

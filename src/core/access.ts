@@ -39,6 +39,11 @@ const CATALOGUE_WRITES: AccessRule = {
   scope: "products:write",
   limit: "standard",
 };
+const NOTIFICATIONS: AccessRule = {
+  roles: ["admin", "seller"],
+  scope: "products:read",
+  limit: "standard",
+};
 const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
 
 export const ACCESS = {
@@ -71,6 +76,9 @@ export const ACCESS = {
   createEvents: INGEST,
   listEvents: EVENT_READS,
   getEvent: EVENT_READS,
+  streamNotifications: NOTIFICATIONS,
+  listNotifications: NOTIFICATIONS,
+  readNotification: { ...NOTIFICATIONS, scope: "products:write" },
   getTopProducts: ANALYTICS,
   getProductTimeseries: ANALYTICS,
   getMySummary: { roles: EVERYONE, scope: null, limit: "analytics" },

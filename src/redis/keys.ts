@@ -12,5 +12,8 @@ export const keys = {
   cacheTag: (tenantId: string, tag: string) => `{${tenantId}}:tag:${tag}`,
   /** `key` begins with the hash tag of its tenant or address, see http/middleware/rate-limit.ts. */
   rateLimit: (key: string) => `${key}:rate`,
+  /** A tenant's latest notifications, and the channel on which the API hears of them. */
+  notifications: (tenantId: string) => `{${tenantId}}:notifications`,
+  notificationNudge: (tenantId: string) => `{${tenantId}}:notifications:nudge`,
   stream: (name: string) => `{footfall:${name}}:stream`,
 };

@@ -1,4 +1,8 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { withDeadline } from "../core/deadline.ts";
+
+/** A scrape must not wait for a database that hangs. */
+const SCRAPE_WAIT_MS = 1_000;
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
@@ -10,6 +14,19 @@ export function createMetrics() {
     new Counter({ name, help, labelNames, registers: [registry] });
   return {
     registry,
+    /** A gauge that is read when it is scraped; while `read` fails, it keeps its last value. */
+    observe(name: string, help: string, read: () => Promise<number>): void {
+      const gauge: Gauge = new Gauge({
+        name,
+        help,
+        registers: [registry],
+        collect: () =>
+          withDeadline(read(), SCRAPE_WAIT_MS, () => new Error("too slow")).then(
+            (value) => gauge.set(value),
+            () => {},
+          ),
+      });
+    },
     httpRequests: counter("footfall_http_requests_total", "Requests by method and status class", [
       "method",
       "status",
@@ -53,6 +70,23 @@ export function createMetrics() {
       help: "1 while reads from Postgres are refused at once",
       registers: [registry],
     }),
+    domainEventsAnnounced: counter(
+      "footfall_domain_events_announced_total",
+      "Announcements of domain events on the stream, repetitions included",
+    ),
+    notificationsStored: counter("footfall_notifications_stored_total", "Notifications stored"),
+    notificationsPushed: counter(
+      "footfall_notifications_pushed_total",
+      "Notifications sent to connected clients, once a client",
+    ),
+    streamsOpen: new Gauge({
+      name: "footfall_sse_connections",
+      help: "Server-sent event streams that are open",
+      registers: [registry],
+    }),
+    streamsClosed: counter("footfall_sse_closed_total", "Server-sent event streams by why they ended", [
+      "reason",
+    ]),
     redisFallbacks: counter(
       "footfall_redis_fallbacks_total",
       "Operations done without Redis because it was away",

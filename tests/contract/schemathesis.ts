@@ -71,6 +71,8 @@ test(
       "run",
       `${server.url}/openapi.json`,
       ...["--header", `Authorization: Bearer ${token}`],
+      // An answer without an end.
+      ...["--exclude-operation-id", "streamNotifications"],
       ...["--max-examples", EXAMPLES],
       ...["--max-response-time", "2"],
       "--continue-on-failure",
