@@ -19,6 +19,8 @@ import type { RollupService } from "./features/rollups/index.ts";
 import { createQueueRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
+import type { WebhooksService } from "./features/webhooks/index.ts";
+import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
@@ -49,6 +51,7 @@ export interface AppDeps {
   events: EventsService;
   rollups: RollupService;
   analytics: AnalyticsService;
+  webhooks: WebhooksService;
   system: SystemService;
 }
 
@@ -65,7 +68,7 @@ const PREFIX = "/api";
 const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
 /** Reads of one resource and of analytics: If-None-Match answers 304. */
-const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
+const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me", "/webhooks/:id"];
 const REQUEST_TIMEOUT_MS = 30_000;
 
 export function createApp(deps: AppDeps, options: AppOptions) {
@@ -98,6 +101,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createEventRoutes(deps.events, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
+  app.route("/", createWebhookRoutes(deps.webhooks));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 

@@ -61,6 +61,7 @@ const Environment = z.object({
   RATE_LIMIT_ANALYTICS: ratePolicy("analytics"),
   RATE_LIMIT_EVENTS_READ: ratePolicy("eventsRead"),
   RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
+  WEBHOOK_ALLOW_PRIVATE: flag.default(false),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -81,6 +82,8 @@ export interface Config {
   corsOrigins: string[];
   trustedProxies: string[];
   rateLimits: RatePolicies;
+  /** Webhooks may go to private addresses and over http. */
+  webhookAllowPrivate: boolean;
   shutdownGraceMs: number;
 }
 
@@ -133,8 +136,17 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       eventsRead: values.RATE_LIMIT_EVENTS_READ,
       eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
     },
+    webhookAllowPrivate: checkPrivateWebhooks(values.NODE_ENV, values.WEBHOOK_ALLOW_PRIVATE),
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
+}
+
+function checkPrivateWebhooks(environment: Config["environment"], allowed: boolean): boolean {
+  if (environment === "production" && allowed)
+    throw new ConfigError(
+      "WEBHOOK_ALLOW_PRIVATE opens this machine's network to every tenant; production refuses it.",
+    );
+  return allowed;
 }
 
 function checkAdminPassword(environment: Config["environment"], password: string): string {

@@ -21,6 +21,12 @@ import {
 } from "./features/identity/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
+import {
+  createAddressGuard,
+  createWebhookDeliveries,
+  createWebhooksService,
+  resolveBySystem,
+} from "./features/webhooks/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
 import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
 import { createRedisGuard } from "./resilience/redis-guard.ts";
@@ -55,6 +61,10 @@ export function createDeps(config: Config, role: string) {
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret);
   const idempotency = createIdempotency(db.transaction);
+  const webhookGuard = createAddressGuard({
+    resolve: resolveBySystem,
+    allowPrivate: config.webhookAllowPrivate,
+  });
   const writer = createEventWriter({
     sql: db.write,
     partitions,
@@ -86,6 +96,9 @@ export function createDeps(config: Config, role: string) {
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
     rollups: createRollupService({ db, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
+    webhookGuard,
+    webhooks: createWebhooksService({ db, guard: webhookGuard }),
+    webhookDeliveries: createWebhookDeliveries({ sql: db.write, guard: webhookGuard, metrics, log }),
     system: createSystemService({ sql: db.read, redis, version: VERSION }),
   };
 }

@@ -40,6 +40,12 @@ export function createMetrics() {
       registers: [registry],
     }),
     cacheReads: counter("footfall_cache_reads_total", "Cached reads by outcome", ["outcome"]),
+    webhookAttempts: counter("footfall_webhook_attempts_total", "Attempts to deliver a webhook", ["outcome"]),
+    webhooksDue: new Gauge({
+      name: "footfall_webhooks_due",
+      help: "Deliveries whose time has come, in all workers' queue",
+      registers: [registry],
+    }),
     redisFallbacks: counter(
       "footfall_redis_fallbacks_total",
       "Operations done without Redis because it was away",

@@ -176,14 +176,18 @@ describe("the answers", () => {
     const event = eventInput({ type: "purchase", userId: "u", properties: { price: 2, country: "DE" } });
     const { body: made } = await api.call("POST", "/events", { as: tenant.key, json: event });
     await rollUpAll(api);
+    const { body: webhook } = await api.call("POST", "/webhooks", {
+      as: tenant.key,
+      json: { url: "https://1.1.1.1/" },
+    });
+    await api.call("POST", `/webhooks/${webhook.id}/test`, { as: tenant.key });
+    const ids: Record<string, string> = { events: made.id, webhooks: webhook.id };
     const query: Record<string, string> = { getBreakdown: "?property=country" };
     for (const operation of operations.filter(
       ({ method, path }) => method === "GET" && !path.includes("me"),
     )) {
-      const path = operation.path.replaceAll(
-        /\{\w+\}/g,
-        operation.path.startsWith("/events") ? made.id : "p-1",
-      );
+      const id = ids[operation.path.split("/")[1] ?? ""] ?? "p-1";
+      const path = operation.path.replaceAll(/\{\w+\}/g, id);
       const { status, headers, body } = await api.call("GET", path + (query[operation.operationId] ?? ""), {
         as: tenant.key,
       });
@@ -203,6 +207,7 @@ describe("the answers", () => {
       ["register", { email: "a@example.com", password: "12345678" }],
       ["login", { email: "a@example.com", password: "12345678" }],
       ["createApiKey", { name: "key" }],
+      ["createWebhook", { url: "https://1.1.1.1/", topics: ["order.created"] }],
     ];
     for (const [id, json] of examples) {
       const { method = "", path = "", responses = {} } = operation(id) ?? {};

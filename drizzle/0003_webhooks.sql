@@ -1,0 +1,1 @@
+CREATE INDEX "webhook_deliveries_next" ON "webhook_deliveries" USING btree ("tenant_id","endpoint_id","next_attempt_at") WHERE status = 'pending';
