@@ -60,7 +60,8 @@ export interface Claim {
  * Due deliveries, the oldest first, but of an endpoint no more than its slots: one that answers slowly or not at all must
  * not fill the page. The claim is a lease: it moves the next attempt behind the end of this one, so whoever dies with it
  * leaves it due again. Two workers that choose the same row meet at its lock, and the second finds it no longer due.
- * An index by endpoint and time finds them without reading the queue.
+ * An index by endpoint and time finds them without reading the queue; materialized, they are looked for once, whatever
+ * the planner believes.
  */
 export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDelivery[]> {
   const { busy, failing, slots, slotsPerEndpoint, leaseSeconds } = claim;
@@ -68,9 +69,7 @@ export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDe
   const endpointIds = busy.map((one) => one.endpointId);
   const counts = busy.map((one) => one.count);
   return sql<ClaimedDelivery[]>`
-    update webhook_deliveries d
-    set attempts = d.attempts + 1, next_attempt_at = now() + ${leaseSeconds} * interval '1 second'
-    from (
+    with chosen as materialized (
       select due.tenant_id, due.id, e.url, e.secret,
         case when e.previous_secret_until > now() then e.previous_secret end as former
       from webhook_endpoints e
@@ -85,7 +84,10 @@ export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDe
       where e.status = 'enabled' and (e.failing_since is not null) = ${failing}
         and due.place <= ${slotsPerEndpoint} - coalesce(busy.n, 0)
       order by due.next_attempt_at limit ${slots}
-    ) chosen
+    )
+    update webhook_deliveries d
+    set attempts = d.attempts + 1, next_attempt_at = now() + ${leaseSeconds} * interval '1 second'
+    from chosen
     where d.tenant_id = chosen.tenant_id and d.id = chosen.id and d.status = 'pending' and d.next_attempt_at <= now()
     returning d.tenant_id as "tenantId", d.endpoint_id as "endpointId", d.id, d.event_id as "messageId", d.payload,
       d.attempts, chosen.url, array_remove(array[chosen.secret, chosen.former], null) as secrets`;
