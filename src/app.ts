@@ -25,6 +25,8 @@ import type { RollupService } from "./features/rollups/index.ts";
 import { createQueueRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
+import type { WebhooksService } from "./features/webhooks/index.ts";
+import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
@@ -62,6 +64,7 @@ export interface AppDeps {
   analytics: AnalyticsService;
   caching: CachingService;
   notifications: NotificationsService;
+  webhooks: WebhooksService;
   system: SystemService;
 }
 
@@ -83,7 +86,7 @@ const PREFIX = "/api";
 const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
 /** Reads of one resource and of analytics: If-None-Match answers 304. */
-const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
+const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me", "/webhooks/:id"];
 
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
@@ -132,6 +135,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
   app.route("/", createCachingRoutes(deps.caching));
+  app.route("/", createWebhookRoutes(deps.webhooks));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 

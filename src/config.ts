@@ -74,6 +74,7 @@ const Environment = z.object({
   /** Event streams that one process holds open, of all tenants and of one. */
   SSE_MAX_CONNECTIONS: integer(0, 1_000_000).default(10_000),
   SSE_MAX_CONNECTIONS_PER_TENANT: integer(0, 1_000_000).default(5_000),
+  WEBHOOK_ALLOW_PRIVATE: flag.default(false),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -100,6 +101,8 @@ export interface Config {
   notificationRetentionDays: number;
   sseMaxConnections: number;
   sseMaxConnectionsPerTenant: number;
+  /** Webhooks may go to private addresses and over http. */
+  webhookAllowPrivate: boolean;
   shutdownGraceMs: number;
 }
 
@@ -162,8 +165,17 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     notificationRetentionDays: values.NOTIFICATION_RETENTION_DAYS,
     sseMaxConnections: values.SSE_MAX_CONNECTIONS,
     sseMaxConnectionsPerTenant: values.SSE_MAX_CONNECTIONS_PER_TENANT,
+    webhookAllowPrivate: checkPrivateWebhooks(values.NODE_ENV, values.WEBHOOK_ALLOW_PRIVATE),
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
+}
+
+function checkPrivateWebhooks(environment: Config["environment"], allowed: boolean): boolean {
+  if (environment === "production" && allowed)
+    throw new ConfigError(
+      "WEBHOOK_ALLOW_PRIVATE opens this machine's network to every tenant; production refuses it.",
+    );
+  return allowed;
 }
 
 function checkAdminPassword(environment: Config["environment"], password: string): string {

@@ -26,6 +26,12 @@ import { createOutboxService } from "./features/outbox/index.ts";
 import { createProductsService } from "./features/products/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
+import {
+  createAddressGuard,
+  createWebhookDeliveries,
+  createWebhooksService,
+  resolveBySystem,
+} from "./features/webhooks/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
 import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
 import { createLoadMonitor } from "./resilience/load-level.ts";
@@ -84,6 +90,10 @@ export function createDeps(config: Config, role: string) {
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
+  const webhookGuard = createAddressGuard({
+    resolve: resolveBySystem,
+    allowPrivate: config.webhookAllowPrivate,
+  });
   const writer = createEventWriter({
     sql: db.write,
     partitions,
@@ -143,6 +153,9 @@ export function createDeps(config: Config, role: string) {
       version: VERSION,
       degradation: { readGuard, redisGuard, load, hitRate: cacheStats.hitRate },
     }),
+    webhookGuard,
+    webhooks: createWebhooksService({ db, guard: webhookGuard }),
+    webhookDeliveries: createWebhookDeliveries({ sql: db.write, guard: webhookGuard, metrics, log }),
   };
 }
 

@@ -87,6 +87,12 @@ export function createMetrics() {
     streamsClosed: counter("footfall_sse_closed_total", "Server-sent event streams by why they ended", [
       "reason",
     ]),
+    webhookAttempts: counter("footfall_webhook_attempts_total", "Attempts to deliver a webhook", ["outcome"]),
+    webhooksDue: new Gauge({
+      name: "footfall_webhooks_due",
+      help: "Deliveries whose time has come, in all workers' queue",
+      registers: [registry],
+    }),
     redisFallbacks: counter(
       "footfall_redis_fallbacks_total",
       "Operations done without Redis because it was away",

@@ -180,14 +180,18 @@ describe("the answers", () => {
     await rollUpAll(api);
     const product = { id: "p-1", name: "Tea", price: 2, category: "tea" };
     await api.call("POST", "/products", { as: tenant.key, json: product });
+    const { body: webhook } = await api.call("POST", "/webhooks", {
+      as: tenant.key,
+      json: { url: "https://1.1.1.1/" },
+    });
+    await api.call("POST", `/webhooks/${webhook.id}/test`, { as: tenant.key });
+    const ids: Record<string, string> = { events: made.id, webhooks: webhook.id };
     const query: Record<string, string> = { getBreakdown: "?property=country" };
     for (const operation of operations.filter(
       ({ method, path }) => method === "GET" && !path.includes("me"),
     )) {
-      const path = operation.path.replaceAll(
-        /\{\w+\}/g,
-        operation.path.startsWith("/events") ? made.id : "p-1",
-      );
+      const id = ids[operation.path.split("/")[1] ?? ""] ?? "p-1";
+      const path = operation.path.replaceAll(/\{\w+\}/g, id);
       const { status, headers, body } = await api.call("GET", path + (query[operation.operationId] ?? ""), {
         as: tenant.key,
       });
@@ -208,6 +212,7 @@ describe("the answers", () => {
       ["login", { email: "a@example.com", password: "12345678" }],
       ["createApiKey", { name: "key" }],
       ["createProduct", { name: "Tea", price: 4.95, quantity: 3 }],
+      ["createWebhook", { url: "https://1.1.1.1/", topics: ["order.created"] }],
     ];
     for (const [id, json] of examples) {
       const { method = "", path = "", responses = {} } = operation(id) ?? {};

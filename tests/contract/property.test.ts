@@ -41,7 +41,11 @@ beforeAll(async () => {
   await api.call("POST", "/products", { as: key, json: product });
   // Of a key that may be revoked on the way: the credentials themselves must last.
   const { body: spare } = await api.call("POST", "/api-keys", { as: token, json: { name: "spare" } });
-  known = { credentials: [token, key], ids: [body.id, userId, spare.id, "p-1", "visitor-1"] };
+  const { body: webhook } = await api.call("POST", "/webhooks", {
+    as: token,
+    json: { url: "https://1.1.1.1/" },
+  });
+  known = { credentials: [token, key], ids: [body.id, userId, spare.id, webhook.id, "p-1", "visitor-1"] };
 });
 afterAll(cleanup);
 

@@ -57,6 +57,35 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
     run: () => withKey((id) => send("POST", `/api-keys/${id}/rotate`, {})),
   },
   revokeApiKey: { action: "api_key.revoked", run: () => withKey((id) => send("DELETE", `/api-keys/${id}`)) },
+  createWebhook: {
+    action: "webhook.created",
+    run: () => send("POST", "/webhooks", { url: "https://1.1.1.1/" }),
+  },
+  updateWebhook: {
+    action: "webhook.updated",
+    run: () => withWebhook((id) => send("PATCH", `/webhooks/${id}`, { topics: [] })),
+  },
+  deleteWebhook: {
+    action: "webhook.deleted",
+    run: () => withWebhook((id) => send("DELETE", `/webhooks/${id}`)),
+  },
+  rotateWebhookSecret: {
+    action: "webhook.secret_rotated",
+    run: () => withWebhook((id) => send("POST", `/webhooks/${id}/rotate-secret`)),
+  },
+  testWebhook: {
+    action: "webhook.tested",
+    run: () => withWebhook((id) => send("POST", `/webhooks/${id}/test`)),
+  },
+  replayWebhookDelivery: {
+    action: "webhook.replayed",
+    run: () =>
+      withWebhook(async (id) => {
+        const { body } = await send("POST", `/webhooks/${id}/test`);
+        await api.sql`update webhook_deliveries set status = 'failed' where id = ${body.id}`;
+        await send("POST", `/webhooks/${id}/deliveries/${body.id}/replay`);
+      }),
+  },
   retryDeadLetter: {
     action: "dead_letter.retried",
     run: async () => {
@@ -70,6 +99,10 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
 
 async function withKey(use: (id: string) => Promise<unknown>): Promise<void> {
   await use((await send("POST", "/api-keys", { name: "used" })).body.id);
+}
+
+async function withWebhook(use: (id: string) => Promise<unknown>): Promise<void> {
+  await use((await send("POST", "/webhooks", { url: "https://1.1.1.1/" })).body.id);
 }
 
 test("every operation that only admins have and that writes leaves one entry", async () => {

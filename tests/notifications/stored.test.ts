@@ -35,7 +35,8 @@ const undone = ({ tenantId }: TestTenant) =>
   api.sql`select id, undone, announcements from outbox where tenant_id = ${tenantId} and undone <> '{}'`;
 
 /** Makes what was announced due again, as time would. */
-const makeDue = () => api.sql`update outbox set announce_at = now() where undone <> '{}'`;
+const makeDue = () =>
+  api.sql`update outbox set announce_at = now() - interval '1 second' where undone <> '{}'`;
 
 describe("a domain event", () => {
   test("becomes one notification, however often it is announced and delivered", async () => {

@@ -120,6 +120,9 @@ export const webhookDeliveries = pgTable(
   (table) => [
     primaryKey({ columns: [table.tenantId, table.id] }),
     index("webhook_deliveries_endpoint").on(table.tenantId, table.endpointId, table.id),
+    index("webhook_deliveries_next")
+      .on(table.tenantId, table.endpointId, table.nextAttemptAt)
+      .where(sql`status = 'pending'`),
     index("webhook_deliveries_due").on(table.nextAttemptAt).where(sql`status = 'pending'`),
     index("webhook_deliveries_finished").on(table.finishedAt).where(sql`finished_at is not null`),
   ],

@@ -64,7 +64,7 @@ export async function selectNotifications(
     select ${columns(sql)}, n.read_at as "readAt" from notifications n
     where n.tenant_id = ${tenantId}
       ${sellerId === null ? sql`` : sql`and n.seller_id = ${sellerId}`}
-      ${topics === undefined ? sql`` : sql`and n.topic = any(${sql.array([...topics])}::text[])`}
+      ${topics === undefined ? sql`` : sql`and n.topic = any(${[...topics]}::text[])`}
       ${unread ? sql`and n.read_at is null` : sql``}
       ${before === undefined ? sql`` : sql`and n.id < ${before}`}
     order by n.id desc limit ${limit}`;
@@ -100,7 +100,7 @@ export async function selectAfter(
 export async function selectPositions(sql: Sql, tenantIds: readonly string[]): Promise<Map<string, number>> {
   const rows = await sql<{ tenantId: string; position: number }[]>`
     select tenant_id as "tenantId", position::float8 as position from notification_feeds
-    where tenant_id = any(${sql.array([...tenantIds])}::uuid[])`;
+    where tenant_id = any(${[...tenantIds]}::uuid[])`;
   return new Map(rows.map(({ tenantId, position }) => [tenantId, position]));
 }
 

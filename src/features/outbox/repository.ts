@@ -46,7 +46,7 @@ export function insertFrom(
 ): Fragment {
   return sql`insert into outbox (tenant_id, id, topic, subject_id, seller_id, payload, undone, created_at, announce_at)
     select ${tenantId}::uuid, source.id, source.topic, source.subject_id, source.seller_id, source.payload,
-      ${sql.array([...consumers])}::text[], now(), now() from ${source}`;
+      ${[...consumers]}::text[], now(), now() from ${source}`;
 }
 
 /**
@@ -54,8 +54,10 @@ export function insertFrom(
  * the statement that has the effect; then a redelivered event has none.
  */
 export function claimFor(sql: Sql, consumer: DomainConsumer, refs: readonly EventRef[]): Fragment {
-  const tenantIds = sql.array(refs.map((ref) => ref.tenantId));
-  const ids = sql.array(refs.map((ref) => ref.id));
+  // Plain arrays, for Postgres to type: sql.array sends garbage when it is in the first query of a pool, which opens a
+  // connection and is built before postgres.js has learned the array types there.
+  const tenantIds = refs.map((ref) => ref.tenantId);
+  const ids = refs.map((ref) => ref.id);
   return sql`update outbox o set undone = array_remove(o.undone, ${consumer})
     from (select * from unnest(${tenantIds}::uuid[], ${ids}::uuid[]) as w(tenant_id, id) order by 1, 2) wanted
     where o.tenant_id = wanted.tenant_id and o.id = wanted.id and ${consumer} = any(o.undone)

@@ -135,7 +135,7 @@ export async function selectNames(
   ids: readonly string[],
 ): Promise<{ id: string; name: string }[]> {
   return sql<{ id: string; name: string }[]>`
-    select id, name from products where tenant_id = ${tenantId} and id = any(${sql.array([...ids])}::text[])`;
+    select id, name from products where tenant_id = ${tenantId} and id = any(${[...ids]}::text[])`;
 }
 
 export interface LockedProduct {
