@@ -11,6 +11,7 @@ import { createEventRoutes } from "./features/events/routes.ts";
 import type {
   ApiKeysService,
   IdentityService,
+  InvitationsService,
   MembersService,
   TenantService,
 } from "./features/identity/index.ts";
@@ -43,6 +44,7 @@ export interface AppDeps {
   rateCounters: RateCounters;
   identity: IdentityService;
   apiKeys: ApiKeysService;
+  invitations: InvitationsService;
   members: MembersService;
   tenant: TenantService;
   audit: AuditService;

@@ -44,6 +44,8 @@ export const ACCESS = {
   updateTenant: ADMINISTRATION,
   listMembers: ADMINISTRATION,
   inviteMember: ADMINISTRATION,
+  listInvitations: ADMINISTRATION,
+  revokeInvitation: ADMINISTRATION,
   acceptInvitation: { roles: EVERYONE, scope: null, limit: "standard" },
   updateMember: ADMINISTRATION,
   removeMember: ADMINISTRATION,

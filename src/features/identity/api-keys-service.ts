@@ -6,6 +6,7 @@ import { recordAudit } from "../audit/index.ts";
 import { type ApiKeyKind, makeApiKey } from "./api-keys.ts";
 import type { ApiKeyRow } from "./api-keys-repository.ts";
 import * as repository from "./api-keys-repository.ts";
+import { requireStanding } from "./standing.ts";
 
 export type ApiKeysService = ReturnType<typeof createApiKeysService>;
 
@@ -34,6 +35,7 @@ export function createApiKeysService({ db }: { db: Database }) {
       const { key, ...secret } = makeApiKey(input.kind);
       const row = { id: newId(), name: input.name, kind: input.kind, scopes, expiresAt, ...secret };
       const stored = await db.transaction(async (tx) => {
+        await requireStanding(tx, ctx);
         const inserted = await repository.insertApiKey(tx, ctx.tenantId, row);
         await recordAudit(tx, ctx, { action: "api_key.created", target: row.id, after: present(inserted) });
         return inserted;
@@ -49,6 +51,7 @@ export function createApiKeysService({ db }: { db: Database }) {
     async rotateApiKey(ctx: RequestContext, id: string, overlapSeconds: number) {
       const { tenantId } = ctx;
       return db.transaction(async (tx) => {
+        await requireStanding(tx, ctx);
         const old = isUuid(id) ? await repository.lockApiKey(tx, tenantId, id) : null;
         if (!old) throw noKey();
         const { key, ...secret } = makeApiKey(old.kind);

@@ -2,6 +2,7 @@ import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Role } from "../../core/principal.ts";
 import type { Database, Orm } from "../../db/client.ts";
 import { memberships, refreshTokens, tenants, users } from "../../db/schema/identity.ts";
+import type { Transaction } from "../../db/transaction.ts";
 
 export interface UserRow {
   id: string;
@@ -53,6 +54,14 @@ export interface NewUser {
   email: string;
   name: string | null;
   passwordHash: string;
+}
+
+/** An account without any membership yet. A taken e-mail is a unique violation. */
+export async function insertAccount(tx: Transaction, user: NewUser): Promise<Date> {
+  const [row] = await tx<{ created_at: Date }[]>`
+    insert into users (id, email, name, password_hash)
+    values (${user.id}, ${user.email}, ${user.name}, ${user.passwordHash}) returning created_at`;
+  return row?.created_at ?? new Date();
 }
 
 /** User and membership of an existing tenant, in one statement. A taken e-mail is a unique violation. */

@@ -134,12 +134,16 @@ export const Invitation = z
     email: z.string(),
     role: RoleName,
     sellerId: z.string().nullable(),
-    token: z
-      .string()
-      .openapi({ description: "For the invited person: at registration, or at /members/accept" }),
+    invitedBy: z.string().nullable().openapi({ example: "user:0190b0a2-7c3e-7d11-8a55-2f6f0a3f9b10" }),
     expiresAt: Instant,
   })
   .openapi("Invitation");
+
+export const CreatedInvitation = Invitation.extend({
+  token: z.string().openapi({
+    description: "For the invited person: at registration, at sign-in, or at /members/accept",
+  }),
+}).openapi("CreatedInvitation");
 
 export const AcceptInput = z.strictObject({ token: Token }).openapi("AcceptInput");
 

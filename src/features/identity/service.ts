@@ -3,9 +3,8 @@ import { newId, sha256 } from "../../core/ids.ts";
 import type { RequestContext, Role } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import { classifyFailure } from "../../db/failures.ts";
-import { recordAudit } from "../audit/index.ts";
 import type { InvitationName, InvitationTokens } from "./invitation-tokens.ts";
-import { takeInvitation, upsertMember } from "./members-repository.ts";
+import { joinByInvitation } from "./joining.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import * as repository from "./repository.ts";
 import { ACCESS_TOKEN_SECONDS, type AccessTokens, makeRefreshToken } from "./tokens.ts";
@@ -186,17 +185,8 @@ async function joinAsNewUser(
   requestId: string,
 ) {
   return db.transaction(async (tx) => {
-    const taken = invitation && (await takeInvitation(tx, invitation.tenantId, invitation.id, user.email));
-    if (!taken) throw new AppError("not_found", "There is no such invitation for this e-mail address.");
-    const [row] = await tx<{ created_at: Date }[]>`
-      insert into users (id, email, name, password_hash)
-      values (${user.id}, ${user.email}, ${user.name}, ${user.passwordHash}) returning created_at`;
-    await upsertMember(tx, taken.tenantId, user.id, taken.role, taken.sellerId);
-    const { tenantId, role, sellerId } = taken;
-    const principal = { kind: "user", userId: user.id, tenantId, role, sellerId } as const;
-    const entry = { action: "member.joined", target: user.id, after: { role, sellerId } };
-    await recordAudit(tx, { tenantId, principal, requestId, sellerId }, entry);
-    return { ...taken, createdAt: row?.created_at ?? new Date() };
+    const createdAt = await repository.insertAccount(tx, user);
+    return { ...(await joinByInvitation(tx, invitation, user, requestId)), createdAt };
   });
 }
 
