@@ -35,10 +35,10 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
     if (batches.length === 0) return 0;
     const stopTimer = metrics.rollupDuration.startTimer();
     try {
-      return await retryRolledBack(() => repository.rollUpBatches(sql, batches));
+      return await retryRolledBack(() => repository.rollUpBatches(sql, batches), ["retry", "locked"]);
     } catch (error) {
       const kind = classifyFailure(error);
-      if (kind === "unavailable" || kind === "retry") throw error;
+      if (kind === "unavailable" || kind === "retry" || kind === "locked") throw error;
       const [only] = batches;
       if (batches.length === 1 && only) {
         // Too slow or cancelled says nothing against the batch: it must never become a dead letter for that.
