@@ -121,6 +121,8 @@ function readSeller(c: HttpContext, principal: Principal): string | null {
     throw new AppError("invalid_input", `X-Seller-Id has 1 to ${MAX_SELLER_ID} characters.`);
   }
   const sellerId = actingSeller(principal, named);
+  if (sellerId === undefined && named === undefined)
+    throw new AppError("forbidden", "This seller's membership names no seller; an admin can name one.");
   if (sellerId === undefined) throw new AppError("forbidden", "This credential may not act for that seller.");
   return sellerId;
 }

@@ -1,7 +1,7 @@
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
-import type { RequestContext, Role } from "../../core/principal.ts";
+import { namesItsSeller, type RequestContext, type Role } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
@@ -57,6 +57,7 @@ export function createMembersService({ db, invitationTokens }: MembersDeps) {
           role: change.role ?? before.role,
           sellerId: change.sellerId === undefined ? before.sellerId : change.sellerId,
         };
+        if (!namesItsSeller(after.role, after.sellerId)) throw wrongSeller();
         if (after.role !== "admin") repository.requireOtherAdmin(admins, userId);
         await repository.updateMembership(tx, ctx.tenantId, userId, after.role, after.sellerId);
         const voided = await voidInvitations(tx, ctx.tenantId, userId, after.role);
@@ -98,6 +99,13 @@ async function voidInvitations(tx: Transaction, tenantId: string, userId: string
   const ids = email === null ? [] : await revokeInvitationsFor(tx, tenantId, email);
   if (role !== "admin") ids.push(...(await revokeInvitationsBy(tx, tenantId, `user:${userId}`)));
   return ids.length > 0 ? { revokedInvitations: ids } : undefined;
+}
+
+function wrongSeller(): AppError {
+  const message = "A member needs a sellerId in the role seller, and in no other.";
+  return new AppError("invalid_input", message, {
+    errors: [{ path: "sellerId", code: "custom", message }],
+  });
 }
 
 function noMember(): AppError {

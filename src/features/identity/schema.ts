@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { isTimeZone } from "../../core/days.ts";
-import { SCOPES } from "../../core/principal.ts";
+import { namesItsSeller, SCOPES } from "../../core/principal.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
 
@@ -113,6 +113,8 @@ export const RotateInput = z
 /** X-Seller-Id and memberships name sellers by ids of the shop's choice. */
 const SellerId = PlainText(100);
 
+const SELLER_RULE = "required of the role seller, and of no other";
+
 export const Member = z
   .object({
     userId: z.uuid(),
@@ -125,7 +127,12 @@ export const Member = z
   .openapi("Member");
 
 export const InvitationInput = z
-  .strictObject({ email: Email, role: RoleName, sellerId: SellerId.optional() })
+  .strictObject({
+    email: Email,
+    role: RoleName,
+    sellerId: SellerId.optional().openapi({ description: SELLER_RULE }),
+  })
+  .refine(({ role, sellerId }) => namesItsSeller(role, sellerId), { path: ["sellerId"], error: SELLER_RULE })
   .openapi("InvitationInput");
 
 export const Invitation = z
@@ -148,7 +155,14 @@ export const CreatedInvitation = Invitation.extend({
 export const AcceptInput = z.strictObject({ token: Token }).openapi("AcceptInput");
 
 export const MemberChange = z
-  .strictObject({ role: RoleName.optional(), sellerId: SellerId.nullable().optional() })
+  .strictObject({
+    role: RoleName.optional(),
+    sellerId: SellerId.nullable()
+      .optional()
+      .openapi({
+        description: `${SELLER_RULE}: the membership as it will be is checked, so null when somebody stops being a seller`,
+      }),
+  })
   .refine((change) => Object.keys(change).length > 0, "nothing to change")
   .openapi("MemberChange", { minProperties: 1 });
 
