@@ -116,7 +116,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
 /** Every route is served at the root and, identically, under /api. */
 function routedPath(request: Request): string {
   const { url } = request;
-  const start = url.indexOf("/", 8);
+  // Without a usable Host (HTTP/1.0), all that Bun knows of the URL is the path.
+  const start = url.startsWith("/") ? 0 : url.indexOf("/", 8);
   const end = url.slice(start).search(/[?#]/);
   const path = end === -1 ? url.slice(start) : url.slice(start, start + end);
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
