@@ -1,6 +1,13 @@
 /** Invitations are listed, withdrawn, superseded, and end with the standing of who was invited or who invited. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { createPerson, createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
+import {
+  type Answer,
+  createPerson,
+  createTenant,
+  createTestApi,
+  type TestApi,
+  type TestTenant,
+} from "../factories.ts";
 import { cleanup } from "../harness.ts";
 
 let api: TestApi;
@@ -197,6 +204,44 @@ describe("in the seconds that a checked credential is remembered", () => {
     expect((await api.call("POST", `/api-keys/${body.id}/rotate`, { as: body.key, json: {} })).status).toBe(
       403,
     );
+  });
+});
+
+describe("signing in with an invitation", () => {
+  const PASSWORD = "correct horse battery";
+  const login = (json: object) => api.call("POST", "/auth/login", { json });
+  const visible = ({ status, body: { requestId, ...rest } }: Answer) => JSON.stringify({ status, ...rest });
+
+  test("is the way back for who was removed from the only tenant", async () => {
+    const email = newEmail();
+    const { body } = await register(email, (await invite(email, "customer")).token);
+    await api.call("DELETE", `/members/${body.user.id}`, { as: tenant.key });
+    expect((await login({ email, password: PASSWORD })).status).toBe(401);
+    const { token } = await invite(email, "analyst");
+    const back = await login({ email, password: PASSWORD, invitationToken: token });
+    expect(back.body.user).toMatchObject({ id: body.user.id, role: "analyst", tenantId: tenant.tenantId });
+    expect((await api.call("GET", "/auth/me", { as: back.body.token })).body.user.role).toBe("analyst");
+    expect((await login({ email, password: PASSWORD, invitationToken: token })).status).toBe(401);
+    expect((await login({ email, password: PASSWORD })).status).toBe(200);
+  });
+
+  test("takes the right password and an invitation of that e-mail, and says not which was wrong", async () => {
+    const [email, other] = [newEmail(), newEmail()];
+    await register(email);
+    await register(other);
+    const { token: invitationToken } = await invite(email);
+    const refused = [
+      await login({ email, password: "wrong password" }),
+      await login({ email, password: "wrong password", invitationToken }),
+      await login({ email: other, password: PASSWORD, invitationToken }),
+      await login({ email, password: PASSWORD, invitationToken: `${invitationToken.slice(0, -2)}xx` }),
+      await login({ email: newEmail(), password: PASSWORD, invitationToken }),
+    ];
+    expect(refused[0]?.status).toBe(401);
+    expect(new Set(refused.map(visible)).size).toBe(1);
+    const both = { email, password: PASSWORD, invitationToken, tenantId: tenant.tenantId };
+    expect((await login(both)).status).toBe(400);
+    expect((await login({ email, password: PASSWORD, invitationToken })).status).toBe(200);
   });
 });
 

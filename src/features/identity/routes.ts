@@ -75,12 +75,14 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
     method: "post",
     path: "/auth/login",
     tags,
-    summary: "Sign in",
+    summary: "Sign in, and with invitationToken to the tenant that invites",
     request: jsonBody(LoginInput),
     responses: { 200: json(Session, "Signed in") },
-    problems: [401],
+    problems: [401, 409],
   });
-  router.openapi(login, async (c) => c.json(await identity.login(c.req.valid("json")), 200));
+  router.openapi(login, async (c) =>
+    c.json(await identity.login(c.req.valid("json"), c.get("requestId")), 200),
+  );
 
   const refresh = defineRoute({
     operationId: "refresh",

@@ -29,7 +29,14 @@ export const RegisterInput = z
   .openapi("RegisterInput");
 
 export const LoginInput = z
-  .strictObject({ email: Email, password: z.string().max(MAX_PASSWORD), tenantId: z.uuid().optional() })
+  .strictObject({
+    email: Email,
+    password: z.string().max(MAX_PASSWORD),
+    tenantId: z.uuid().optional(),
+    invitationToken: Token.optional().openapi({
+      description: "Joins the tenant that invited this e-mail, and signs in to it",
+    }),
+  })
   .openapi("LoginInput");
 
 export const RefreshInput = z.strictObject({ refreshToken: Token }).openapi("RefreshInput");

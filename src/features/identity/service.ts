@@ -26,6 +26,13 @@ export interface RegisterInput {
   invitationToken?: string;
 }
 
+export interface LoginInput {
+  email: string;
+  password: string;
+  tenantId?: string;
+  invitationToken?: string;
+}
+
 export type IdentityService = ReturnType<typeof createIdentityService>;
 
 /** Accounts, sessions and API keys. */
@@ -62,6 +69,17 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
     return (tenantId ? memberships.find((one) => one.tenantId === tenantId) : memberships[0]) ?? null;
   }
 
+  /** Null for an invitation that is no good for this user. */
+  async function joinWith(token: string, user: repository.UserRow, requestId: string) {
+    const named = invitationTokens.verify(token);
+    try {
+      return await db.transaction((tx) => joinByInvitation(tx, named, user, requestId));
+    } catch (error) {
+      if (error instanceof AppError && error.code === "not_found") return null;
+      throw error;
+    }
+  }
+
   return {
     /**
      * With `tenantName` makes a tenant, with `invitationToken` joins the one that invited, else the default one. Throws
@@ -95,12 +113,22 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
       }
     },
 
-    /** Throws `unauthenticated` in the same words and time for an unknown user, a wrong password and a foreign tenant. */
-    async login(input: { email: string; password: string; tenantId?: string }) {
+    /**
+     * With `invitationToken` joins the tenant that invited, which is the only way back for who has no membership left.
+     * Throws `unauthenticated` in the same words and time for an unknown user, a wrong password, a foreign tenant and an
+     * invitation that is no good.
+     */
+    async login(input: LoginInput, requestId: string) {
+      if (input.tenantId && input.invitationToken)
+        throw new AppError("invalid_input", "Give tenantId or invitationToken, not both.");
       const user = await repository.findUserByEmail(orm, input.email);
       const matches = await verifyPassword(user?.passwordHash ?? null, input.password);
-      const membership = user && matches ? await chooseMembership(user.id, input.tenantId) : null;
-      if (!user || !membership) throw new AppError("unauthenticated", "E-mail or password is wrong.");
+      if (!user || !matches) throw wrongLogin();
+      const membership =
+        input.invitationToken === undefined
+          ? await chooseMembership(user.id, input.tenantId)
+          : await joinWith(input.invitationToken, user, requestId);
+      if (!membership) throw wrongLogin();
       return openSession(user, membership.tenantId, membership.role);
     },
 
@@ -175,6 +203,10 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
       return (await repository.findTenantBySlug(orm, slug))?.id ?? null;
     },
   };
+}
+
+function wrongLogin(): AppError {
+  return new AppError("unauthenticated", "E-mail or password is wrong.");
 }
 
 /** Account and membership by an invitation, in one transaction. */
