@@ -1,12 +1,21 @@
 import type { Deps } from "../../src/deps.ts";
 import { pruneIdempotencyKeys } from "../../src/features/idempotency/index.ts";
+import { pruneInvitations, pruneRefreshTokens } from "../../src/features/identity/index.ts";
 import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 
 const EVERY_MS = 60_000;
 const AT_ONCE = 10_000;
 
-/** Deletes done ledger rows, expired deduplication keys and expired idempotency keys, a bounded number a round. */
+/**
+ * Deletes what is over, a bounded number a round: done ledger rows, deduplication and idempotency keys, sessions and
+ * invitations.
+ */
 export function createHousekeeping({ db, rollups, log }: Deps, holder: string): PeriodicJob {
-  const runOnce = async () => (await rollups.prune()) + (await pruneIdempotencyKeys(db.write, AT_ONCE));
+  async function runOnce(): Promise<number> {
+    let pruned = await rollups.prune();
+    for (const prune of [pruneIdempotencyKeys, pruneRefreshTokens, pruneInvitations])
+      pruned += await prune(db.write, AT_ONCE);
+    return pruned;
+  }
   return createPeriodicJob(db.write, log, { name: "housekeeping", holder, everyMs: EVERY_MS, runOnce });
 }
