@@ -1,5 +1,5 @@
 import { bodyLimit } from "hono/body-limit";
-import { etag } from "hono/etag";
+import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { AppError } from "./core/errors.ts";
 import type { RatePolicies } from "./core/rate-limits.ts";
 import type { AnalyticsService } from "./features/analytics/index.ts";
@@ -68,6 +68,15 @@ const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
 /** Reads of one resource and of analytics: If-None-Match answers 304. */
 const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
+/** Ours that a 304 carries, too: without those of CORS, a browser does not let its page see the answer. */
+const RETAINED_HEADERS = [
+  ...RETAINED_304_HEADERS,
+  "x-request-id",
+  "ratelimit",
+  "ratelimit-policy",
+  "access-control-allow-origin",
+  "access-control-expose-headers",
+];
 const REQUEST_TIMEOUT_MS = 30_000;
 
 export function createApp(deps: AppDeps, options: AppOptions) {
@@ -92,7 +101,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     return next();
   });
 
-  for (const path of ETAGGED_PATHS) app.use(path, etag());
+  for (const path of ETAGGED_PATHS) app.use(path, etag({ retainedHeaders: RETAINED_HEADERS }));
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));

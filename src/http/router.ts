@@ -60,6 +60,8 @@ type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware"> & 
   operationId: OperationId;
   /** Statuses of problems beside those that follow from the rule and the body. */
   problems?: readonly ProblemStatus[];
+  /** The answer holds a credential: nothing on the way may keep it. */
+  secret?: boolean;
   middleware?: MiddlewareHandler<HttpEnv>[];
 };
 
@@ -69,7 +71,7 @@ type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware"> & 
  */
 export function defineRoute<const R extends Operation>(operation: R) {
   const rule = accessRule(operation.operationId);
-  const { problems = [], middleware = [], ...config } = operation;
+  const { problems = [], secret = false, middleware = [], ...config } = operation;
   const statuses = new Set<ProblemStatus>([400, 503, ...problems]);
   const isPublic = "public" in rule;
   if (!isPublic) statuses.add(401).add(403);
@@ -78,7 +80,12 @@ export function defineRoute<const R extends Operation>(operation: R) {
   return createRoute({
     ...(config as R),
     security: isPublic ? [] : securityOf(rule),
-    middleware: [guard(rule), ...(operation.request?.body ? [requireJsonText] : []), ...middleware],
+    middleware: [
+      cacheability(isPublic, secret),
+      guard(rule),
+      ...(operation.request?.body ? [requireJsonText] : []),
+      ...middleware,
+    ],
     responses: { ...problemResponses(statuses), ...config.responses } as R["responses"],
   });
 }
@@ -96,6 +103,21 @@ function problemResponses(statuses: Iterable<ProblemStatus>) {
       { description: PROBLEMS[status], content: { "application/problem+json": { schema: ProblemSchema } } },
     ]);
   return Object.fromEntries(entries);
+}
+
+const CREDENTIAL_HEADERS = "Authorization, X-Api-Key, X-Tenant-Id, X-Seller-Id";
+
+/**
+ * What caches may do with an answer. One that follows from a credential belongs to a browser's own cache at the most,
+ * where it is asked for again each time (with its ETag), and never to another credential.
+ */
+function cacheability(isPublic: boolean, secret: boolean): MiddlewareHandler<HttpEnv> {
+  return (c, next) => {
+    if (secret) c.header("cache-control", "no-store");
+    else if (!isPublic) c.header("cache-control", "private, no-cache");
+    if (!isPublic && c.req.method === "GET") c.header("vary", CREDENTIAL_HEADERS, { append: true });
+    return next();
+  };
 }
 
 /** Credential, permission, rate limit, in this order: what is not allowed costs nobody a request of its limit. */

@@ -58,6 +58,7 @@ type Router = ReturnType<typeof createRouter>;
 function addSessionRoutes(router: Router, identity: IdentityService): void {
   const register = defineRoute({
     operationId: "register",
+    secret: true,
     method: "post",
     path: "/auth/register",
     tags,
@@ -72,6 +73,7 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
 
   const login = defineRoute({
     operationId: "login",
+    secret: true,
     method: "post",
     path: "/auth/login",
     tags,
@@ -86,6 +88,7 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
 
   const refresh = defineRoute({
     operationId: "refresh",
+    secret: true,
     method: "post",
     path: "/auth/refresh",
     tags,
@@ -126,6 +129,7 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
 function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
   const createApiKey = defineRoute({
     operationId: "createApiKey",
+    secret: true,
     method: "post",
     path: "/api-keys",
     tags,
@@ -151,6 +155,7 @@ function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
 
   const rotateApiKey = defineRoute({
     operationId: "rotateApiKey",
+    secret: true,
     method: "post",
     path: "/api-keys/{id}/rotate",
     tags,
@@ -186,6 +191,7 @@ function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
 function addInvitationRoutes(router: Router, invitations: InvitationsService): void {
   const inviteMember = defineRoute({
     operationId: "inviteMember",
+    secret: true,
     method: "post",
     path: "/members",
     tags,
