@@ -19,6 +19,8 @@ export interface HttpEnv {
     /** The client's address, from the socket or the last trusted proxy. */
     clientAddress: () => string;
     rateLimits: RateLimits;
+    /** What is left of the tightest limit that the request was counted against. */
+    tightestRemaining: number | undefined;
   };
 }
 
@@ -150,12 +152,19 @@ function readSeller(c: HttpContext, principal: Principal): string | null {
 }
 
 /**
+ * A body in a Content-Encoding would be read as the JSON that it is not; only bulk inflates.
  * Without a Content-Type zod-openapi takes a body for {}, and text decoding puts U+FFFD for what is not UTF-8: both would
  * be accepted. Reads into the cache that the validator takes the body from.
  */
 const requireJsonText: MiddlewareHandler<HttpEnv> = async (c, next) => {
   if (c.req.header("content-type") === undefined)
     throw new AppError("unsupported_media_type", "Send the body as application/json.");
+  const encoding = c.req.header("content-encoding")?.trim().toLowerCase() ?? "identity";
+  if (encoding !== "identity") {
+    throw new AppError("unsupported_media_type", "Send the body without a Content-Encoding.", {
+      headers: { "accept-encoding": "identity" },
+    });
+  }
   if (!isUtf8(await c.req.arrayBuffer()))
     throw new AppError("malformed_body", "The body is not valid UTF-8.");
   return next();

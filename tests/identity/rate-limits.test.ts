@@ -106,6 +106,15 @@ describe("signing in is counted", () => {
     expect([count(answers, 401), count(answers, 429)]).toEqual([10, 2]);
   });
 
+  test("and the headers tell of the count that will refuse first", async () => {
+    const left = [];
+    for (let n = 0; n < 4; n += 1) {
+      const { headers } = await login("203.0.113.77", `headers-${n}@example.com`);
+      left.push(/;r=(\d+);/.exec(headers.get("ratelimit") ?? "")?.[1]);
+    }
+    expect(left).toEqual(["9", "8", "7", "6"]);
+  });
+
   test("by the /64 of an IPv6 address", async () => {
     const answers = [];
     for (let n = 0; n < 12; n += 1)

@@ -31,10 +31,17 @@ export async function insertApiKey(tx: Transaction, tenantId: string, key: NewAp
   return row;
 }
 
-/** Keys that still work, newest first. */
-export async function selectApiKeys(sql: Sql, tenantId: string): Promise<ApiKeyRow[]> {
+/** Keys that still work, newest first; ids are time-ordered. `before` is the last id of the page before. */
+export async function selectApiKeys(
+  sql: Sql,
+  tenantId: string,
+  before: string | null,
+  limit: number,
+): Promise<ApiKeyRow[]> {
   return sql<ApiKeyRow[]>`
-    select ${columns(sql)} from api_keys where tenant_id = ${tenantId} and ${isLive(sql)} order by created_at desc, id desc`;
+    select ${columns(sql)} from api_keys
+    where tenant_id = ${tenantId} and ${isLive(sql)} ${before === null ? sql`` : sql`and id < ${before}`}
+    order by id desc limit ${limit}`;
 }
 
 /** A live key of the tenant, held until the transaction ends. */

@@ -1,3 +1,4 @@
+import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
 import { isUuid, newId } from "../../core/ids.ts";
 import type { RequestContext, Scope } from "../../core/principal.ts";
@@ -43,8 +44,15 @@ export function createApiKeysService({ db }: { db: Database }) {
       return { ...present(stored), key };
     },
 
-    async listApiKeys({ tenantId }: RequestContext) {
-      return (await repository.selectApiKeys(db.read, tenantId)).map(present);
+    async listApiKeys({ tenantId }: RequestContext, { limit, cursor }: { limit: number; cursor?: string }) {
+      const [before = null] = cursor ? decodeCursor("apiKeys", cursor, 1) : [];
+      if (before !== null && !isUuid(before)) throw new AppError("invalid_input", "The cursor is not valid.");
+      const rows = await repository.selectApiKeys(db.read, tenantId, before, limit + 1);
+      const last = rows.length > limit ? rows[limit - 1] : undefined;
+      return {
+        items: rows.slice(0, limit).map(present),
+        nextCursor: last ? encodeCursor("apiKeys", [last.id]) : null,
+      };
     },
 
     /** A new key of the same name, scopes and expiry; the old one goes on working for `overlapSeconds`. */

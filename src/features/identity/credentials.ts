@@ -49,11 +49,17 @@ export function createCredentialVerifier({ orm, read }: Database, tokens: Access
     return remember(name, principal, claims.expiresAtMs);
   }
 
-  /** The principal behind a bearer token or API key; synchronous when it was checked a moment ago. */
+  /**
+   * The principal behind a bearer token or API key; synchronous when it was checked a moment ago. `keyOnly`: came as
+   * X-Api-Key, where a token is none.
+   */
   return function verifyCredential(
     credential: string,
-    tenantId: string | undefined,
+    namedTenant: string | undefined,
+    keyOnly: boolean,
   ): Principal | Promise<Principal> {
+    if (keyOnly && !looksLikeApiKey(credential)) throw badApiKey();
+    const tenantId = namedTenant?.toLowerCase();
     const name = tenantId === undefined ? credential : `${credential} ${tenantId}`;
     const known = remembered.get(name);
     if (known && known.untilMs > Date.now()) return known.principal;
@@ -70,7 +76,7 @@ async function checkApiKey(sql: Sql, credential: string, tenantId: string | unde
   const keyHash = sha256(credential);
   const row = await findApiKey(sql, keyHash);
   if (!row || !timingSafeEqual(Buffer.from(row.keyHash), Buffer.from(keyHash))) {
-    throw new AppError("unauthenticated", "The API key is not valid, was revoked or has expired.");
+    throw badApiKey();
   }
   if (tenantId !== undefined && tenantId !== row.tenantId) throw forbiddenTenant();
   // Only for people to see; a check must not wait for it or fail with it.
@@ -82,6 +88,10 @@ async function checkApiKey(sql: Sql, credential: string, tenantId: string | unde
     scopes: row.scopes,
   };
   return { principal, expiresAtMs: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY };
+}
+
+function badApiKey(): AppError {
+  return new AppError("unauthenticated", "The API key is not valid, was revoked or has expired.");
 }
 
 function forbiddenTenant(): AppError {

@@ -147,10 +147,16 @@ function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
     path: "/api-keys",
     tags,
     summary: "List the API keys that work",
-    responses: { 200: json(z.object({ items: z.array(ApiKey) }), "The keys, newest first") },
+    request: { query: PageQuery },
+    responses: {
+      200: json(
+        z.object({ items: z.array(ApiKey), nextCursor: z.string().nullable() }),
+        "A page, newest first",
+      ),
+    },
   });
   router.openapi(listApiKeys, async (c) =>
-    c.json({ items: await apiKeys.listApiKeys(requestContext(c)) }, 200),
+    c.json(await apiKeys.listApiKeys(requestContext(c), c.req.valid("query")), 200),
   );
 
   const rotateApiKey = defineRoute({

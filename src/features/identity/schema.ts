@@ -32,7 +32,7 @@ export const LoginInput = z
   .strictObject({
     email: Email,
     password: z.string().max(MAX_PASSWORD),
-    tenantId: z.uuid().optional(),
+    tenantId: z.uuid().toLowerCase().optional(),
     invitationToken: Token.optional().openapi({
       description: "Joins the tenant that invited this e-mail, and signs in to it",
     }),

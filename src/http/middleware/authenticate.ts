@@ -2,10 +2,14 @@ import type { MiddlewareHandler } from "hono";
 import type { Principal } from "../../core/principal.ts";
 import type { HttpEnv } from "../router.ts";
 
-/** Checks one credential. `tenantId` is the caller's X-Tenant-Id, when sent. Throws AppError for a bad one. */
+/**
+ * Checks one credential. `tenantId` is the caller's X-Tenant-Id, when sent; `keyOnly` when only an API key will do.
+ * Throws AppError for a bad one.
+ */
 export type VerifyCredential = (
   credential: string,
   tenantId: string | undefined,
+  keyOnly: boolean,
 ) => Promise<Principal> | Principal;
 
 /**
@@ -15,9 +19,10 @@ export type VerifyCredential = (
 export function authenticate(verify: VerifyCredential): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     c.set("authenticate", () => {
-      const bearer = c.req.header("authorization");
-      const credential = bearer?.match(/^Bearer\s+(\S+)$/i)?.[1] ?? c.req.header("x-api-key");
-      return credential === undefined ? null : verify(credential, c.req.header("x-tenant-id"));
+      const bearer = c.req.header("authorization")?.match(/^Bearer\s+(\S+)$/i)?.[1];
+      const credential = bearer ?? c.req.header("x-api-key");
+      if (credential === undefined) return null;
+      return verify(credential, c.req.header("x-tenant-id"), bearer === undefined);
     });
     await next();
   };

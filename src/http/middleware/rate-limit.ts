@@ -51,8 +51,13 @@ export function createRateLimits({ policies, counters, metrics }: RateLimitDeps)
     });
     return (c, next) =>
       limit(c, () => {
-        for (const [header, value] of Object.entries(headersOf(name, policy, infoOf(c))))
-          c.header(header, value);
+        const info = infoOf(c);
+        // Of several counts, the one that will refuse first is the one to know.
+        if (info.remaining < (c.get("tightestRemaining") ?? Number.POSITIVE_INFINITY)) {
+          c.set("tightestRemaining", info.remaining);
+          for (const [header, value] of Object.entries(headersOf(name, policy, info)))
+            c.header(header, value);
+        }
         return next();
       });
   }
