@@ -54,7 +54,7 @@ export function createDeps(config: Config, role: string) {
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
-  const invitationTokens = createInvitationTokens(config.jwtSecret);
+  const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
   const writer = createEventWriter({
     sql: db.write,

@@ -180,6 +180,15 @@ test("JWT keys change by kid: the former one's tokens hold while it is named, an
   });
   const only = await startServer({ ...target.env, JWT_SECRET: next });
   const statusAt = async (url: string, as: string) => (await callOver(url)("GET", "/auth/me", { as })).status;
+  const json = { email: "invited-before@example.com", role: "customer" };
+  const invitationToken = (await target.call("POST", "/members", { as: tenant.key, json })).body.token;
+  const registerAt = async (url: string) =>
+    (
+      await callOver(url)("POST", "/auth/register", {
+        json: { email: json.email, password: "correct horse battery", invitationToken },
+      })
+    ).status;
+  expect([await registerAt(only.url), await registerAt(both.url)]).toEqual([404, 201]);
   const fresh = await forge({ header: { kid: kidOf(next) }, secret: next });
   const swapped = await forge({ header: { kid: kidOf(next) } });
   for (const [token, expected] of [

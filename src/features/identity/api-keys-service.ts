@@ -55,13 +55,18 @@ export function createApiKeysService({ db }: { db: Database }) {
       };
     },
 
-    /** A new key of the same name, scopes and expiry; the old one goes on working for `overlapSeconds`. */
+    /**
+     * A new key of the same name, scopes and expiry; the old one goes on working for `overlapSeconds`. Throws `conflict`
+     * for a key that was rotated before: its expiry is that of the overlap by now, and a second successor would take it.
+     */
     async rotateApiKey(ctx: RequestContext, id: string, overlapSeconds: number) {
       const { tenantId } = ctx;
       return db.transaction(async (tx) => {
         await requireStanding(tx, ctx);
         const old = isUuid(id) ? await repository.lockApiKey(tx, tenantId, id) : null;
         if (!old) throw noKey();
+        if (old.replacedBy !== null)
+          throw new AppError("conflict", `This key was rotated already; rotate ${old.replacedBy} instead.`);
         const { key, ...secret } = makeApiKey(old.kind);
         const { name, kind, scopes, expiresAt } = old;
         const stored = await repository.insertApiKey(tx, tenantId, {
@@ -72,7 +77,7 @@ export function createApiKeysService({ db }: { db: Database }) {
           expiresAt,
           ...secret,
         });
-        await repository.expireApiKey(tx, tenantId, id, overlapSeconds);
+        await repository.replaceApiKey(tx, tenantId, id, stored.id, overlapSeconds);
         await recordAudit(tx, ctx, {
           action: "api_key.rotated",
           target: id,

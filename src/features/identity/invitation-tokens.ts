@@ -14,17 +14,26 @@ export interface InvitationTokens {
   verify(token: string): InvitationName | null;
 }
 
-export function createInvitationTokens(secret: string): InvitationTokens {
-  const signatureOf = (text: string) =>
-    createHmac("sha256", secret).update(`invitation ${text}`).digest("base64url");
+/** Signs with `secret`; also believes tokens of `previous`, so that a changed secret leaves open invitations open. */
+export function createInvitationTokens(secret: string, previous: string | null): InvitationTokens {
+  const accepted = previous === null ? [secret] : [secret, previous];
+  const isGenuine = (text: string, signature: string) => {
+    const given = Buffer.from(signature);
+    return accepted.some((key) => {
+      const expected = Buffer.from(signatureOf(text, key));
+      return given.length === expected.length && timingSafeEqual(given, expected);
+    });
+  };
   return {
-    sign: ({ tenantId, id }) => `${tenantId}.${id}.${signatureOf(`${tenantId}.${id}`)}`,
+    sign: ({ tenantId, id }) => `${tenantId}.${id}.${signatureOf(`${tenantId}.${id}`, secret)}`,
     verify(token) {
       const [tenantId = "", id = "", signature = ""] = token.split(".");
-      const given = Buffer.from(signature);
-      const expected = Buffer.from(signatureOf(`${tenantId}.${id}`));
-      const genuine = given.length === expected.length && timingSafeEqual(given, expected);
-      return genuine && isUuid(tenantId) && isUuid(id) ? { tenantId, id } : null;
+      const named = isUuid(tenantId) && isUuid(id) ? { tenantId, id } : null;
+      return isGenuine(`${tenantId}.${id}`, signature) ? named : null;
     },
   };
+}
+
+function signatureOf(text: string, secret: string): string {
+  return createHmac("sha256", secret).update(`invitation ${text}`).digest("base64url");
 }

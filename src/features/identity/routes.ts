@@ -168,7 +168,7 @@ function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
     summary: "Replace an API key; the old one goes on working for a while",
     request: { params: IdParam, ...jsonBody(RotateInput) },
     responses: { 201: json(CreatedApiKey, "The new key; `key` is shown this once") },
-    problems: [404],
+    problems: [404, 409],
   });
   router.openapi(rotateApiKey, async (c) => {
     const { overlapSeconds } = c.req.valid("json");
