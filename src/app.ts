@@ -23,12 +23,13 @@ import { createSystemRoutes } from "./features/system/routes.ts";
 import { addDocs } from "./http/docs.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
+import { createBadCredentials } from "./http/middleware/bad-credentials.ts";
 import { clientAddress } from "./http/middleware/client-address.ts";
 import { deadline } from "./http/middleware/deadline.ts";
 import { observe } from "./http/middleware/observe.ts";
 import { allowOrigins } from "./http/middleware/origins.ts";
 import { protectBrowsers } from "./http/middleware/protect-browsers.ts";
-import { createRateLimits } from "./http/middleware/rate-limit.ts";
+import { createDecide, createRateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
 import { problem, problemOf } from "./http/problem.ts";
 import { createRouter } from "./http/router.ts";
@@ -82,6 +83,9 @@ const REQUEST_TIMEOUT_MS = 30_000;
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
   const app = createRouter({ getPath: routedPath });
+  const { badCredentials: badPolicy } = options.rateLimits;
+  const badCredentials =
+    badPolicy && createBadCredentials(badPolicy, createDecide({ counters: deps.rateCounters, metrics }));
   const rateLimits = createRateLimits({
     policies: options.rateLimits,
     counters: deps.rateCounters,
@@ -94,7 +98,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.use(deadline(REQUEST_TIMEOUT_MS, EVENTS_PATH));
   app.use(allowOrigins(options.corsOrigins));
   app.use(limitBody(options));
-  app.use(authenticate(deps.verifyCredential));
+  app.use(authenticate(deps.verifyCredential, badCredentials));
   app.use(clientAddress(options.trustedProxies));
   app.use((c, next) => {
     c.set("rateLimits", rateLimits);

@@ -61,6 +61,7 @@ const Environment = z.object({
   RATE_LIMIT_ANALYTICS: ratePolicy("analytics"),
   RATE_LIMIT_EVENTS_READ: ratePolicy("eventsRead"),
   RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
+  RATE_LIMIT_BAD_CREDENTIALS: ratePolicy("badCredentials"),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -132,6 +133,7 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       analytics: values.RATE_LIMIT_ANALYTICS,
       eventsRead: values.RATE_LIMIT_EVENTS_READ,
       eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
+      badCredentials: values.RATE_LIMIT_BAD_CREDENTIALS,
     },
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });

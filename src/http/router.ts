@@ -4,7 +4,7 @@ import type { Context, MiddlewareHandler } from "hono";
 import { type AccessRule, accessRule, isAllowed, type OperationId, type PublicRule } from "../core/access.ts";
 import { AppError } from "../core/errors.ts";
 import { actingSeller, type Principal, type RequestContext } from "../core/principal.ts";
-import type { PolicyName } from "../core/rate-limits.ts";
+import type { OperationPolicyName } from "../core/rate-limits.ts";
 import { fieldErrorsOf } from "../core/validation.ts";
 import { ProblemSchema } from "./problem.ts";
 
@@ -25,7 +25,7 @@ export interface HttpEnv {
 }
 
 /** Counts every request of an operation against its policy and refuses the ones above it. */
-export type RateLimits = Record<PolicyName, MiddlewareHandler<HttpEnv>>;
+export type RateLimits = Record<OperationPolicyName, MiddlewareHandler<HttpEnv>>;
 
 export type HttpContext = Context<HttpEnv>;
 

@@ -20,20 +20,34 @@ interface Remembered {
   untilMs: number;
 }
 
-export function createCredentialVerifier({ orm, read }: Database, tokens: AccessTokens) {
+export function createCredentialVerifier(
+  { orm, read }: Database,
+  tokens: AccessTokens,
+  maxRemembered = MAX_REMEMBERED,
+) {
   const remembered = new Map<string, Remembered>();
   /** Checks under way: all requests of a key share one. */
   const checks = new Map<string, Promise<Principal>>();
 
   function remember(name: string, principal: Principal, expiresAtMs: number): Principal {
     // Insertion order is age order, so the first entry is the one to drop.
+    remembered.delete(name);
     const oldest = remembered.keys().next().value;
-    if (remembered.size >= MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
+    if (remembered.size >= maxRemembered && oldest !== undefined) remembered.delete(oldest);
     remembered.set(name, { principal, untilMs: Math.min(expiresAtMs, Date.now() + REMEMBER_MS) });
     return principal;
   }
 
   async function check(name: string, credential: string, tenantId: string | undefined): Promise<Principal> {
+    try {
+      return await look(name, credential, tenantId);
+    } catch (error) {
+      remembered.delete(name);
+      throw error;
+    }
+  }
+
+  async function look(name: string, credential: string, tenantId: string | undefined): Promise<Principal> {
     if (tenantId !== undefined && !isUuid(tenantId)) throw forbiddenTenant();
     if (looksLikeApiKey(credential)) {
       const { principal, expiresAtMs } = await checkApiKey(read, credential, tenantId);
@@ -51,21 +65,23 @@ export function createCredentialVerifier({ orm, read }: Database, tokens: Access
 
   /**
    * The principal behind a bearer token or API key; synchronous when it was checked a moment ago. `keyOnly`: came as
-   * X-Api-Key, where a token is none.
+   * X-Api-Key, where a token is none. `admitUnknown` is asked before a credential is looked at that was not found good
+   * before, and refuses it by throwing.
    */
   return function verifyCredential(
     credential: string,
     namedTenant: string | undefined,
     keyOnly: boolean,
+    admitUnknown: () => void = () => {},
   ): Principal | Promise<Principal> {
-    if (keyOnly && !looksLikeApiKey(credential)) throw badApiKey();
+    if (keyOnly && !looksLikeApiKey(credential)) return Promise.reject(badApiKey());
     const tenantId = namedTenant?.toLowerCase();
     const name = tenantId === undefined ? credential : `${credential} ${tenantId}`;
     const known = remembered.get(name);
     if (known && known.untilMs > Date.now()) return known.principal;
-    remembered.delete(name);
     const running = checks.get(name);
     if (running) return running;
+    if (!known) admitUnknown();
     const started = check(name, credential, tenantId).finally(() => checks.delete(name));
     checks.set(name, started);
     return started;

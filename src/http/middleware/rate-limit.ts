@@ -2,7 +2,7 @@ import type { MiddlewareHandler } from "hono";
 import { rateLimiter, type Store } from "hono-rate-limiter";
 import { AppError } from "../../core/errors.ts";
 import { principalName } from "../../core/principal.ts";
-import type { PolicyName, RatePolicies, RatePolicy } from "../../core/rate-limits.ts";
+import type { OperationPolicyName, RatePolicies, RatePolicy } from "../../core/rate-limits.ts";
 import type { RateCounters, RateDecision } from "../../redis/rate-limit.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { addressBlock } from "../client-address.ts";
@@ -14,6 +14,17 @@ export interface RateLimitDeps {
   metrics: Metrics;
 }
 
+export type Decide = (key: string, policy: RatePolicy) => Promise<RateDecision>;
+
+/** Counts in Redis, and in this process while Redis is away. */
+export function createDecide({ counters, metrics }: Omit<RateLimitDeps, "policies">): Decide {
+  return (key, policy) =>
+    counters.shared(key, policy).catch(() => {
+      metrics.redisFallbacks.inc({ operation: "rate_limit" });
+      return counters.local(key, policy);
+    });
+}
+
 type KeyOf = (c: HttpContext) => string | Promise<string>;
 
 const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
@@ -23,13 +34,9 @@ const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
  * `authorize`. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
  */
 export function createRateLimits({ policies, counters, metrics }: RateLimitDeps): RateLimits {
-  const decide = (key: string, policy: RatePolicy): Promise<RateDecision> =>
-    counters.shared(key, policy).catch(() => {
-      metrics.redisFallbacks.inc({ operation: "rate_limit" });
-      return counters.local(key, policy);
-    });
+  const decide = createDecide({ counters, metrics });
 
-  function limiter(name: PolicyName, keyOf: KeyOf): MiddlewareHandler<HttpEnv> {
+  function limiter(name: OperationPolicyName, keyOf: KeyOf): MiddlewareHandler<HttpEnv> {
     const policy = policies[name];
     if (policy === null) return PASS;
     const limit = rateLimiter<HttpEnv>({
@@ -64,7 +71,7 @@ export function createRateLimits({ policies, counters, metrics }: RateLimitDeps)
 
   const byAddress = limiter("auth", (c) => `{address:${addressBlock(c.get("clientAddress")())}}`);
   const byEmail = limiter("auth", emailKey);
-  const byPrincipal = (name: PolicyName) => limiter(name, principalKey);
+  const byPrincipal = (name: OperationPolicyName) => limiter(name, principalKey);
   return {
     auth: async (c, next) => byAddress(c, async () => void (await byEmail(c, next))),
     standard: byPrincipal("standard"),
@@ -106,7 +113,7 @@ function secondsUntil({ resetTime }: RateInfo): number {
 
 /** Header fields of the IETF draft "RateLimit header fields for HTTP". */
 function headersOf(
-  name: PolicyName,
+  name: OperationPolicyName,
   { limit, windowMs }: RatePolicy,
   info: RateInfo,
 ): Record<string, string> {
