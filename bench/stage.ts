@@ -31,7 +31,7 @@ const UNLIMITED = { RATE_LIMIT_EVENTS_WRITE: "off", RATE_LIMIT_ANALYTICS: "off" 
 const FIRST_PORT = 3900;
 
 export async function createStage(): Promise<Stage> {
-  const base = parseConfig({ ...process.env, ...UNLIMITED });
+  const base = parseConfig({ ...process.env, ...UNLIMITED, HOST: "127.0.0.1" });
   const url = new URL(base.databaseUrl);
   const maintenance = postgres(base.databaseUrl, { max: 1, onnotice: () => {} });
   await maintenance.unsafe(`drop database if exists ${DATABASE} with (force)`);

@@ -34,7 +34,8 @@ const ratePolicy = (name: PolicyName) =>
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");
 
 const Environment = z.object({
-  NODE_ENV: z.enum(["development", "test", "production"]).default("development"),
+  /** Not set, it is development as long as nobody else can reach it. */
+  NODE_ENV: z.enum(["development", "test", "production"]).optional(),
   HOST: z.string().default("0.0.0.0"),
   PORT: integer(0, 65_535).default(3000),
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/, error: "must be a postgres:// URL" }),
@@ -100,24 +101,26 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     throw new ConfigError(`${name} ${reason} (see .env.example for what it means).`);
   }
   const values = parsed.data;
+  const environment = values.NODE_ENV ?? "development";
+  const trust = { environment, mayDefault: values.NODE_ENV !== undefined || isLoopback(values.HOST) };
   return Object.freeze({
-    environment: values.NODE_ENV,
+    environment,
     host: values.HOST,
     port: values.PORT,
     databaseUrl: values.DATABASE_URL,
     databasePrepare: values.DATABASE_PREPARE,
     redisUrl: values.REDIS_URL,
-    jwtSecret: checkSecret("JWT_SECRET", values.NODE_ENV, values.JWT_SECRET),
+    jwtSecret: checkSecret("JWT_SECRET", trust, values.JWT_SECRET),
     // Its tokens are believed as well, so it must be as hard to guess.
     jwtSecretPrevious:
       values.JWT_SECRET_PREVIOUS === undefined
         ? null
-        : checkSecret("JWT_SECRET_PREVIOUS", values.NODE_ENV, values.JWT_SECRET_PREVIOUS),
+        : checkSecret("JWT_SECRET_PREVIOUS", trust, values.JWT_SECRET_PREVIOUS),
     admin:
       values.ADMIN_EMAIL && values.ADMIN_PASSWORD
         ? {
             email: values.ADMIN_EMAIL,
-            password: checkAdminPassword(values.NODE_ENV, values.ADMIN_PASSWORD),
+            password: checkAdminPassword(environment, values.ADMIN_PASSWORD),
           }
         : null,
     signups: values.SIGNUPS,
@@ -146,8 +149,29 @@ function checkAdminPassword(environment: Config["environment"], password: string
   return password;
 }
 
-function checkSecret(name: string, environment: Config["environment"], secret: string | undefined): string {
-  if (environment !== "production") return secret ?? DEVELOPMENT_SECRET;
+/** Addresses that only this machine reaches. */
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/** `mayDefault`: somebody said that this is no production, or nobody from elsewhere can reach it. */
+interface SecretTrust {
+  environment: Config["environment"];
+  mayDefault: boolean;
+}
+
+function checkSecret(
+  name: string,
+  { environment, mayDefault }: SecretTrust,
+  secret: string | undefined,
+): string {
+  if (environment !== "production") {
+    const chosen = secret ?? DEVELOPMENT_SECRET;
+    if (chosen !== DEVELOPMENT_SECRET || mayDefault) return chosen;
+    throw new ConfigError(
+      `${name} is not set; without one, HOST must be a loopback address or NODE_ENV say development.`,
+    );
+  }
   if (!secret)
     throw new ConfigError(`${name} is not set; production needs one, e.g. \`openssl rand -base64 48\`.`);
   if (secret.length < MIN_SECRET_LENGTH) {
