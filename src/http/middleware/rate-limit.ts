@@ -27,18 +27,25 @@ export function createDecide({ counters, metrics }: Omit<RateLimitDeps, "policie
 
 type KeyOf = (c: HttpContext) => string | Promise<string>;
 
+/**
+ * How many times its limit `auth` lets all addresses together try one e-mail: at the limit itself, any single stranger
+ * could keep somebody from signing in.
+ */
+const EMAIL_CEILING = 10;
+
 const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
 
 /**
- * `auth` counts by address and, where the body names one, by e-mail; every other policy by principal, behind
+ * `auth` counts by address and, with a higher ceiling, by the e-mail that the body names; every other policy by principal, behind
  * `authorize`. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
  */
 export function createRateLimits({ policies, counters, metrics }: RateLimitDeps): RateLimits {
   const decide = createDecide({ counters, metrics });
 
-  function limiter(name: OperationPolicyName, keyOf: KeyOf): MiddlewareHandler<HttpEnv> {
-    const policy = policies[name];
-    if (policy === null) return PASS;
+  function limiter(name: OperationPolicyName, keyOf: KeyOf, times = 1): MiddlewareHandler<HttpEnv> {
+    const configured = policies[name];
+    if (configured === null) return PASS;
+    const policy = { ...configured, limit: configured.limit * times };
     const limit = rateLimiter<HttpEnv>({
       ...policy,
       standardHeaders: false,
@@ -70,7 +77,7 @@ export function createRateLimits({ policies, counters, metrics }: RateLimitDeps)
   }
 
   const byAddress = limiter("auth", (c) => `{address:${addressBlock(c.get("clientAddress")())}}`);
-  const byEmail = limiter("auth", emailKey);
+  const byEmail = limiter("auth", emailKey, EMAIL_CEILING);
   const byPrincipal = (name: OperationPolicyName) => limiter(name, principalKey);
   return {
     auth: async (c, next) => byAddress(c, async () => void (await byEmail(c, next))),
