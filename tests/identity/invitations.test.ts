@@ -225,6 +225,17 @@ describe("signing in with an invitation", () => {
     expect((await login({ email, password: PASSWORD })).status).toBe(200);
   });
 
+  test("brings none of the sessions back that ended with the removal", async () => {
+    const email = newEmail();
+    const { body } = await register(email, (await invite(email, "customer")).token);
+    await api.call("DELETE", `/members/${body.user.id}`, { as: tenant.key });
+    const { token } = await invite(email, "customer");
+    const back = await login({ email, password: PASSWORD, invitationToken: token });
+    const refresh = (refreshToken: string) => api.call("POST", "/auth/refresh", { json: { refreshToken } });
+    expect((await refresh(body.refreshToken)).status).toBe(401);
+    expect((await refresh(back.body.refreshToken)).status).toBe(200);
+  });
+
   test("takes the right password and an invitation of that e-mail, and says not which was wrong", async () => {
     const [email, other] = [newEmail(), newEmail()];
     await register(email);
