@@ -37,6 +37,13 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
     action: "member.invited",
     run: () => send("POST", "/members", { email: "a@example.com", role: "customer" }),
   },
+  revokeInvitation: {
+    action: "invitation.revoked",
+    run: async () => {
+      const { body } = await send("POST", "/members", { email: "b@example.com", role: "customer" });
+      await send("DELETE", `/members/invitations/${body.id}`);
+    },
+  },
   updateMember: {
     action: "member.updated",
     run: async () => {
