@@ -29,6 +29,8 @@ const send = (method: string, path: string, json?: object, headers = {}) =>
 
 /** What each writing operation of the admins' is called with, and the entry that it leaves. */
 const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = {
+  clearCache: { action: "cache.cleared", run: () => send("DELETE", "/cache/clear") },
+  clearAnalyticsCache: { action: "cache.cleared", run: () => send("POST", "/analytics/cache/clear") },
   updateTenant: {
     action: "tenant.updated",
     run: () => send("PATCH", "/tenants/current", { name: "Renamed" }),

@@ -95,7 +95,7 @@ export async function pruneIdempotencyKeys(sql: Sql, limit: number): Promise<num
     select tenant_id as "tenantId", principal, key from idempotency_keys
     where expires_at < now() order by expires_at limit ${limit}`;
   if (rows.length === 0) return 0;
-  const column = (name: "tenantId" | "principal" | "key") => sql.array(rows.map((row) => row[name]));
+  const column = (name: "tenantId" | "principal" | "key") => rows.map((row) => row[name]);
   const deleted = await sql`
     delete from idempotency_keys k
     using unnest(${column("tenantId")}::uuid[], ${column("principal")}::text[], ${column("key")}::text[])

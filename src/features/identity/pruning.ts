@@ -21,7 +21,7 @@ export async function pruneRefreshTokens(sql: Sql, limit: number): Promise<numbe
     ) token`;
   if (rows.length === 0) return 0;
   const hashes = rows.map(({ hash }) => hash);
-  const deleted = await sql`delete from refresh_tokens where token_hash = any(${sql.array(hashes)}::text[])`;
+  const deleted = await sql`delete from refresh_tokens where token_hash = any(${hashes}::text[])`;
   return deleted.count;
 }
 
@@ -33,7 +33,7 @@ export async function pruneInvitations(sql: Sql, limit: number): Promise<number>
   if (rows.length === 0) return 0;
   const deleted = await sql`
     delete from invitations i
-    using unnest(${sql.array(rows.map(({ tenantId }) => tenantId))}::uuid[], ${sql.array(rows.map(({ id }) => id))}::uuid[])
+    using unnest(${rows.map(({ tenantId }) => tenantId)}::uuid[], ${rows.map(({ id }) => id)}::uuid[])
       as ended(tenant_id, id)
     where i.tenant_id = ended.tenant_id and i.id = ended.id`;
   return deleted.count;
