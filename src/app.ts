@@ -6,6 +6,8 @@ import type { AnalyticsService } from "./features/analytics/index.ts";
 import { createAnalyticsRoutes } from "./features/analytics/routes.ts";
 import type { AuditService } from "./features/audit/index.ts";
 import { createAuditRoutes } from "./features/audit/routes.ts";
+import type { CatalogueImportService } from "./features/catalogue-import/index.ts";
+import { createCatalogueImportRoutes } from "./features/catalogue-import/routes.ts";
 import type { EventsService } from "./features/events/index.ts";
 import { createEventRoutes } from "./features/events/routes.ts";
 import type {
@@ -47,6 +49,7 @@ export interface AppDeps {
   tenant: TenantService;
   audit: AuditService;
   events: EventsService;
+  catalogueImports: CatalogueImportService;
   rollups: RollupService;
   analytics: AnalyticsService;
   system: SystemService;
@@ -56,6 +59,7 @@ export interface AppOptions {
   version: string;
   maxBodyBytes: number;
   maxBulkBytes: number;
+  importMaxBytes: number;
   corsOrigins: readonly string[];
   trustedProxies: readonly string[];
   rateLimits: RatePolicies;
@@ -64,8 +68,12 @@ export interface AppOptions {
 const PREFIX = "/api";
 const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
+/** Limited and cut off by how its bytes flow, see http/upload.ts. */
+const IMPORT_PATH = "/products/import";
 /** Reads of one resource and of analytics: If-None-Match answers 304. */
 const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
+/** Routes that read their bodies themselves limit them, too; doing it twice costs every event. */
+const OWN_LIMITS = new Set([EVENTS_PATH, BULK_PATH, IMPORT_PATH]);
 const REQUEST_TIMEOUT_MS = 30_000;
 
 export function createApp(deps: AppDeps, options: AppOptions) {
@@ -80,7 +88,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
-  app.use(deadline(REQUEST_TIMEOUT_MS, EVENTS_PATH));
+  const timeLimit = deadline(REQUEST_TIMEOUT_MS, EVENTS_PATH);
+  app.use((c, next) => (c.req.path === IMPORT_PATH ? next() : timeLimit(c, next)));
   app.use(allowOrigins(options.corsOrigins));
   app.use(limitBody(options));
   app.use(authenticate(deps.verifyCredential));
@@ -96,6 +105,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
   app.route("/", createEventRoutes(deps.events, options));
+  app.route("/", createCatalogueImportRoutes(deps.catalogueImports, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
   addDocs(app, options.version);
@@ -120,7 +130,6 @@ function routedPath(request: Request): string {
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
 }
 
-/** The routes that read their bodies themselves limit them, too; doing it twice costs every event. */
 function limitBody({ maxBodyBytes }: AppOptions) {
   const limit = bodyLimit({
     maxSize: maxBodyBytes,
@@ -128,6 +137,5 @@ function limitBody({ maxBodyBytes }: AppOptions) {
       throw new AppError("too_large", "The body is larger than this route takes.");
     },
   });
-  return (...[c, next]: Parameters<typeof limit>) =>
-    c.req.path === EVENTS_PATH || c.req.path === BULK_PATH ? next() : limit(c, next);
+  return (...[c, next]: Parameters<typeof limit>) => (OWN_LIMITS.has(c.req.path) ? next() : limit(c, next));
 }

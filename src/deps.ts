@@ -7,6 +7,7 @@ import { createDatabase } from "./db/client.ts";
 import { EventPartitions } from "./db/partitions.ts";
 import { createAnalyticsService } from "./features/analytics/index.ts";
 import { createAuditService } from "./features/audit/index.ts";
+import { createCatalogueImportService, createRunNextImport } from "./features/catalogue-import/index.ts";
 import { createEventsService, createEventWriter } from "./features/events/index.ts";
 import { createIdempotency } from "./features/idempotency/index.ts";
 import {
@@ -83,6 +84,8 @@ export function createDeps(config: Config, role: string) {
     members: createMembersService({ db, idempotency, invitationTokens }),
     tenant: createTenantService({ db }),
     audit: createAuditService({ sql: db.read }),
+    catalogueImports: createCatalogueImportService({ db, log }),
+    runNextImport: createRunNextImport({ db, invalidator, log }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
     rollups: createRollupService({ db, log, metrics }),
     analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),

@@ -4,6 +4,7 @@ import { closeDeps, createDeps, type Deps } from "../src/deps.ts";
 import { createRollupConsumer } from "./consumers/rollup.ts";
 import { createHousekeeping } from "./jobs/housekeeping.ts";
 import { createPartitionKeeper } from "./jobs/partitions.ts";
+import { createProductImportJob } from "./jobs/product-imports.ts";
 import { createSweeper } from "./jobs/sweeper.ts";
 import { createRunner, type Runner } from "./runner.ts";
 
@@ -15,6 +16,7 @@ export async function startWorker(config: Config, shared?: Deps): Promise<Runner
     createRollupConsumer(deps, name),
     createSweeper(deps, name),
     createPartitionKeeper(deps, name),
+    createProductImportJob(deps, name),
     createHousekeeping(deps, name),
   ]);
   runner.start();

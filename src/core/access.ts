@@ -32,6 +32,8 @@ const INGEST: AccessRule = {
   limit: "eventsWrite",
 };
 const EVENT_READS: AccessRule = { roles: ["admin", "analyst"], scope: "events:read", limit: "eventsRead" };
+/** A seller's import reaches its own products only. */
+const IMPORT_READS: AccessRule = { roles: ["admin", "seller"], scope: "products:write", limit: "standard" };
 const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
 
 export const ACCESS = {
@@ -56,6 +58,11 @@ export const ACCESS = {
   createEvents: INGEST,
   listEvents: EVENT_READS,
   getEvent: EVENT_READS,
+  importProducts: { ...IMPORT_READS, limit: "import" },
+  listProductImports: IMPORT_READS,
+  getProductImport: IMPORT_READS,
+  getProductImportErrors: IMPORT_READS,
+  exportProducts: { roles: ["admin", "seller", "analyst"], scope: "products:read", limit: "standard" },
   getTopProducts: ANALYTICS,
   getProductTimeseries: ANALYTICS,
   getMySummary: { roles: EVERYONE, scope: null, limit: "analytics" },
