@@ -27,7 +27,7 @@ export interface Child {
 
 const DATABASE = "footfall_bench";
 /** One credential sends all the load. */
-const UNLIMITED = { RATE_LIMIT_EVENTS_WRITE: "off", RATE_LIMIT_ANALYTICS: "off" };
+const UNLIMITED = { RATE_LIMIT_EVENTS_WRITE: "off", RATE_LIMIT_ANALYTICS: "off", RATE_LIMIT_IMPORT: "off" };
 const FIRST_PORT = 3900;
 
 export async function createStage(): Promise<Stage> {
@@ -45,6 +45,7 @@ export async function createStage(): Promise<Stage> {
   const { key } = await deps.apiKeys.createApiKey(operatorContext(tenantId), {
     name: "bench",
     kind: "secret",
+    scopes: ["admin"],
   });
   let nextPort = FIRST_PORT;
 

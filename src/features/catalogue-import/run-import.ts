@@ -12,6 +12,7 @@ import {
   selectPiece,
 } from "./imports-repository.ts";
 import { createRowParser, type ParsedRow } from "./parse-row.ts";
+import { analyzeProducts } from "./products-repository.ts";
 import { LostImport, storeRows } from "./store-rows.ts";
 
 /** Rows of a transaction. */
@@ -44,6 +45,12 @@ export function createRunNextImport({ db, invalidator, log }: ImportRunnerDeps):
   const invalidateProducts = (tenantId: string, ids: readonly string[]) =>
     invalidator.invalidateTags(tenantId, [PRODUCTS_TAG, ...ids.map(productTag)]);
 
+  async function refreshStatistics(): Promise<void> {
+    await analyzeProducts(db.write).catch((error) =>
+      log.warn({ error: String(error) }, "products were not analyzed, the import may be slow"),
+    );
+  }
+
   async function workOff(held: HeldImport, { holder, shouldStop }: RunOptions): Promise<number> {
     const batches = readBatches(db, held);
     let { position, failed } = held;
@@ -62,6 +69,8 @@ export function createRunNextImport({ db, invalidator, log }: ImportRunnerDeps):
           invalidateProducts(held.tenantId, ids),
         );
         ({ position, failed } = stored);
+        // Once, and only where more is to come.
+        if (rows === 0 && batch.length === BATCH_ROWS) await refreshStatistics();
         rows += batch.length;
         if (shouldStop()) {
           await releaseImport(db.write, held.tenantId, held.id, holder);

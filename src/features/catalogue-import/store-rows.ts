@@ -101,7 +101,7 @@ function refuse(row: ParsedRow): ParsedRow {
   return { ...row, product: null, errors: [{ path: "", message: "could not be stored" }] };
 }
 
-/** The ids and skus that rows name. */
+/** The ids and skus that rows name, in order. */
 function namesOf(rows: readonly ParsedRow[]): [ids: string[], skus: string[]] {
   const ids = new Set<string>();
   const skus = new Set<string>();
@@ -109,5 +109,5 @@ function namesOf(rows: readonly ParsedRow[]): [ids: string[], skus: string[]] {
     if (product?.id) ids.add(product.id);
     if (product?.sku) skus.add(product.sku);
   }
-  return [[...ids], [...skus]];
+  return [[...ids].sort(), [...skus].sort()];
 }
