@@ -1,14 +1,18 @@
 const encoder = new TextEncoder();
 
-/** CSV as a file to save, sent as fast as the client takes it. A failure on the way breaks the answer off, visibly. */
-export function csvStream(text: AsyncIterable<string>, fileName: string): Response {
+/**
+ * CSV as a file to save, sent as fast as the client takes it. Rejects when the first page can't be had, so that this is
+ * still a problem; a failure on the way breaks the answer off, visibly.
+ */
+export async function csvStream(text: AsyncIterable<string>, fileName: string): Promise<Response> {
   const pages = text[Symbol.asyncIterator]();
+  let next = await pages.next();
   const stream = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
-        const { done, value } = await pages.next();
-        if (done) controller.close();
-        else controller.enqueue(encoder.encode(value));
+        if (next.done) return controller.close();
+        if (next.value !== "") controller.enqueue(encoder.encode(next.value));
+        next = await pages.next();
       },
       async cancel() {
         await pages.return?.();

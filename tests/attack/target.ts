@@ -73,9 +73,23 @@ export async function createVictim(target: Target): Promise<Victim> {
     json: { email: "victim-guest@example.com", role: "admin", sellerId: "victim-seller" },
   });
   expect([stored.status, invitation.status]).toEqual([202, 201]);
+  const imported = await target.call("POST", "/products/import", {
+    as,
+    body: "id,sku,name,price,sellerId\nvictim-item,victim-sku,victim-name,98765,victim-seller\n",
+    headers: { "content-type": "text/csv" },
+  });
+  expect(await deps.runNextImport({ holder: "victim", shouldStop: () => false })).toBe(1);
   const [key] = await sql`select id from api_keys where tenant_id = ${tenant.tenantId}`;
-  const found = [stored.body.id, dead?.id, key?.id, admin.userId, invitation.body.id, tenant.tenantId];
-  const ids = [...found, "victim-product", "victim-user", "victim-session", "victim-seller"];
+  const found = [
+    stored.body.id,
+    dead?.id,
+    key?.id,
+    admin.userId,
+    invitation.body.id,
+    tenant.tenantId,
+    imported.body.importId,
+  ];
+  const ids = [...found, "victim-product", "victim-user", "victim-session", "victim-seller", "victim-item"];
   return { ...tenant, admin, ids, invitationToken: invitation.body.token };
 }
 

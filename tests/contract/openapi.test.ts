@@ -176,14 +176,21 @@ describe("the answers", () => {
     const event = eventInput({ type: "purchase", userId: "u", properties: { price: 2, country: "DE" } });
     const { body: made } = await api.call("POST", "/events", { as: tenant.key, json: event });
     await rollUpAll(api);
+    const headers = { "content-type": "text/csv" };
+    const { body: queued } = await api.call("POST", "/products/import", {
+      as: tenant.key,
+      body: "name,price\nx,1\n",
+      headers,
+    });
+    const idOf = (path: string) => {
+      if (path.startsWith("/events")) return made.id;
+      return path.startsWith("/products/imports") ? queued.importId : "p-1";
+    };
     const query: Record<string, string> = { getBreakdown: "?property=country" };
     for (const operation of operations.filter(
       ({ method, path }) => method === "GET" && !path.includes("me"),
     )) {
-      const path = operation.path.replaceAll(
-        /\{\w+\}/g,
-        operation.path.startsWith("/events") ? made.id : "p-1",
-      );
+      const path = operation.path.replaceAll(/\{\w+\}/g, idOf(operation.path));
       const { status, headers, body } = await api.call("GET", path + (query[operation.operationId] ?? ""), {
         as: tenant.key,
       });

@@ -16,10 +16,10 @@ export async function* exportProducts(
   ctx: RequestContext,
   filters: ExportQuery,
 ): AsyncGenerator<string, void, undefined> {
-  yield line(COLUMNS);
   const own = visibleSeller(ctx);
+  let head = line(COLUMNS);
   // Nobody has both sellers.
-  if (own !== null && filters.sellerId !== undefined && filters.sellerId !== own) return;
+  if (own !== null && filters.sellerId !== undefined && filters.sellerId !== own) return yield head;
   const { status, category } = filters;
   const sellerId = own ?? filters.sellerId ?? null;
   let after: { createdAt: string; id: string } | null = null;
@@ -31,8 +31,9 @@ export async function* exportProducts(
       status,
       category,
     });
+    yield head + page.map((product) => line(COLUMNS.map((column) => textOf(product, column)))).join("");
+    head = "";
     const last = page.at(-1);
-    if (last) yield page.map((product) => line(COLUMNS.map((column) => textOf(product, column)))).join("");
     after =
       last && page.length === PAGE_ROWS ? { createdAt: last.createdAt.toISOString(), id: last.id } : null;
   } while (after !== null);
@@ -44,11 +45,12 @@ export async function* exportErrors(
   tenantId: string,
   importId: string,
 ): AsyncGenerator<string, void, undefined> {
-  yield line(["line", "path", "message"]);
+  let head = line(["line", "path", "message"]);
   let after: { line: number; path: string } | null = null;
   do {
     const page = await selectErrors(sql, tenantId, importId, { after, limit: PAGE_ROWS });
-    if (page.length > 0) yield page.map((row) => line([String(row.line), row.path, row.message])).join("");
+    yield head + page.map((row) => line([String(row.line), row.path, row.message])).join("");
+    head = "";
     after = page.length === PAGE_ROWS ? (page.at(-1) ?? null) : null;
   } while (after !== null);
 }

@@ -36,7 +36,7 @@ export interface HeldImport {
 }
 
 /** Pieces are this long, the last one excepted. */
-export const PIECE_BYTES = 1024 * 1024;
+export const PIECE_BYTES = 256 * 1024;
 
 export async function insertImport(
   sql: Sql,

@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
 
 const Count = z.number().int();
@@ -42,7 +43,7 @@ export const ProductImportPage = z.object({
 
 export const ExportQuery = z.strictObject({
   status: z.enum(["active", "inactive"]).optional(),
-  category: z.string().min(1).max(200).optional(),
-  sellerId: z.string().min(1).max(100).optional(),
+  category: z.string().min(1).max(200).refine(isStorable, "holds characters that no text has").optional(),
+  sellerId: z.string().min(1).max(100).refine(isStorable, "holds characters that no text has").optional(),
 });
 export type ExportQuery = z.infer<typeof ExportQuery>;
