@@ -10,8 +10,10 @@ export async function csvStream(text: AsyncIterable<string>, fileName: string): 
   const stream = new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
+        // A pull that brings nothing is not repeated: the client would wait for ever.
+        while (!next.done && next.value === "") next = await pages.next();
         if (next.done) return controller.close();
-        if (next.value !== "") controller.enqueue(encoder.encode(next.value));
+        controller.enqueue(encoder.encode(next.value));
         next = await pages.next();
       },
       async cancel() {
