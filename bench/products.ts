@@ -61,7 +61,11 @@ async function importFile({ apiKey }: Stage, api: Child, path: string) {
   const headers = { "content-type": "text/csv", "x-api-key": apiKey };
   const startedAt = performance.now();
   const seconds = () => (performance.now() - startedAt) / 1_000;
-  const accepted = await fetch(`${api.url}/products/import`, { method: "POST", headers, body: Bun.file(path) });
+  const accepted = await fetch(`${api.url}/products/import`, {
+    method: "POST",
+    headers,
+    body: Bun.file(path),
+  });
   if (accepted.status !== 202) throw new Error(`the import was answered ${accepted.status}`);
   const { importId } = (await accepted.json()) as { importId: string };
   const uploadSeconds = seconds();
@@ -69,7 +73,8 @@ async function importFile({ apiKey }: Stage, api: Child, path: string) {
     const answer = await fetch(`${api.url}/products/imports/${importId}`, { headers });
     const { status, failed } = (await answer.json()) as { status: string; failed: number };
     if (status === "succeeded" && failed === 0) return { uploadSeconds, seconds: seconds() };
-    if (status === "failed" || failed > 0) throw new Error(`the import ended ${status}, ${failed} rows failed`);
+    if (status === "failed" || failed > 0)
+      throw new Error(`the import ended ${status}, ${failed} rows failed`);
     await Bun.sleep(POLL_MS);
   }
 }

@@ -55,7 +55,7 @@ export async function countUnfinished(sql: Sql, tenantId: string): Promise<numbe
   return row?.n ?? 0;
 }
 
-/** False when the import is gone: housekeeping took it for abandoned. */
+/** False when the import is gone: housekeeping took it for abandoned. As base64: the driver's own form takes twice the bytes. */
 export async function insertPiece(
   sql: Sql,
   tenantId: string,
@@ -68,7 +68,7 @@ export async function insertPiece(
       where tenant_id = ${tenantId} and id = ${piece.importId} and status = 'receiving'
       returning tenant_id, id)
     insert into product_import_chunks (tenant_id, import_id, start, data)
-    select tenant_id, id, ${piece.start}::bigint, ${piece.data}::bytea from kept
+    select tenant_id, id, ${piece.start}::bigint, decode(${piece.data.toString("base64")}, 'base64') from kept
     returning start`;
   return rows.length > 0;
 }
