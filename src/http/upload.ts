@@ -12,6 +12,8 @@ export interface UploadOptions {
   /** Name of the form's part that is the file. */
   part: string;
   maxBytes: number;
+  /** How long a client may send hardly anything. */
+  stallMs?: number;
 }
 
 const FORM = "multipart/form-data";
@@ -34,7 +36,7 @@ export function openUpload(request: Request, options: UploadOptions): AsyncItera
     throw new AppError("unsupported_media_type", "Content-Encoding must be absent.");
   const declared = Number(request.headers.get("content-length") ?? 0);
   if (declared > options.maxBytes + (isForm ? FORM_OVERHEAD_BYTES : 0)) throw tooLarge(options.maxBytes);
-  const body = readBody(request);
+  const body = readBody(request, options.stallMs ?? STALL_MS);
   return atMost(isForm ? readPart(body, contentType, options.part) : body, options.maxBytes);
 }
 
@@ -47,21 +49,21 @@ async function* atMost(chunks: AsyncIterable<Uint8Array>, maxBytes: number): Asy
   }
 }
 
-async function* readBody(request: Request): AsyncGenerator<Uint8Array> {
+async function* readBody(request: Request, stallMs: number): AsyncGenerator<Uint8Array> {
   const reader = request.body?.getReader();
   if (!reader) return;
   let [waitedMs, bytes] = [0, 0];
   try {
     for (;;) {
       const startedAt = performance.now();
-      const { done, value } = await withDeadline(reader.read(), STALL_MS - waitedMs, stalled).catch(
+      const { done, value } = await withDeadline(reader.read(), stallMs - waitedMs, stalled).catch(
         refuseBroken,
       );
       if (done) return;
       waitedMs += performance.now() - startedAt;
       bytes += value.length;
       if (bytes >= STALL_BYTES) [waitedMs, bytes] = [0, 0];
-      else if (waitedMs >= STALL_MS) throw stalled();
+      else if (waitedMs >= stallMs) throw stalled();
       yield value;
     }
   } finally {
