@@ -5,8 +5,7 @@ import type { Child, Stage } from "./stage.ts";
 
 /**
  * A million products from a CSV file: the upload and the import of new ones, the import of the same file with other prices,
- * and the export, by API and worker as two processes. How far the memory of each grows above what it was after a small
- * import.
+ * and the export, by API and worker as two processes. How far the memory of each grows meanwhile.
  */
 export async function measureProducts(stage: Stage) {
   const api = await stage.start(["src/cli.ts", "serve"], "api started");
@@ -20,8 +19,10 @@ export async function measureProducts(stage: Stage) {
     const created = await importFile(stage, api, file);
     await writeCsv(file, ROWS, 1);
     const updated = await importFile(stage, api, file);
-    const exportSeconds = await exportAll(stage, api);
     const grown = await memory.stop();
+    const exportMemory = watchMemory({ api, worker });
+    const exportSeconds = await exportAll(stage, api);
+    const grownByExport = await exportMemory.stop();
     return {
       uploadSeconds: created.uploadSeconds,
       createSeconds: created.seconds,
@@ -31,6 +32,7 @@ export async function measureProducts(stage: Stage) {
       exportedPerSecond: ROWS / exportSeconds,
       apiGrowthMb: grown.api,
       workerGrowthMb: grown.worker,
+      apiGrowthByExportMb: grownByExport.api,
     };
   } finally {
     await unlink(file);

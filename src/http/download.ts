@@ -1,3 +1,5 @@
+import { createCollector } from "../core/memory.ts";
+
 const encoder = new TextEncoder();
 
 /**
@@ -6,6 +8,7 @@ const encoder = new TextEncoder();
  */
 export async function csvStream(text: AsyncIterable<string>, fileName: string): Promise<Response> {
   const pages = text[Symbol.asyncIterator]();
+  const collect = createCollector();
   let next = await pages.next();
   const stream = new ReadableStream<Uint8Array>(
     {
@@ -14,6 +17,7 @@ export async function csvStream(text: AsyncIterable<string>, fileName: string): 
         while (!next.done && next.value === "") next = await pages.next();
         if (next.done) return controller.close();
         controller.enqueue(encoder.encode(next.value));
+        collect(next.value.length);
         next = await pages.next();
       },
       async cancel() {

@@ -1,5 +1,6 @@
 import { AppError } from "../../core/errors.ts";
 import { newId } from "../../core/ids.ts";
+import { createCollector } from "../../core/memory.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import { createSemaphore } from "../../core/semaphore.ts";
 import type { Sql } from "../../db/client.ts";
@@ -23,8 +24,6 @@ const MAX_UNFINISHED = 20;
 /** Uploads write one at a time each and two at once in all: the other connections of the pool are left to ingest. */
 const WRITERS = 2;
 const MAX_WAITING_WRITERS = 200;
-/** The collector does not see how much memory the pieces take: left alone, it let an upload of 200 MB take 150 MB, so 50. */
-const COLLECT_EVERY_BYTES = 8 * 1024 * 1024;
 /** An upload that has written no piece for so long was broken off, and is removed. A stalled client is cut off sooner. */
 const KEEP_MS = 10 * 60_000;
 const BOM = Buffer.from("\ufeff");
@@ -46,6 +45,7 @@ export function createReceiveImport(sql: Sql, log: Log): ReceiveImport {
     const head = createHeadReader();
     const check = createTextCheck();
     const piece = Buffer.allocUnsafe(PIECE_BYTES);
+    const collect = createCollector();
     let [start, filled] = [0, 0];
     const flush = async () => {
       const row = { importId, start, data: piece.subarray(0, filled), keepMs: KEEP_MS };
@@ -53,7 +53,7 @@ export function createReceiveImport(sql: Sql, log: Log): ReceiveImport {
         throw new AppError("unavailable", "The upload took too long and was given up.");
       start += filled;
       filled = 0;
-      if (start % COLLECT_EVERY_BYTES === 0) Bun.gc(true);
+      collect(row.data.length);
     };
     for await (const chunk of file) {
       check.add(chunk);

@@ -1,6 +1,7 @@
 import type { Invalidator } from "../../cache/invalidator.ts";
 import { PRODUCTS_TAG, productTag } from "../../cache/tags.ts";
 import { newId } from "../../core/ids.ts";
+import { createCollector } from "../../core/memory.ts";
 import type { Database, Sql } from "../../db/client.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { type CsvRecord, createCsvReader, UnreadableCsv } from "./csv-reader.ts";
@@ -158,11 +159,13 @@ async function* readBatches(
 
 async function* readRecords(read: Sql, held: HeldImport): AsyncGenerator<CsvRecord[], void, undefined> {
   const reader = createCsvReader(held);
+  const collect = createCollector();
   for (let position = held.position; position < held.bytes; ) {
     const piece = await selectPiece(read, held.tenantId, held.id, position);
     if (!piece) throw new LostImport();
     yield await reader.push(piece.data.subarray(position - piece.start));
     position = piece.start + piece.data.length;
+    collect(piece.data.length);
   }
   yield await reader.finish();
   // What could be read came first; this throws when something could not.
