@@ -8,16 +8,16 @@ import type { Runner } from "../runner.ts";
 const POLL_MS = 1_000;
 
 export interface ProductImportJob extends Runner {
-  /** One import, to its end. Returns how many rows; null when none waits. */
+  /** One import, to its end or until `stop`. Returns how many rows; null when none waits. */
   runOnce(): Promise<number | null>;
 }
 
 export function createProductImportJob({ runNextImport, log }: Deps, holder: string): ProductImportJob {
-  let stopped = true;
+  let stopping = false;
   let timer: Timer | undefined;
   let running: Promise<void> = Promise.resolve();
 
-  const runOnce = () => runNextImport({ holder, shouldStop: () => stopped });
+  const runOnce = () => runNextImport({ holder, shouldStop: () => stopping });
 
   async function round(): Promise<void> {
     let rows: number | null = null;
@@ -27,7 +27,7 @@ export function createProductImportJob({ runNextImport, log }: Deps, holder: str
       log.warn({ error: String(error) }, "product import interrupted, it goes on in the next round");
     }
     // While there is work, there is no wait.
-    if (!stopped) schedule(rows === null ? POLL_MS : 0);
+    if (!stopping) schedule(rows === null ? POLL_MS : 0);
   }
 
   function schedule(delayMs: number): void {
@@ -38,11 +38,11 @@ export function createProductImportJob({ runNextImport, log }: Deps, holder: str
 
   return {
     start() {
-      stopped = false;
+      stopping = false;
       schedule(0);
     },
     async stop() {
-      stopped = true;
+      stopping = true;
       clearTimeout(timer);
       await running;
     },
