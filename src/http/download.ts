@@ -1,5 +1,6 @@
 import { createCollector } from "../core/memory.ts";
 
+const COLLECT_EVERY_BYTES = 8 * 1024 * 1024;
 const encoder = new TextEncoder();
 
 /**
@@ -8,7 +9,7 @@ const encoder = new TextEncoder();
  */
 export async function csvStream(text: AsyncIterable<string>, fileName: string): Promise<Response> {
   const pages = text[Symbol.asyncIterator]();
-  const collect = createCollector();
+  const collect = createCollector(COLLECT_EVERY_BYTES);
   let next = await pages.next();
   const stream = new ReadableStream<Uint8Array>(
     {

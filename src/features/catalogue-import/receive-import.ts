@@ -26,6 +26,7 @@ const WRITERS = 2;
 const MAX_WAITING_WRITERS = 200;
 /** An upload that has written no piece for so long was broken off, and is removed. A stalled client is cut off sooner. */
 const KEEP_MS = 10 * 60_000;
+const COLLECT_EVERY_BYTES = 8 * 1024 * 1024;
 const BOM = Buffer.from("\ufeff");
 
 export type ReceiveImport = (
@@ -45,7 +46,7 @@ export function createReceiveImport(sql: Sql, log: Log): ReceiveImport {
     const head = createHeadReader();
     const check = createTextCheck();
     const piece = Buffer.allocUnsafe(PIECE_BYTES);
-    const collect = createCollector();
+    const collect = createCollector(COLLECT_EVERY_BYTES);
     let [start, filled] = [0, 0];
     const flush = async () => {
       const row = { importId, start, data: piece.subarray(0, filled), keepMs: KEEP_MS };

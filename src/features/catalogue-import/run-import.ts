@@ -20,6 +20,8 @@ import { LostImport, storeRows } from "./store-rows.ts";
 export const BATCH_ROWS = 1_000;
 /** A worker that has said nothing for so long is dead; each batch says something. */
 const HOLD_MS = 15_000;
+/** A byte of the file becomes some ten in rows, plans and parameters. */
+const COLLECT_EVERY_BYTES = 2 * 1024 * 1024;
 /** Workers that took an import up in a row and brought it no further: something in it kills them. */
 const MAX_ATTEMPTS = 20;
 
@@ -159,7 +161,7 @@ async function* readBatches(
 
 async function* readRecords(read: Sql, held: HeldImport): AsyncGenerator<CsvRecord[], void, undefined> {
   const reader = createCsvReader(held);
-  const collect = createCollector();
+  const collect = createCollector(COLLECT_EVERY_BYTES);
   for (let position = held.position; position < held.bytes; ) {
     const piece = await selectPiece(read, held.tenantId, held.id, position);
     if (!piece) throw new LostImport();
