@@ -102,9 +102,11 @@ test("a row that Postgres alone refuses is found, and reported like any other ba
 test("an import that is stopped goes on with another worker; one that kills every worker is given up", async () => {
   const { body } = await upload(api, tenant.key, file("stopped"));
   let batches = 0;
-  expect(await api.deps.runNextImport({ holder: "leaving", shouldStop: () => (batches += 1) === 2 })).toBe(
-    2_000,
-  );
+  const shouldStop = () => {
+    batches += 1;
+    return batches === 2;
+  };
+  expect(await api.deps.runNextImport({ holder: "leaving", shouldStop })).toBe(2_000);
   expect(await report(body.importId)).toMatchObject({ status: "running", rows: 2_000 });
   expect(await run("next")).toBe(ROWS - 2_000);
   expect(await report(body.importId)).toMatchObject({ status: "succeeded", created: ROWS });
