@@ -3,6 +3,7 @@ import { measureDashboards } from "./dashboards.ts";
 import { measureFreshness } from "./freshness.ts";
 import { measureInvalidation } from "./invalidation.ts";
 import { measureOverload } from "./overload.ts";
+import { measureProducts } from "./products.ts";
 import { measureSingle } from "./single.ts";
 import { measureSse } from "./sse.ts";
 import { createStage } from "./stage.ts";
@@ -16,6 +17,7 @@ const measurements = {
   dashboards: measureDashboards,
   overload: measureOverload,
   sse: measureSse,
+  products: measureProducts,
 };
 type Name = keyof typeof measurements;
 

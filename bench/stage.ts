@@ -32,6 +32,7 @@ const UNLIMITED = {
   RATE_LIMIT_EVENTS_WRITE: "off",
   RATE_LIMIT_ANALYTICS: "off",
   RATE_LIMIT_STANDARD: "off",
+  RATE_LIMIT_IMPORT: "off",
 };
 const FIRST_PORT = 3900;
 
@@ -50,6 +51,7 @@ export async function createStage(): Promise<Stage> {
   const { key } = await deps.apiKeys.createApiKey(operatorContext(tenantId), {
     name: "bench",
     kind: "secret",
+    scopes: ["admin"],
   });
   let nextPort = FIRST_PORT;
 

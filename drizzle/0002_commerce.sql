@@ -33,6 +33,8 @@ CREATE TABLE "product_imports" (
 	"finished_at" timestamp (3) with time zone,
 	"held_until" timestamp (3) with time zone,
 	"held_by" text,
+	"attempts" integer DEFAULT 0 NOT NULL,
+	"changed_ids" text[],
 	CONSTRAINT "product_imports_tenant_id_id_pk" PRIMARY KEY("tenant_id","id")
 );
 --> statement-breakpoint

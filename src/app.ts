@@ -8,6 +8,8 @@ import type { AuditService } from "./features/audit/index.ts";
 import { createAuditRoutes } from "./features/audit/routes.ts";
 import type { CachingService } from "./features/caching/index.ts";
 import { createCachingRoutes } from "./features/caching/routes.ts";
+import type { CatalogueImportService } from "./features/catalogue-import/index.ts";
+import { createCatalogueImportRoutes } from "./features/catalogue-import/routes.ts";
 import type { EventsService } from "./features/events/index.ts";
 import { createEventRoutes } from "./features/events/routes.ts";
 import type {
@@ -63,6 +65,7 @@ export interface AppDeps {
   audit: AuditService;
   products: ProductsService;
   events: EventsService;
+  catalogueImports: CatalogueImportService;
   rollups: RollupService;
   analytics: AnalyticsService;
   caching: CachingService;
@@ -75,6 +78,7 @@ export interface AppOptions {
   version: string;
   maxBodyBytes: number;
   maxBulkBytes: number;
+  importMaxBytes: number;
   corsOrigins: readonly string[];
   trustedProxies: readonly string[];
   rateLimits: RatePolicies;
@@ -88,6 +92,8 @@ export interface AppOptions {
 const PREFIX = "/api";
 const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
+/** Limited and cut off by how its bytes flow, see http/upload.ts. */
+const IMPORT_PATH = "/products/import";
 /** Reads of one resource and of analytics: If-None-Match answers 304. */
 const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me", "/webhooks/:id"];
 /** Ours that a 304 carries, too: without those of CORS, a browser does not let its page see the answer. */
@@ -99,6 +105,8 @@ const RETAINED_HEADERS = [
   "access-control-allow-origin",
   "access-control-expose-headers",
 ];
+/** Routes that read their bodies themselves limit them, too; doing it twice costs every event. */
+const OWN_LIMITS = new Set([EVENTS_PATH, BULK_PATH, IMPORT_PATH]);
 
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
@@ -112,9 +120,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     metrics,
   });
   const inTime = createRequestDeadline(options.requestTimeoutMs);
-
   const loadShedding = createLoadShedding(deps.load, metrics);
-
   const streams = createSseStreams({
     maxPerProcess: options.sseMaxConnections,
     maxPerTenant: options.sseMaxConnectionsPerTenant,
@@ -126,7 +132,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
-  app.use(deadline(inTime, EVENTS_PATH));
+  const timeLimit = deadline(inTime, EVENTS_PATH);
+  app.use((c, next) => (c.req.path === IMPORT_PATH ? next() : timeLimit(c, next)));
   app.use(allowOrigins(options.corsOrigins));
   app.use(limitBody(options));
   app.use(authenticate(deps.verifyCredential, badCredentials));
@@ -142,7 +149,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
-  // Its /products/{id} takes every word: routes of other features below /products come before it.
+  // Before /products/{id}, which takes every word.
+  app.route("/", createCatalogueImportRoutes(deps.catalogueImports, options));
   app.route("/", createProductRoutes(deps.products));
   // Before /events/{id}.
   app.route("/", createNotificationRoutes(deps.notifications, streams));
@@ -188,6 +196,5 @@ function limitBody({ maxBodyBytes }: AppOptions) {
       throw new AppError("too_large", "The body is larger than this route takes.");
     },
   });
-  return (...[c, next]: Parameters<typeof limit>) =>
-    c.req.path === EVENTS_PATH || c.req.path === BULK_PATH ? next() : limit(c, next);
+  return (...[c, next]: Parameters<typeof limit>) => (OWN_LIMITS.has(c.req.path) ? next() : limit(c, next));
 }

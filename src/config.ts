@@ -52,6 +52,8 @@ const Environment = z.object({
   /** Bytes of a request body after inflation; the larger cap is for bulk. */
   MAX_BODY_BYTES: integer(1024, 64 * 1024 * 1024).default(256 * 1024),
   MAX_BULK_BYTES: integer(1024, 64 * 1024 * 1024).default(4 * 1024 * 1024),
+  /** Bytes of one CSV file of products. */
+  IMPORT_MAX_BYTES: integer(1024, 16 * 1024 ** 3).default(1024 ** 3),
   /** Origins of browsers that may use the API; event writes take any. */
   CORS_ORIGINS: list,
   /** Addresses and CIDR ranges whose X-Forwarded-For is believed. */
@@ -94,6 +96,7 @@ export interface Config {
   logLevel: string;
   maxBodyBytes: number;
   maxBulkBytes: number;
+  importMaxBytes: number;
   corsOrigins: string[];
   trustedProxies: string[];
   rateLimits: RatePolicies;
@@ -149,6 +152,7 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     logLevel: values.LOG_LEVEL,
     maxBodyBytes: values.MAX_BODY_BYTES,
     maxBulkBytes: values.MAX_BULK_BYTES,
+    importMaxBytes: values.IMPORT_MAX_BYTES,
     corsOrigins: values.CORS_ORIGINS,
     trustedProxies: values.TRUSTED_PROXIES,
     rateLimits: {

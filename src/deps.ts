@@ -9,6 +9,7 @@ import { EventPartitions } from "./db/partitions.ts";
 import { createAnalyticsService } from "./features/analytics/index.ts";
 import { createAuditService } from "./features/audit/index.ts";
 import { createCachingService } from "./features/caching/index.ts";
+import { createCatalogueImportService, createRunNextImport } from "./features/catalogue-import/index.ts";
 import { createEventsService, createEventWriter } from "./features/events/index.ts";
 import { createIdempotency } from "./features/idempotency/index.ts";
 import {
@@ -136,6 +137,8 @@ export function createDeps(config: Config, role: string) {
       idempotency,
       readTenantSettings,
     }),
+    catalogueImports: createCatalogueImportService({ db, log }),
+    runNextImport: createRunNextImport({ db, invalidator, log }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
     notifications: createNotificationsService({
       db,

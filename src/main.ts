@@ -11,8 +11,8 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** Far beyond the routes' own limits, which answer with a problem; Bun's answer here is a bare 413. */
-const MAX_BUFFERED_BYTES = 256 * 1024 * 1024;
+/** None: the routes' own limits answer with a problem, and Bun holds what nobody reads back in the socket. */
+const MAX_BODY_BYTES = Number.MAX_SAFE_INTEGER;
 /** Longer than any statement may run: Bun hangs up on a connection that says nothing for so long, answered or not. */
 const IDLE_TIMEOUT_SECONDS = 75;
 const REDIS_WAIT_MS = 1_000;
@@ -32,7 +32,7 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
   const server = Bun.serve({
     hostname: config.host,
     port: config.port,
-    maxRequestBodySize: MAX_BUFFERED_BYTES,
+    maxRequestBodySize: MAX_BODY_BYTES,
     idleTimeout: IDLE_TIMEOUT_SECONDS,
     fetch: (request, bunServer) =>
       stopping.signal.aborted

@@ -33,6 +33,7 @@ export function testEnv(overrides: Environment = {}): Environment {
     // Tests send as fast as they can; those of the limits switch them on again.
     RATE_LIMIT_AUTH: "off",
     RATE_LIMIT_STANDARD: "off",
+    RATE_LIMIT_IMPORT: "off",
     RATE_LIMIT_ANALYTICS: "off",
     RATE_LIMIT_EVENTS_READ: "off",
     RATE_LIMIT_EVENTS_WRITE: "off",

@@ -6,6 +6,7 @@ import { createRollupConsumer } from "./consumers/rollup.ts";
 import { createWebhookConsumer } from "./consumers/webhooks.ts";
 import { createHousekeeping } from "./jobs/housekeeping.ts";
 import { createPartitionKeeper } from "./jobs/partitions.ts";
+import { createProductImportJob } from "./jobs/product-imports.ts";
 import { createRelay } from "./jobs/relay.ts";
 import { createSweeper } from "./jobs/sweeper.ts";
 import { createWebhookDeliverer } from "./jobs/webhook-deliveries.ts";
@@ -23,6 +24,7 @@ export async function startWorker(config: Config, shared?: Deps): Promise<Runner
     createSweeper(deps, name),
     createRelay(deps),
     createPartitionKeeper(deps, name),
+    createProductImportJob(deps, name),
     createHousekeeping(deps, name),
   ]);
   runner.start();

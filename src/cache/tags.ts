@@ -5,6 +5,8 @@ import { keys } from "../redis/keys.ts";
 
 /** Longer than any entry lives: a tag that expires first only costs a recomputation. */
 const TAG_TTL_SECONDS = 86_400;
+/** What is owed after an outage of Redis may be any number of tags. */
+const TAGS_A_COMMAND = 1_000;
 
 /** Makes a generation for each of a tenant's tags that has none and returns the generations that now stand. */
 export async function readOrMakeGenerations(
@@ -25,7 +27,10 @@ export async function readOrMakeGenerations(
 
 /** Invalidates everything that was computed under the tags: O(1) a tag, however many entries there are. */
 export async function deleteTags(redis: Redis, tenantId: string, tags: readonly string[]): Promise<void> {
-  if (tags.length > 0) await redis.unlink(...tags.map((tag) => keys.cacheTag(tenantId, tag)));
+  for (let from = 0; from < tags.length; from += TAGS_A_COMMAND) {
+    const some = tags.slice(from, from + TAGS_A_COMMAND);
+    await redis.unlink(...some.map((tag) => keys.cacheTag(tenantId, tag)));
+  }
 }
 
 /** The widest offset of a time zone from UTC: a UTC instant's local day is at most this far away. */

@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError } from "commander";
+import { clearingTag } from "../cache/cache.ts";
 import { isDay, isTimeZone } from "../core/days.ts";
 import { AppError } from "../core/errors.ts";
 import type { Deps } from "../deps.ts";
@@ -57,11 +58,8 @@ export function addRecountCommands(program: Command): void {
         const months = await rebuildTenant(deps.db.transactions, tenant, options, (month) =>
           progress(`${slug}: ${month.slice(0, 7)} rebuilt`),
         );
-        // Cached answers of the old rollups must go, whichever days they cover.
-        const from = Date.parse(options.from ?? "2000-01-01");
-        await deps.invalidator.invalidate([
-          { tenantId: tenant.tenantId, minMs: from, maxMs: Date.parse(options.to ?? "") || Date.now() },
-        ]);
+        // Cached answers of the old rollups must go, whichever days they cover, and not even serve as stale ones.
+        await deps.invalidator.invalidateTags(tenant.tenantId, [clearingTag("analytics")]);
         console.log(`${slug}: rebuilt ${months} months.`);
       }
     });

@@ -44,6 +44,8 @@ const NOTIFICATIONS: AccessRule = {
   scope: "products:read",
   limit: "standard",
 };
+/** A seller's import reaches its own products only. */
+const IMPORT_READS: AccessRule = { roles: ["admin", "seller"], scope: "products:write", limit: "standard" };
 const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
 
 export const ACCESS = {
@@ -81,6 +83,11 @@ export const ACCESS = {
   streamNotifications: NOTIFICATIONS,
   listNotifications: NOTIFICATIONS,
   readNotification: { ...NOTIFICATIONS, scope: "products:write" },
+  importProducts: { ...IMPORT_READS, limit: "import" },
+  listProductImports: IMPORT_READS,
+  getProductImport: IMPORT_READS,
+  getProductImportErrors: IMPORT_READS,
+  exportProducts: { roles: ["admin", "seller", "analyst"], scope: "products:read", limit: "standard" },
   getTopProducts: ANALYTICS,
   getProductTimeseries: ANALYTICS,
   getMySummary: { roles: EVERYONE, scope: null, limit: "analytics" },

@@ -89,17 +89,25 @@ export async function createVictim(target: Target): Promise<Victim> {
   const delivery = await target.call("POST", `/webhooks/${webhook.body.id}/test`, { as });
   await target.sql`update webhook_deliveries set status = 'failed' where id = ${delivery.body.id}`;
   expect([stored.status, listed.status, invitation.status, delivery.status]).toEqual([202, 201, 201, 202]);
+  const imported = await target.call("POST", "/products/import", {
+    as,
+    body: "id,sku,name,price,sellerId\nvictim-item,victim-sku,victim-name,98765,victim-seller\n",
+    headers: { "content-type": "text/csv" },
+  });
+  expect(await deps.runNextImport({ holder: "victim", shouldStop: () => false })).toBe(1);
   const [key] = await sql`select id from api_keys where tenant_id = ${tenant.tenantId}`;
-  const found = [stored.body.id, dead?.id, key?.id, admin.userId, invitation.body.id, tenant.tenantId];
-  const ids = [
-    ...found,
+  const found = [
+    stored.body.id,
+    dead?.id,
+    key?.id,
+    admin.userId,
+    invitation.body.id,
+    tenant.tenantId,
+    imported.body.importId,
     webhook.body.id,
     delivery.body.id,
-    "victim-product",
-    "victim-user",
-    "victim-session",
-    "victim-seller",
   ];
+  const ids = [...found, "victim-product", "victim-user", "victim-session", "victim-seller", "victim-item"];
   return { ...tenant, admin, ids, invitationToken: invitation.body.token };
 }
 

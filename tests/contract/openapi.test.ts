@@ -195,13 +195,22 @@ describe("the answers", () => {
       json: { url: "https://1.1.1.1/" },
     });
     await api.call("POST", `/webhooks/${webhook.id}/test`, { as: tenant.key });
-    const ids: Record<string, string> = { events: made.id, webhooks: webhook.id };
+    const headers = { "content-type": "text/csv" };
+    const { body: queued } = await api.call("POST", "/products/import", {
+      as: tenant.key,
+      body: "name,price\nx,1\n",
+      headers,
+    });
+    const idOf = (path: string) => {
+      if (path.startsWith("/events")) return made.id;
+      if (path.startsWith("/webhooks")) return webhook.id;
+      return path.startsWith("/products/imports") ? queued.importId : "p-1";
+    };
     const query: Record<string, string> = { getBreakdown: "?property=country" };
     for (const operation of operations.filter(
       ({ method, path }) => method === "GET" && !path.includes("me"),
     )) {
-      const id = ids[operation.path.split("/")[1] ?? ""] ?? "p-1";
-      const path = operation.path.replaceAll(/\{\w+\}/g, id);
+      const path = operation.path.replaceAll(/\{\w+\}/g, idOf(operation.path));
       const { status, headers, body } = await api.call("GET", path + (query[operation.operationId] ?? ""), {
         as: tenant.key,
       });

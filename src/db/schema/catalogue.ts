@@ -104,6 +104,10 @@ export const productImports = pgTable(
     /** Until when a worker holds this import. */
     heldUntil: instant("held_until"),
     heldBy: text("held_by"),
+    /** Times that a worker took it up since it last came further. */
+    attempts: integer().notNull().default(0),
+    /** Products that the last batch changed: their cache tags may still stand if its worker died. */
+    changedIds: text("changed_ids").array(),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.id] }),

@@ -1,0 +1,113 @@
+import type { Database } from "../../db/client.ts";
+import { classifyFailure } from "../../db/failures.ts";
+import { changeEvent, lowStockEvent } from "./events.ts";
+import type { HeldImport } from "./imports-repository.ts";
+import type { ParsedRow } from "./parse-row.ts";
+import { planBatch } from "./plan-batch.ts";
+import { type BatchStep, lockImport, lockProducts, storeBatch } from "./products-repository.ts";
+
+/** Somebody else works on this import, or it is gone. */
+export class LostImport extends Error {}
+
+/** A write that met somebody else's between its plan and its statement. */
+class Collision extends Error {}
+
+/** How often a batch that collides is planned again before it is taken apart. */
+const COLLISIONS = 3;
+/** Errors of more rows are counted only: such a file is wrong as a whole, and its report would outgrow it. */
+const MAX_FAILED_REPORTED = 100_000;
+
+export interface Progress {
+  holder: string;
+  /** The byte that the import has reached. */
+  position: number;
+  /** Rows refused so far. */
+  failed: number;
+  holdMs: number;
+}
+
+/**
+ * Stores the rows of a batch, each once. The batch is locked, planned and written in one transaction; when it collides
+ * with other writes it is planned again, and what Postgres refuses is found by halving and reported as a bad row.
+ * `invalidate` is called after each commit with the ids of the products that were there before.
+ */
+export async function storeRows(
+  { transaction }: Pick<Database, "transaction">,
+  held: HeldImport,
+  rows: readonly ParsedRow[],
+  progress: Progress,
+  invalidate: (ids: string[]) => Promise<void>,
+): Promise<Pick<Progress, "position" | "failed">> {
+  let { position, failed } = progress;
+  let [done, size, collisions] = [0, rows.length, 0];
+
+  async function storeSome(some: readonly ParsedRow[]): Promise<number> {
+    const changedIds: string[] = [];
+    const { taken, refused, reached } = await transaction(async (tx) => {
+      const step = { ...progress, from: position };
+      const tenant = await lockImport(tx, held, step);
+      if (tenant === null) throw new LostImport();
+      const stored = await lockProducts(tx, held.tenantId, ...namesOf(some));
+      const plan = planBatch(some, { stored, sellerId: held.sellerId, now: new Date() });
+      const last = some[plan.taken - 1] as ParsedRow;
+      if (failed >= MAX_FAILED_REPORTED) plan.errors = [];
+      const { hasListener, currency, lowStockThreshold } = tenant;
+      const outcome = await storeBatch(
+        tx,
+        held,
+        plan,
+        { ...step, to: last.end, line: last.endLine } satisfies BatchStep,
+        {
+          changes: hasListener ? plan.changes.map((change) => changeEvent(change, currency)) : [],
+          lowStock: plan.changes.flatMap(
+            (change) => lowStockEvent(change, lowStockThreshold, currency) ?? [],
+          ),
+        },
+      );
+      if (outcome.moved === 0) throw new LostImport();
+      if (outcome.written !== plan.changes.length || outcome.hasListener !== hasListener)
+        throw new Collision();
+      changedIds.length = 0;
+      for (const { before, after } of plan.changes) if (before !== null) changedIds.push(after.id);
+      return { taken: plan.taken, refused: plan.counts.failed, reached: last.end };
+    });
+    position = reached;
+    failed += refused;
+    await invalidate(changedIds);
+    return taken;
+  }
+
+  while (done < rows.length) {
+    const some = rows.slice(done, done + size);
+    try {
+      done += await storeSome(some);
+      [size, collisions] = [rows.length, 0];
+    } catch (error) {
+      if (!isOfTheRows(error)) throw error;
+      collisions += 1;
+      if (classifyFailure(error) !== "data" && collisions <= COLLISIONS) continue;
+      if (some.length > 1) size = Math.ceil(some.length / 2);
+      else done += await storeSome(some.map(refuse));
+    }
+  }
+  return { position, failed };
+}
+
+function isOfTheRows(error: unknown): boolean {
+  return error instanceof Collision || ["data", "conflict"].includes(classifyFailure(error));
+}
+
+function refuse(row: ParsedRow): ParsedRow {
+  return { ...row, product: null, errors: [{ path: "", message: "could not be stored" }] };
+}
+
+/** The ids and skus that rows name, in order. */
+function namesOf(rows: readonly ParsedRow[]): [ids: string[], skus: string[]] {
+  const ids = new Set<string>();
+  const skus = new Set<string>();
+  for (const { product } of rows) {
+    if (product?.id) ids.add(product.id);
+    if (product?.sku) skus.add(product.sku);
+  }
+  return [[...ids].sort(), [...skus].sort()];
+}
