@@ -15,8 +15,8 @@ import type {
   TenantService,
 } from "./features/identity/index.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
-import type { RollupService } from "./features/rollups/index.ts";
-import { createQueueRoutes } from "./features/rollups/routes.ts";
+import type { RollupService, SessionLinks } from "./features/rollups/index.ts";
+import { createQueueRoutes, createSessionRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import { addDocs } from "./http/docs.ts";
@@ -48,6 +48,7 @@ export interface AppDeps {
   audit: AuditService;
   events: EventsService;
   rollups: RollupService;
+  sessionLinks: SessionLinks;
   analytics: AnalyticsService;
   system: SystemService;
 }
@@ -64,8 +65,8 @@ export interface AppOptions {
 const PREFIX = "/api";
 const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
-/** Reads of one resource and of analytics: If-None-Match answers 304. */
-const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
+/** Reads of one resource and of analytics: If-None-Match answers 304. An id of hexadecimal digits: an export must not be read to its end for a hash. */
+const ETAGGED_PATHS = ["/analytics/*", "/events/:id{[0-9a-f-]+}", "/tenants/current", "/auth/me"];
 const REQUEST_TIMEOUT_MS = 30_000;
 
 export function createApp(deps: AppDeps, options: AppOptions) {
@@ -98,6 +99,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createEventRoutes(deps.events, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
+  app.route("/", createSessionRoutes(deps.sessionLinks));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 

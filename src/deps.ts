@@ -19,7 +19,7 @@ import {
   createTenantService,
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
-import { createRollupService } from "./features/rollups/index.ts";
+import { createRollupService, createSessionLinks } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
 import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
@@ -62,6 +62,8 @@ export function createDeps(config: Config, role: string) {
     metrics,
   });
 
+  const rollups = createRollupService({ db, log, metrics });
+
   return {
     log,
     metrics,
@@ -84,7 +86,8 @@ export function createDeps(config: Config, role: string) {
     tenant: createTenantService({ db }),
     audit: createAuditService({ sql: db.read }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
-    rollups: createRollupService({ db, log, metrics }),
+    rollups,
+    sessionLinks: createSessionLinks({ db, rollups, invalidator }),
     analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
     system: createSystemService({ sql: db.read, redis, version: VERSION }),
   };

@@ -15,6 +15,8 @@ export interface Question {
   range: Range;
   granularity: Granularity;
   skipCache: boolean;
+  /** Beside those of the range's months. */
+  tags?: readonly string[];
 }
 
 type Cached<T> = { answer: T; asOf: string };
@@ -39,7 +41,7 @@ export function createAnswers({ sql, cache }: { sql: Sql; cache: Cache }) {
         tenantId: ctx.tenantId,
         name: `${name}:${from}:${to}:${timeZone}:${granularity}`,
         // A day of any zone is at most a day away from the same day of the tenant's zone.
-        tags: analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)),
+        tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
         ttlSeconds: ttlSeconds(endOfDayMs(to), Date.now()),
         skipRead: question.skipCache,
       },
