@@ -96,7 +96,7 @@ export async function selectProductStats(
     select "productId", name, sku, price, status, events::text, views::text, clicks::text,
       add_to_carts::text as "addToCarts", remove_from_carts::text as "removeFromCarts",
       checkout_starts::text as "checkoutStarts", purchases::text, units::text, revenue::text,
-      sort_value::text as "sortValue", total::text
+      (${sql.unsafe(SORT_EXPRESSION.conversionRate)})::text as "conversionRate", sort_value::text as "sortValue", total::text
     from found
     ${after === null ? sql`` : sql`where sort_value ${beyond} ${after.sortValue}::text::${type} or (sort_value = ${after.sortValue}::text::${type} and "productId" > ${after.productId})`}
     order by sort_value ${direction}, "productId" limit ${limit} offset ${offset}`;

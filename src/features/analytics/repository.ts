@@ -58,6 +58,8 @@ function rowsOf(sql: Sql, tenantId: string, { source, range, filters = {}, prope
 
 function dimensionOf(sql: Sql, dimension: Dimension, { source, range }: Plan) {
   if (!isGranularity(dimension)) return sql`${sql(DIMENSION_COLUMN[dimension])} collate "C"`;
+  // An hour of the rollup is one already. Where half an hour comes twice, cutting it off again would find another.
+  if (source.time === "hour" && dimension === "hour") return hourText(sql, sql`hour`);
   if (source.time !== "day") return bucketText(sql, dimension, source.time, range.timeZone);
   return dimension === "day" ? sql`day::text` : sql`date_trunc(${dimension}, day::timestamp)::date::text`;
 }
@@ -113,9 +115,14 @@ function onDays(sql: Sql, column: "hour" | "ts" | "instant", { from, to, timeZon
 
 function bucketText(sql: Sql, groupBy: Granularity, column: "hour" | "ts" | "instant", timeZone: string) {
   if (groupBy === "hour") {
-    return sql`to_char(date_trunc('hour', ${sql(column)}, ${timeZone}) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+    return hourText(sql, sql`date_trunc('hour', ${sql(column)}, ${timeZone})`);
   }
   return sql`date_trunc(${groupBy}, ${sql(column)} at time zone ${timeZone})::date::text`;
+}
+
+/** As the contract writes instants. */
+function hourText(sql: Sql, instant: Fragment) {
+  return sql`to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 }
 
 function isGranularity(dimension: Dimension): dimension is Granularity {

@@ -103,7 +103,7 @@ export const ProductStatsQuery = z.strictObject({
     .max(100)
     .refine(isStorable, "holds a character that can't be stored")
     .optional()
-    .openapi({ description: "Part of the name, id or sku; case does not count" }),
+    .openapi({ description: "Part of the name, id or sku; the case of letters does not count" }),
   sortBy: z.enum(["name", "events", ...MEASURE_NAMES]).default("views"),
   sortDir: z.enum(["asc", "desc"]).default("desc"),
   limit: pageLimit,
