@@ -3,7 +3,10 @@ import type { Transaction } from "../../db/transaction.ts";
 import { factsFrom, type Rollup, USER_DAILY } from "./definitions.ts";
 import type { LedgerRow } from "./repository.ts";
 
-/** Batches with anonymous events of a session that are not rolled up yet, dead letters aside. */
+/**
+ * Batches with anonymous events of a session that are not rolled up yet, dead letters aside. The session's events are
+ * read once, not once a waiting batch.
+ */
 export async function selectUndoneBatches(
   sql: Sql,
   tenantId: string,
@@ -11,14 +14,16 @@ export async function selectUndoneBatches(
   limit: number,
 ): Promise<LedgerRow[]> {
   const rows = await sql<{ batchId: string; minMs: number; maxMs: number }[]>`
+    with anonymous as materialized (
+      select distinct tenant_id, batch_id from events
+      where tenant_id = ${tenantId} and session_id = ${sessionId} and user_id is null
+    ), undone as materialized (
+      select tenant_id, batch_id, received_at, min_ts, max_ts from event_batches
+      where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is null
+    )
     select batch_id as "batchId", (extract(epoch from min_ts) * 1000)::float8 as "minMs",
       (extract(epoch from max_ts) * 1000)::float8 as "maxMs"
-    from event_batches b
-    where b.tenant_id = ${tenantId} and b.rolled_up_at is null and b.dead_lettered_at is null
-      and exists (select from events e
-        where e.tenant_id = ${tenantId} and e.tenant_id = b.tenant_id and e.batch_id = b.batch_id
-          and e.session_id = ${sessionId} and e.user_id is null)
-    order by received_at limit ${limit}`;
+    from undone join anonymous using (tenant_id, batch_id) order by received_at limit ${limit}`;
   return rows.map((row) => ({ tenantId, ...row }));
 }
 

@@ -28,9 +28,10 @@ export function createSessionLinks({ db, rollups, invalidator }: SessionLinkDeps
   async function rollUpSession(tenantId: string, sessionId: string): Promise<void> {
     for (let round = 0; round < MAX_BATCH_ROUNDS; round += 1) {
       const undone = await selectUndoneBatches(db.write, tenantId, sessionId, BATCHES_AT_ONCE);
-      if (undone.length === 0) return;
       await rollups.rollUp(undone);
       await invalidator.invalidate(undone);
+      // What came since need not be linked by this call.
+      if (undone.length < BATCHES_AT_ONCE) return;
     }
   }
 
