@@ -36,20 +36,22 @@ export interface ProductStatsPage {
   after: { sortValue: string; productId: string } | null;
 }
 
-/** What each sort name means in SQL, over `listed`. Names without regard to case; an unknown product goes by its id. */
-const SORT_EXPRESSION: Record<ProductStatsQuery["sortBy"], string> = {
-  name: `lower(coalesce(name, "productId")) collate "C"`,
-  events: "events",
-  views: "views",
-  clicks: "clicks",
-  addToCarts: "add_to_carts",
-  removeFromCarts: "remove_from_carts",
-  checkoutStarts: "checkout_starts",
-  purchases: "purchases",
-  units: "units",
-  revenue: "revenue",
-  conversionRate: "case when views = 0 then 0 else purchases::float8 / views::float8 end",
+/** Sums of product days under the names of the contract; as text where they leave Postgres. */
+const SUMS: Record<Exclude<ProductStatsQuery["sortBy"], "name">, string> = {
+  events: "sum(events)",
+  views: "sum(views)",
+  clicks: "sum(clicks)",
+  addToCarts: "sum(add_to_carts)",
+  removeFromCarts: "sum(remove_from_carts)",
+  checkoutStarts: "sum(checkout_starts)",
+  purchases: "sum(purchases)",
+  units: "sum(units)",
+  revenue: "sum(revenue)",
+  conversionRate: "case when sum(views) = 0 then 0 else sum(purchases)::float8 / sum(views)::float8 end",
 };
+const SUM_TEXTS = Object.entries(SUMS).map(([name, sum]) => `(${sum})::text as "${name}"`);
+/** Names without regard to case; an unknown product goes by its id. */
+const SORT_NAME = `lower(coalesce(name, "productId")) collate "C"`;
 
 /** The type in which the values of a sort are compared; as text they travel in cursors. */
 function sortType(sortBy: ProductStatsQuery["sortBy"]): string {
@@ -58,8 +60,8 @@ function sortType(sortBy: ProductStatsQuery["sortBy"]): string {
 }
 
 /**
- * The table of all products: the live ones of the catalogue, and whatever else has events in the range. `total` counts
- * all rows, also those before the cursor.
+ * The table of all products: the live ones of the catalogue, and whatever else has events in the range. All are sorted by
+ * one sum each; only those of the page are added up in full. `total` counts all rows, also those before the cursor.
  */
 export async function selectProductStats(
   sql: Sql,
@@ -67,15 +69,13 @@ export async function selectProductStats(
   { from, to }: Range,
   { search, sortBy, sortDir, limit, offset, after }: ProductStatsPage,
 ): Promise<ProductStatsRow[]> {
-  const sort = sql.unsafe(SORT_EXPRESSION[sortBy]);
   const type = sql.unsafe(sortType(sortBy));
+  const sortValue = sortBy === "name" ? sql.unsafe(SORT_NAME) : sql`coalesce(sort_value, 0)`;
   const [direction, beyond] = sortDir === "desc" ? [sql`desc`, sql`<`] : [sql`asc`, sql`>`];
   const hit = (column: string) => sql`strpos(lower(${sql(column)}), lower(${search ?? ""})) > 0`;
   return sql<ProductStatsRow[]>`
     with measured as (
-      select tenant_id, product_id, sum(events) as events, sum(views) as views, sum(clicks) as clicks,
-        sum(add_to_carts) as add_to_carts, sum(remove_from_carts) as remove_from_carts,
-        sum(checkout_starts) as checkout_starts, sum(purchases) as purchases, sum(units) as units, sum(revenue) as revenue
+      select tenant_id, product_id, ${sql.unsafe(sortBy === "name" ? "null" : SUMS[sortBy])} as sort_value
       from product_daily_stats where tenant_id = ${tenantId} and day between ${from} and ${to}
       group by tenant_id, product_id
     ), known as (
@@ -83,21 +83,23 @@ export async function selectProductStats(
       from products where tenant_id = ${tenantId}
     ), listed as (
       select coalesce(known.id, measured.product_id) collate "C" as "productId", name, sku, price,
-        coalesce(status, 'unknown') as status, coalesce(events, 0) as events, coalesce(views, 0) as views,
-        coalesce(clicks, 0) as clicks, coalesce(add_to_carts, 0) as add_to_carts,
-        coalesce(remove_from_carts, 0) as remove_from_carts, coalesce(checkout_starts, 0) as checkout_starts,
-        coalesce(purchases, 0) as purchases, coalesce(units, 0) as units, coalesce(revenue, 0) as revenue
+        coalesce(status, 'unknown') as status, sort_value
       from known full join measured on measured.tenant_id = known.tenant_id and measured.product_id = known.id
       where measured.product_id is not null or known.status <> 'deleted'
     ), found as (
-      select listed.*, ${sort} as sort_value, count(*) over () as total from listed
+      select "productId", name, sku, price, status, ${sortValue} as sort_value, count(*) over () as total from listed
       ${search === undefined ? sql`` : sql`where ${hit("productId")} or ${hit("name")} or ${hit("sku")}`}
+    ), shown as materialized (
+      select * from found
+      ${after === null ? sql`` : sql`where sort_value ${beyond} ${after.sortValue}::text::${type} or (sort_value = ${after.sortValue}::text::${type} and "productId" > ${after.productId})`}
+      order by sort_value ${direction}, "productId" limit ${limit} offset ${offset}
+    ), summed as (
+      select product_id, ${sql.unsafe(SUM_TEXTS.join(", "))} from product_daily_stats
+      where tenant_id = ${tenantId} and day between ${from} and ${to}
+        and product_id = any(array(select "productId" from shown))
+      group by product_id
     )
-    select "productId", name, sku, price, status, events::text, views::text, clicks::text,
-      add_to_carts::text as "addToCarts", remove_from_carts::text as "removeFromCarts",
-      checkout_starts::text as "checkoutStarts", purchases::text, units::text, revenue::text,
-      (${sql.unsafe(SORT_EXPRESSION.conversionRate)})::text as "conversionRate", sort_value::text as "sortValue", total::text
-    from found
-    ${after === null ? sql`` : sql`where sort_value ${beyond} ${after.sortValue}::text::${type} or (sort_value = ${after.sortValue}::text::${type} and "productId" > ${after.productId})`}
-    order by sort_value ${direction}, "productId" limit ${limit} offset ${offset}`;
+    select shown."productId", name, sku, price, status, sort_value::text as "sortValue", total::text, summed.*
+    from shown left join summed on summed.product_id = shown."productId"
+    order by sort_value ${direction}, shown."productId"`;
 }

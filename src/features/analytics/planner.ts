@@ -44,6 +44,9 @@ const DAYS: readonly Dimension[] = ["day", "week", "month"];
 const sum = (column: string) => `coalesce(sum(${column}), 0)`;
 const ofType = (type: string) => `coalesce(sum(events) filter (where type = '${type}'), 0)`;
 
+/** Compared as bytes, whatever the database's language: what is only told apart need not be sorted like words. */
+const distinct = (column: string) => `count(distinct ${column} collate "C")`;
+
 /** No metric of its own: the quotient of two others, as doubles. */
 const rate = (purchases: string, views: string) =>
   `case when ${views} = 0 then 0 else ${purchases}::float8 / ${views}::float8 end`;
@@ -102,7 +105,7 @@ const SOURCES: readonly Source[] = [
     time: "day",
     dimensions: DAYS,
     filters: [],
-    metrics: { sessions: "count(distinct session_id)" },
+    metrics: { sessions: distinct("session_id") },
   },
   {
     table: "user_daily_stats",
@@ -111,7 +114,7 @@ const SOURCES: readonly Source[] = [
     filters: ["userId"],
     metrics: {
       ...BY_COLUMN,
-      uniqueUsers: "count(distinct user_key)",
+      uniqueUsers: distinct("user_key"),
       activeDays: "count(distinct day)",
     },
   },
@@ -125,8 +128,8 @@ const RAW: Source = {
   filters: ["type"],
   metrics: {
     ...BY_TYPE,
-    uniqueUsers: "count(distinct user_key)",
-    sessions: "count(distinct session_id)",
+    uniqueUsers: distinct("user_key"),
+    sessions: distinct("session_id"),
   },
 };
 

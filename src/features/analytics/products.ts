@@ -112,7 +112,7 @@ function toItem({ productId, name, sku, price, status, ...row }: ProductStatsRow
     sku,
     price: price === null ? null : Number(price),
     status,
-    events: Number(row.events),
+    events: Number(row.events ?? 0),
     ...measuresOf(row),
   };
 }

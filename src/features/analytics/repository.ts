@@ -2,7 +2,7 @@ import type { Day } from "../../core/days.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
 import type { Plan, Source } from "./planner.ts";
 import type { Range } from "./range.ts";
-import { type Dimension, GRANULARITIES, type Granularity } from "./schema.ts";
+import { type Dimension, GRANULARITIES, type Granularity, type Metric } from "./schema.ts";
 
 /** Counts and sums as exact decimal text, by the names of the dimensions and metrics. */
 export type MetricsRow = Record<string, string>;
@@ -17,18 +17,52 @@ const DIMENSION_COLUMN = {
 
 const FILTER_COLUMN = { type: "type", productId: "product_id", value: "value", userId: "user_key" } as const;
 
-/** A planned question as one statement. Everything named in its text comes from the tables of planner.ts. */
+/**
+ * A planned question as one statement; everything named in its text comes from the tables of planner.ts. Rows are grouped
+ * as they are and become text afterwards, once a group. The best few of many are found by the one metric that they are
+ * sorted by, and only they are added up in full: of 150,000 product days, that halves the time of nine sums.
+ */
 export async function selectMetrics(sql: Sql, tenantId: string, plan: Plan): Promise<MetricsRow[]> {
   const { source, metrics, dimensions, limit } = plan;
-  const columns = [
+  const values = [
     ...dimensions.map((one) => sql`${dimensionOf(sql, one, plan)} as ${sql(one)}`),
-    ...metrics.map((one) => sql`(${sql.unsafe(source.metrics[one] ?? "null")})::text as ${sql(one)}`),
+    ...metrics.map((one) => sql`${metricOf(sql, source, one)} as ${sql(one)}`),
   ];
-  const groups = dimensions.map((_, index) => String(index + 1)).join(", ");
+  const texts = [
+    ...dimensions.map((one) => (one === "hour" ? hourText(sql, sql`${sql(one)}`) : sql`${sql(one)}::text`)),
+    ...metrics.map((one) => sql`${sql(one)}::text`),
+  ].map((text, index) => sql`${text} as ${sql([...dimensions, ...metrics][index] ?? "")}`);
+  const rows = rowsOf(sql, tenantId, plan, bestOf(sql, tenantId, plan));
+  if (dimensions.length === 0)
+    return sql<
+      MetricsRow[]
+    >`select ${listOf(sql, texts)} from (select ${listOf(sql, values)} from ${rows}) summed`;
   return sql<MetricsRow[]>`
-    select ${listOf(sql, columns)} from ${rowsOf(sql, tenantId, plan)}
-    ${dimensions.length === 0 ? sql`` : sql`group by ${sql.unsafe(groups)} order by ${orderOf(sql, plan)}`}
+    select ${listOf(sql, texts)}
+    from (select ${listOf(sql, values)} from ${rows} group by ${ordinals(sql, dimensions.length)}) grouped
+    order by ${orderOf(sql, plan)}
     ${limit === undefined ? sql`` : sql`limit ${limit}`}`;
+}
+
+function metricOf(sql: Sql, { metrics }: Source, metric: Metric) {
+  return sql`(${sql.unsafe(metrics[metric] ?? "null")})`;
+}
+
+function ordinals(sql: Sql, count: number) {
+  return sql.unsafe(Array.from({ length: count }, (_, index) => index + 1).join(", "));
+}
+
+/** A condition that leaves only the groups that the answer will show; none where all are shown or counted anyway. */
+function bestOf(sql: Sql, tenantId: string, plan: Plan): Fragment {
+  const { source, dimensions, sort, limit, filters = {} } = plan;
+  const [dimension] = dimensions;
+  const metric = sort && source.metrics[sort.by as Metric] ? (sort.by as Metric) : undefined;
+  const worthwhile = dimension === "product" && dimensions.length === 1 && Object.keys(filters).length === 0;
+  if (!worthwhile || metric === undefined || limit === undefined) return sql``;
+  const direction = sort?.direction === "desc" ? sql`desc` : sql``;
+  return sql`and product_id = any(array(
+    select product_id from ${rowsOf(sql, tenantId, plan, sql``)} group by product_id
+    order by ${metricOf(sql, source, metric)} ${direction}, product_id collate "C" limit ${limit}))`;
 }
 
 function listOf(sql: Sql, fragments: readonly Fragment[]) {
@@ -36,7 +70,12 @@ function listOf(sql: Sql, fragments: readonly Fragment[]) {
 }
 
 /** The rows of a source that the question is about. */
-function rowsOf(sql: Sql, tenantId: string, { source, range, filters = {}, property }: Plan) {
+function rowsOf(
+  sql: Sql,
+  tenantId: string,
+  { source, range, filters = {}, property }: Plan,
+  condition: Fragment,
+) {
   const conditions = Object.entries(filters).map(([name, values]) => {
     const column = sql(FILTER_COLUMN[name as keyof typeof FILTER_COLUMN]);
     return values ? sql`and ${column} = any(${sql.array([...values])}::text[])` : sql``;
@@ -44,7 +83,7 @@ function rowsOf(sql: Sql, tenantId: string, { source, range, filters = {}, prope
   const inDays =
     source.time === "day" ? sql`day between ${range.from} and ${range.to}` : onDays(sql, source.time, range);
   const where = sql`where tenant_id = ${tenantId} and ${inDays}
-    ${property === undefined ? sql`` : sql`and property = ${property}`} ${conditions.length === 0 ? sql`` : conditions}`;
+    ${property === undefined ? sql`` : sql`and property = ${property}`} ${conditions.length === 0 ? sql`` : conditions} ${condition}`;
   if (source.time !== "ts") return sql`${sql(source.table)} ${where}`;
   return sql`(
     select ts, type, session_id, user_key, 1 as events, units, units * coalesce(unit_price, 0) as revenue
@@ -59,22 +98,23 @@ function rowsOf(sql: Sql, tenantId: string, { source, range, filters = {}, prope
 function dimensionOf(sql: Sql, dimension: Dimension, { source, range }: Plan) {
   if (!isGranularity(dimension)) return sql`${sql(DIMENSION_COLUMN[dimension])} collate "C"`;
   // An hour of the rollup is one already. Where half an hour comes twice, cutting it off again would find another.
-  if (source.time === "hour" && dimension === "hour") return hourText(sql, sql`hour`);
-  if (source.time !== "day") return bucketText(sql, dimension, source.time, range.timeZone);
-  return dimension === "day" ? sql`day::text` : sql`date_trunc(${dimension}, day::timestamp)::date::text`;
+  if (source.time === "hour" && dimension === "hour") return sql`hour`;
+  if (source.time !== "day") return bucket(sql, dimension, source.time, range.timeZone);
+  return dimension === "day" ? sql`day` : sql`date_trunc(${dimension}, day::timestamp)::date`;
 }
 
 /** Metrics are ordered as numbers, dimensions as bytes; ties by the dimensions. */
-function orderOf(sql: Sql, { source, dimensions, sort }: Plan) {
-  const byDimension = (one: Dimension) => sql`${sql.unsafe(String(dimensions.indexOf(one) + 1))}`;
-  const terms: Fragment[] = [];
-  if (sort) {
-    const metric = source.metrics[sort.by as keyof Source["metrics"]];
-    const by = metric === undefined ? byDimension(sort.by as Dimension) : sql`(${sql.unsafe(metric)})`;
-    terms.push(sort.direction === "desc" ? sql`${by} desc` : sql`${by}`);
-  }
-  for (const one of dimensions) if (one !== sort?.by) terms.push(byDimension(one));
-  return listOf(sql, terms);
+function orderOf(sql: Sql, { dimensions, sort }: Plan) {
+  const first = sort
+    ? [sort.direction === "desc" ? sql`${column(sql, sort.by)} desc` : column(sql, sort.by)]
+    : [];
+  const rest = dimensions.filter((one) => one !== sort?.by).map((one) => column(sql, one));
+  return listOf(sql, [...first, ...rest]);
+}
+
+/** Of the groups, not of the texts made of them, which have the same names. */
+function column(sql: Sql, name: string): Fragment {
+  return sql`grouped.${sql(name)}`;
 }
 
 /** Starts of all buckets that touch the range, so that gaps can be filled; Postgres knows which days have 23 hours. */
@@ -83,7 +123,7 @@ export async function selectBucketStarts(sql: Sql, range: Range, groupBy: Granul
   if (groupBy === "hour") {
     // By half hours: where the clock moves by thirty minutes, hours begin at half past from then on.
     const rows = await sql<{ bucket: string }[]>`
-      select distinct ${bucketText(sql, "hour", "instant", timeZone)} as bucket
+      select distinct ${hourText(sql, bucket(sql, "hour", "instant", timeZone))} as bucket
       from generate_series(${from}::date::timestamp at time zone ${timeZone} - interval '1 day',
         ${to}::date::timestamp at time zone ${timeZone} + interval '2 days', interval '30 minutes') as instant
       where ${onDays(sql, "instant", range)} order by bucket`;
@@ -113,11 +153,11 @@ function onDays(sql: Sql, column: "hour" | "ts" | "instant", { from, to, timeZon
     and (${instant} at time zone ${timeZone})::date between ${from}::date and ${to}::date`;
 }
 
-function bucketText(sql: Sql, groupBy: Granularity, column: "hour" | "ts" | "instant", timeZone: string) {
-  if (groupBy === "hour") {
-    return hourText(sql, sql`date_trunc('hour', ${sql(column)}, ${timeZone})`);
-  }
-  return sql`date_trunc(${groupBy}, ${sql(column)} at time zone ${timeZone})::date::text`;
+/** Start of the bucket of an instant: an instant for hours, else a day. */
+function bucket(sql: Sql, groupBy: Granularity, name: "hour" | "ts" | "instant", timeZone: string) {
+  if (groupBy === "hour") return sql`date_trunc('hour', ${sql(name)}, ${timeZone})`;
+  if (groupBy === "day") return sql`(${sql(name)} at time zone ${timeZone})::date`;
+  return sql`date_trunc(${groupBy}, ${sql(name)} at time zone ${timeZone})::date`;
 }
 
 /** As the contract writes instants. */
