@@ -10,9 +10,9 @@ import {
 } from "./behaviour-repository.ts";
 import { selectProductNames } from "./catalogue-repository.ts";
 import { type Desk, skips } from "./desk.ts";
+import { createFirstDayReader } from "./first-day.ts";
 import { MAX_RAW_DAYS } from "./planner.ts";
 import { badRange, nextPeriod, startOfPeriod } from "./range.ts";
-import { selectFirstDay } from "./repository.ts";
 import type { FunnelQuery, Period, RealtimeQuery, RetentionQuery } from "./schema.ts";
 
 const MINUTE_MS = 60_000;
@@ -30,6 +30,8 @@ const RETENTION_DAYS: Record<Period, { usual: number; most: number }> = {
 
 /** What users do one after the other; funnel and realtime read raw events, over a bounded range. */
 export function createBehaviourAnswers({ sql, answer, tenantZone, rangeOf }: Desk) {
+  const readFirstDay = createFirstDayReader(sql);
+
   return {
     async getFunnel(ctx: RequestContext, query: FunnelQuery) {
       const range = await rangeOf(ctx, query);
@@ -59,11 +61,11 @@ export function createBehaviourAnswers({ sql, answer, tenantZone, rangeOf }: Des
       const asked = query.days === undefined && query.startDate === undefined && query.endDate === undefined;
       const given = await rangeOf(ctx, asked ? { days: usual } : query);
       const range = { ...given, from: startOfPeriod(given.from, period) };
-      if (countDays(range.from, range.to) > most + 31)
+      if (countDays(given.from, given.to) > most)
         throw badRange("endDate", `retention by ${period} goes over at most ${most} days`);
       const { from, to } = range;
       // A late event before the range moves a user to an older cohort, so the answer hangs on all months from the first.
-      const firstDay = await selectFirstDay(sql, ctx.tenantId);
+      const firstDay = await readFirstDay(ctx.tenantId);
       const since = firstDay !== null && firstDay < from ? firstDay : from;
       const question = {
         name: `retention:${from}`,
