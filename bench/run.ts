@@ -1,15 +1,23 @@
 import { measureAnalytics } from "./analytics.ts";
 import { measureBulk } from "./bulk.ts";
+import { measureDashboards } from "./dashboards.ts";
 import { measureFreshness } from "./freshness.ts";
+import { measureInvalidation } from "./invalidation.ts";
+import { measureOverload } from "./overload.ts";
 import { measureSingle } from "./single.ts";
+import { measureSse } from "./sse.ts";
 import { createStage } from "./stage.ts";
 
-/** `./dev bench [single|bulk|freshness|analytics …]`: prints each figure with the ratio that matters. See bench/README.md. */
+/** `./dev bench [name …]`: prints each figure with the ratio that matters. See bench/README.md. */
 const measurements = {
   single: measureSingle,
   bulk: measureBulk,
   freshness: measureFreshness,
   analytics: measureAnalytics,
+  invalidation: measureInvalidation,
+  dashboards: measureDashboards,
+  overload: measureOverload,
+  sse: measureSse,
 };
 type Name = keyof typeof measurements;
 

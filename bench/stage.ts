@@ -20,6 +20,7 @@ export interface Stage {
 
 export interface Child {
   url: string;
+  pid: number;
   /** Resident memory now, in MiB. */
   rssMb(): Promise<number>;
   stop(): Promise<void>;
@@ -27,7 +28,11 @@ export interface Child {
 
 const DATABASE = "footfall_bench";
 /** One credential sends all the load. */
-const UNLIMITED = { RATE_LIMIT_EVENTS_WRITE: "off", RATE_LIMIT_ANALYTICS: "off" };
+const UNLIMITED = {
+  RATE_LIMIT_EVENTS_WRITE: "off",
+  RATE_LIMIT_ANALYTICS: "off",
+  RATE_LIMIT_STANDARD: "off",
+};
 const FIRST_PORT = 3900;
 
 export async function createStage(): Promise<Stage> {
@@ -66,6 +71,7 @@ export async function createStage(): Promise<Stage> {
       await waitForOutput(child.stdout, ready);
       return {
         url: `http://127.0.0.1:${port}`,
+        pid: child.pid,
         rssMb: () => residentMb(child.pid),
         async stop() {
           child.kill("SIGTERM");

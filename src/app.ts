@@ -6,6 +6,8 @@ import type { AnalyticsService } from "./features/analytics/index.ts";
 import { createAnalyticsRoutes } from "./features/analytics/routes.ts";
 import type { AuditService } from "./features/audit/index.ts";
 import { createAuditRoutes } from "./features/audit/routes.ts";
+import type { CachingService } from "./features/caching/index.ts";
+import { createCachingRoutes } from "./features/caching/routes.ts";
 import type { EventsService } from "./features/events/index.ts";
 import { createEventRoutes } from "./features/events/routes.ts";
 import type {
@@ -15,23 +17,32 @@ import type {
   TenantService,
 } from "./features/identity/index.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
+import type { NotificationsService } from "./features/notifications/index.ts";
+import { createNotificationRoutes } from "./features/notifications/routes.ts";
+import type { ProductsService } from "./features/products/index.ts";
+import { createProductRoutes } from "./features/products/routes.ts";
 import type { RollupService, SessionLinks } from "./features/rollups/index.ts";
 import { createQueueRoutes, createSessionRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
+import type { WebhooksService } from "./features/webhooks/index.ts";
+import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
 import { clientAddress } from "./http/middleware/client-address.ts";
-import { deadline } from "./http/middleware/deadline.ts";
+import { createRequestDeadline, deadline } from "./http/middleware/deadline.ts";
 import { observe } from "./http/middleware/observe.ts";
 import { allowOrigins } from "./http/middleware/origins.ts";
 import { protectBrowsers } from "./http/middleware/protect-browsers.ts";
 import { createRateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
+import { createLoadShedding } from "./http/middleware/shed-load.ts";
 import { problem, problemOf } from "./http/problem.ts";
 import { createRouter } from "./http/router.ts";
+import { createSseStreams } from "./http/sse.ts";
 import type { RateCounters } from "./redis/rate-limit.ts";
+import type { LoadMonitor } from "./resilience/load-level.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 
@@ -41,15 +52,20 @@ export interface AppDeps {
   metrics: Metrics;
   verifyCredential: VerifyCredential;
   rateCounters: RateCounters;
+  load: LoadMonitor;
   identity: IdentityService;
   apiKeys: ApiKeysService;
   members: MembersService;
   tenant: TenantService;
   audit: AuditService;
+  products: ProductsService;
   events: EventsService;
   rollups: RollupService;
   sessionLinks: SessionLinks;
   analytics: AnalyticsService;
+  caching: CachingService;
+  notifications: NotificationsService;
+  webhooks: WebhooksService;
   system: SystemService;
 }
 
@@ -60,14 +76,24 @@ export interface AppOptions {
   corsOrigins: readonly string[];
   trustedProxies: readonly string[];
   rateLimits: RatePolicies;
+  requestTimeoutMs: number;
+  sseMaxConnections: number;
+  sseMaxConnectionsPerTenant: number;
+  /** Aborted when the process begins to stop: event streams end then. */
+  stopping?: AbortSignal;
 }
 
 const PREFIX = "/api";
 const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
-/** Reads of one resource and of analytics: If-None-Match answers 304. An id of hexadecimal digits: an export must not be read to its end for a hash. */
-const ETAGGED_PATHS = ["/analytics/*", "/events/:id{[0-9a-f-]+}", "/tenants/current", "/auth/me"];
-const REQUEST_TIMEOUT_MS = 30_000;
+/** Reads of one resource and of analytics: If-None-Match answers 304. An export must not be read to its end for a hash. */
+const ETAGGED_PATHS = [
+  "/analytics/*",
+  "/events/:id{[0-9a-f-]+}",
+  "/tenants/current",
+  "/auth/me",
+  "/webhooks/:id",
+];
 
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
@@ -77,29 +103,47 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     counters: deps.rateCounters,
     metrics,
   });
+  const inTime = createRequestDeadline(options.requestTimeoutMs);
+
+  const loadShedding = createLoadShedding(deps.load, metrics);
+
+  const streams = createSseStreams({
+    maxPerProcess: options.sseMaxConnections,
+    maxPerTenant: options.sseMaxConnectionsPerTenant,
+    metrics,
+    log,
+    stopping: options.stopping,
+  });
 
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
-  app.use(deadline(REQUEST_TIMEOUT_MS, EVENTS_PATH));
+  app.use(deadline(inTime, EVENTS_PATH));
   app.use(allowOrigins(options.corsOrigins));
   app.use(limitBody(options));
   app.use(authenticate(deps.verifyCredential));
   app.use(clientAddress(options.trustedProxies));
   app.use((c, next) => {
     c.set("rateLimits", rateLimits);
+    c.set("loadShedding", loadShedding);
     return next();
   });
 
-  for (const path of ETAGGED_PATHS) app.use(path, etag());
+  for (const path of ETAGGED_PATHS) app.use(path, tagUnlessStreamed());
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
-  app.route("/", createEventRoutes(deps.events, options));
+  // Its /products/{id} takes every word: routes of other features below /products come before it.
+  app.route("/", createProductRoutes(deps.products));
+  // Before /events/{id}.
+  app.route("/", createNotificationRoutes(deps.notifications, streams));
+  app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
   app.route("/", createSessionRoutes(deps.sessionLinks));
+  app.route("/", createCachingRoutes(deps.caching));
+  app.route("/", createWebhookRoutes(deps.webhooks));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 
@@ -120,6 +164,12 @@ function routedPath(request: Request): string {
   const end = url.slice(start).search(/[?#]/);
   const path = end === -1 ? url.slice(start) : url.slice(start, start + end);
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
+}
+
+/** An ETag is made of the whole answer, and a stream has no end. */
+function tagUnlessStreamed() {
+  const tag = etag();
+  return (...[c, next]: Parameters<typeof tag>) => (c.req.path.endsWith("/stream") ? next() : tag(c, next));
 }
 
 /** The routes that read their bodies themselves limit them, too; doing it twice costs every event. */

@@ -61,6 +61,20 @@ const Environment = z.object({
   RATE_LIMIT_ANALYTICS: ratePolicy("analytics"),
   RATE_LIMIT_EVENTS_READ: ratePolicy("eventsRead"),
   RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
+  /** Less than the 75 s after which Bun hangs up on a silent connection. */
+  REQUEST_TIMEOUT_MS: integer(1_000, 70_000).default(30_000),
+  /** How old an outdated answer may be that is served as `stale` while a new one is computed; 0: never. */
+  CACHE_STALE_MS: integer(0, 60_000).default(2_000),
+  /** Where the load ladder begins; each doubling is a step up. */
+  LOAD_LOOP_DELAY_MS: integer(1, 10_000).default(50),
+  LOAD_IN_FLIGHT: integer(1, 1_000_000).default(500),
+  LOAD_READS: integer(1, 10_000).default(24),
+  /** Days for which stored notifications are kept. */
+  NOTIFICATION_RETENTION_DAYS: integer(1, 3_650).default(90),
+  /** Event streams that one process holds open, of all tenants and of one. */
+  SSE_MAX_CONNECTIONS: integer(0, 1_000_000).default(10_000),
+  SSE_MAX_CONNECTIONS_PER_TENANT: integer(0, 1_000_000).default(5_000),
+  WEBHOOK_ALLOW_PRIVATE: flag.default(false),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -81,6 +95,14 @@ export interface Config {
   corsOrigins: string[];
   trustedProxies: string[];
   rateLimits: RatePolicies;
+  requestTimeoutMs: number;
+  cacheStaleMs: number;
+  load: { loopDelayMs: number; inFlight: number; reads: number };
+  notificationRetentionDays: number;
+  sseMaxConnections: number;
+  sseMaxConnectionsPerTenant: number;
+  /** Webhooks may go to private addresses and over http. */
+  webhookAllowPrivate: boolean;
   shutdownGraceMs: number;
 }
 
@@ -133,8 +155,27 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       eventsRead: values.RATE_LIMIT_EVENTS_READ,
       eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
     },
+    requestTimeoutMs: values.REQUEST_TIMEOUT_MS,
+    cacheStaleMs: values.CACHE_STALE_MS,
+    load: {
+      loopDelayMs: values.LOAD_LOOP_DELAY_MS,
+      inFlight: values.LOAD_IN_FLIGHT,
+      reads: values.LOAD_READS,
+    },
+    notificationRetentionDays: values.NOTIFICATION_RETENTION_DAYS,
+    sseMaxConnections: values.SSE_MAX_CONNECTIONS,
+    sseMaxConnectionsPerTenant: values.SSE_MAX_CONNECTIONS_PER_TENANT,
+    webhookAllowPrivate: checkPrivateWebhooks(values.NODE_ENV, values.WEBHOOK_ALLOW_PRIVATE),
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
+}
+
+function checkPrivateWebhooks(environment: Config["environment"], allowed: boolean): boolean {
+  if (environment === "production" && allowed)
+    throw new ConfigError(
+      "WEBHOOK_ALLOW_PRIVATE opens this machine's network to every tenant; production refuses it.",
+    );
+  return allowed;
 }
 
 function checkAdminPassword(environment: Config["environment"], password: string): string {

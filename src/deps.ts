@@ -1,5 +1,6 @@
 import { createCache } from "./cache/cache.ts";
 import { createInvalidator } from "./cache/invalidator.ts";
+import { createCacheStats } from "./cache/stats.ts";
 import type { Config } from "./config.ts";
 import { withDeadline } from "./core/deadline.ts";
 import type { RatePolicy } from "./core/rate-limits.ts";
@@ -7,6 +8,7 @@ import { createDatabase } from "./db/client.ts";
 import { EventPartitions } from "./db/partitions.ts";
 import { createAnalyticsService } from "./features/analytics/index.ts";
 import { createAuditService } from "./features/audit/index.ts";
+import { createCachingService } from "./features/caching/index.ts";
 import { createEventsService, createEventWriter } from "./features/events/index.ts";
 import { createIdempotency } from "./features/idempotency/index.ts";
 import {
@@ -19,15 +21,29 @@ import {
   createTenantService,
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
+import { createNotificationsService } from "./features/notifications/index.ts";
+import { createOutboxService } from "./features/outbox/index.ts";
+import { createProductsService } from "./features/products/index.ts";
 import { createRollupService, createSessionLinks } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
+import {
+  createAddressGuard,
+  createWebhookDeliveries,
+  createWebhooksService,
+  resolveBySystem,
+} from "./features/webhooks/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
 import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
+import { createLoadMonitor } from "./resilience/load-level.ts";
+import { createReadGuard } from "./resilience/read-guard.ts";
 import { createRedisGuard } from "./resilience/redis-guard.ts";
 import { createAnnouncer } from "./streams/producer.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { VERSION } from "./version.ts";
+
+/** Under load, what was computed in the last second rests, and what is half a minute old will do. */
+const STALE_UNDER_LOAD = { staleMs: 30_000, restMs: 1_000 };
 
 export type Deps = ReturnType<typeof createDeps>;
 
@@ -48,13 +64,36 @@ export function createDeps(config: Config, role: string) {
   const announcer = createAnnouncer(redis, metrics);
   const redisGuard = createRedisGuard();
   const countInRedis = createRedisRateCounter(redis);
-  const cache = createCache(redis, redisGuard, metrics);
+  const readGuard = createReadGuard({
+    maxReads: config.load.reads,
+    onStateChange: (state) => {
+      metrics.readBreakerOpen.set(state === "closed" ? 0 : 1);
+      log.warn({ state }, "breaker before reads from Postgres");
+    },
+    onRefused: (priority) => metrics.requestsShed.inc({ priority }),
+  });
+  const load = createLoadMonitor(config.load, {
+    readPressure: readGuard.pressure,
+    onChange: (level, step) => {
+      metrics.loadLevel.set(step);
+      log.info({ level }, "load level");
+    },
+  });
+  const cacheStats = createCacheStats(redis);
+  const cache = createCache(redis, redisGuard, metrics, {
+    onRead: cacheStats.note,
+    tolerance: () => (load.atLeast("stale") ? STALE_UNDER_LOAD : { staleMs: config.cacheStaleMs, restMs: 0 }),
+  });
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
-  const invitationTokens = createInvitationTokens(config.jwtSecret);
+  const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
+  const webhookGuard = createAddressGuard({
+    resolve: resolveBySystem,
+    allowPrivate: config.webhookAllowPrivate,
+  });
   const writer = createEventWriter({
     sql: db.write,
     partitions,
@@ -75,7 +114,10 @@ export function createDeps(config: Config, role: string) {
     invalidator,
     writer,
     readTenantSettings,
-    verifyCredential: createCredentialVerifier(db, tokens),
+    verifyCredential: createCredentialVerifier(db, tokens, readGuard),
+    readGuard,
+    load,
+    cache,
     rateCounters: {
       shared: (key: string, policy: RatePolicy) => redisGuard.run(() => countInRedis(key, policy)),
       local: createLocalRateCounter(),
@@ -85,11 +127,38 @@ export function createDeps(config: Config, role: string) {
     members: createMembersService({ db, idempotency, invitationTokens }),
     tenant: createTenantService({ db }),
     audit: createAuditService({ sql: db.read }),
+    products: createProductsService({
+      db,
+      cache,
+      readGuard,
+      invalidator,
+      idempotency,
+      readTenantSettings,
+    }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
+    notifications: createNotificationsService({
+      db,
+      redis,
+      redisGuard,
+      redisFactory,
+      metrics,
+      log,
+      retentionDays: config.notificationRetentionDays,
+    }),
+    outbox: createOutboxService({ db, redis, metrics }),
     rollups,
     sessionLinks: createSessionLinks({ db, rollups, invalidator }),
-    analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
-    system: createSystemService({ sql: db.read, redis, version: VERSION }),
+    analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
+    caching: createCachingService({ db, redis, stats: cacheStats }),
+    system: createSystemService({
+      sql: db.read,
+      redis,
+      version: VERSION,
+      degradation: { readGuard, redisGuard, load, hitRate: cacheStats.hitRate },
+    }),
+    webhookGuard,
+    webhooks: createWebhooksService({ db, guard: webhookGuard }),
+    webhookDeliveries: createWebhookDeliveries({ sql: db.write, guard: webhookGuard, metrics, log }),
   };
 }
 
@@ -100,6 +169,7 @@ export async function closeDeps(deps: Deps, graceMs: number): Promise<void> {
       deps.log.error({ error: String(error) }, "stopping all the same");
     },
   );
+  deps.notifications.close();
   deps.redis.disconnect();
   await deps.db.close();
 }

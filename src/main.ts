@@ -26,15 +26,18 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
   if (config.admin) await ensureFirstAdmin(deps, config.admin);
   if (!(await waitUntilReady(deps.redis, REDIS_WAIT_MS)))
     log.warn("redis does not answer: serving without cache and announcements");
-  const app = createApp(deps, { ...config, version: VERSION });
-  let stopping = false;
+  const stopping = new AbortController();
+  const app = createApp(deps, { ...config, version: VERSION, stopping: stopping.signal });
+  deps.load.start();
   const server = Bun.serve({
     hostname: config.host,
     port: config.port,
     maxRequestBodySize: MAX_BUFFERED_BYTES,
     idleTimeout: IDLE_TIMEOUT_SECONDS,
     fetch: (request, bunServer) =>
-      stopping ? lastOnConnection(app.fetch(request, bunServer)) : app.fetch(request, bunServer),
+      stopping.signal.aborted
+        ? lastOnConnection(app.fetch(request, bunServer))
+        : app.fetch(request, bunServer),
   });
   const url = `http://${config.host === "0.0.0.0" ? "127.0.0.1" : config.host}:${server.port}`;
   log.info({ url, version: VERSION }, "api started");
@@ -42,12 +45,14 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
     url,
     async stop() {
       // Bun resets kept-alive connections when it stops, so clients are told to leave them first.
-      stopping = true;
+      // Event streams, which would never finish, end here.
+      stopping.abort();
       deps.system.announceStop();
       await Bun.sleep(Math.min(LEAVE_MS, config.shutdownGraceMs));
       // Finishes running requests; whoever takes longer than the grace is cut off.
       await Promise.race([server.stop(), Bun.sleep(config.shutdownGraceMs)]);
       await server.stop(true);
+      deps.load.stop();
       if (!shared) await closeDeps(deps, config.shutdownGraceMs);
       log.info("api stopped");
     },

@@ -75,6 +75,7 @@ const FEATURES = [
   "events",
   "rollups",
   "analytics",
+  "caching",
   "orders",
   "notifications",
   "webhooks",

@@ -84,7 +84,7 @@ function toRequestInit(method: string, { as, json, body, headers = {} }: CallReq
 
 /** Reads an answer, and checks of every error answer that it is a problem of the contract's one shape. */
 async function readAnswer(response: Response): Promise<Answer> {
-  const text = await response.text();
+  const text = await readBody(response);
   const isJson = /[/+]json/.test(response.headers.get("content-type") ?? "");
   const answer = {
     status: response.status,
@@ -95,6 +95,13 @@ async function readAnswer(response: Response): Promise<Answer> {
   const isProbe = answer.status === 503 && ("ready" in answer.body || "services" in answer.body);
   if (answer.status >= 400 && !isProbe) expectProblem(answer);
   return answer;
+}
+
+/** The whole body; nothing of an event stream, which has no end. */
+export async function readBody(response: Response): Promise<string> {
+  if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return response.text();
+  await response.body?.cancel();
+  return "";
 }
 
 /** RFC 9457, section 1 of the contract: the one shape of every error. */

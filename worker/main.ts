@@ -1,19 +1,27 @@
 import type { Config } from "../src/config.ts";
 import { newId } from "../src/core/ids.ts";
 import { closeDeps, createDeps, type Deps } from "../src/deps.ts";
+import { createNotificationConsumer } from "./consumers/notifications.ts";
 import { createRollupConsumer } from "./consumers/rollup.ts";
+import { createWebhookConsumer } from "./consumers/webhooks.ts";
 import { createHousekeeping } from "./jobs/housekeeping.ts";
 import { createPartitionKeeper } from "./jobs/partitions.ts";
+import { createRelay } from "./jobs/relay.ts";
 import { createSweeper } from "./jobs/sweeper.ts";
+import { createWebhookDeliverer } from "./jobs/webhook-deliveries.ts";
 import { createRunner, type Runner } from "./runner.ts";
 
-/** The worker process: one consumer-group member and the periodic jobs. Run as many as you like. */
+/** The worker process: a member of each consumer group, the relay and the periodic jobs. Run as many as you like. */
 export async function startWorker(config: Config, shared?: Deps): Promise<Runner> {
   const deps = shared ?? createDeps(config, "worker");
   const name = `${process.pid}-${newId().slice(-8)}`;
   const runner = createRunner(deps, name, [
     createRollupConsumer(deps, name),
+    createNotificationConsumer(deps, name),
+    createWebhookConsumer(deps, name),
+    createWebhookDeliverer(deps),
     createSweeper(deps, name),
+    createRelay(deps),
     createPartitionKeeper(deps, name),
     createHousekeeping(deps, name),
   ]);

@@ -32,6 +32,18 @@ const INGEST: AccessRule = {
   limit: "eventsWrite",
 };
 const EVENT_READS: AccessRule = { roles: ["admin", "analyst"], scope: "events:read", limit: "eventsRead" };
+/** Customers read the active products, sellers their own: features/products/visibility.ts. */
+const CATALOGUE_READS: AccessRule = { roles: EVERYONE, scope: "products:read", limit: "standard" };
+const CATALOGUE_WRITES: AccessRule = {
+  roles: ["admin", "seller"],
+  scope: "products:write",
+  limit: "standard",
+};
+const NOTIFICATIONS: AccessRule = {
+  roles: ["admin", "seller"],
+  scope: "products:read",
+  limit: "standard",
+};
 const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
 
 export const ACCESS = {
@@ -52,12 +64,23 @@ export const ACCESS = {
   listApiKeys: ADMINISTRATION,
   rotateApiKey: ADMINISTRATION,
   revokeApiKey: ADMINISTRATION,
+  listProducts: CATALOGUE_READS,
+  listCategories: CATALOGUE_READS,
+  getProduct: CATALOGUE_READS,
+  createProduct: CATALOGUE_WRITES,
+  replaceProduct: CATALOGUE_WRITES,
+  updateProduct: CATALOGUE_WRITES,
+  deleteProduct: CATALOGUE_WRITES,
+  restoreProduct: CATALOGUE_WRITES,
   createEvent: INGEST,
   createEvents: INGEST,
   listEvents: EVENT_READS,
   getEvent: EVENT_READS,
   exportEvents: EVENT_READS,
   linkSession: { roles: EVERYONE, scope: null, limit: "eventsWrite" },
+  streamNotifications: NOTIFICATIONS,
+  listNotifications: NOTIFICATIONS,
+  readNotification: { ...NOTIFICATIONS, scope: "products:write" },
   getTopProducts: ANALYTICS,
   getProductTimeseries: ANALYTICS,
   getMySummary: { roles: EVERYONE, scope: null, limit: "analytics" },
@@ -70,6 +93,21 @@ export const ACCESS = {
   getRetention: ANALYTICS,
   getRealtime: ANALYTICS,
   queryMetrics: ANALYTICS,
+  getAnalyticsHealth: ANALYTICS,
+  getAnalyticsCacheStats: ANALYTICS,
+  clearAnalyticsCache: ADMINISTRATION,
+  getCacheStats: ANALYTICS,
+  listCacheKeys: ADMINISTRATION,
+  clearCache: ADMINISTRATION,
+  listWebhooks: ADMINISTRATION,
+  createWebhook: ADMINISTRATION,
+  getWebhook: ADMINISTRATION,
+  updateWebhook: ADMINISTRATION,
+  deleteWebhook: ADMINISTRATION,
+  rotateWebhookSecret: ADMINISTRATION,
+  listWebhookDeliveries: ADMINISTRATION,
+  replayWebhookDelivery: ADMINISTRATION,
+  testWebhook: ADMINISTRATION,
   listDeadLetters: ADMINISTRATION,
   retryDeadLetter: ADMINISTRATION,
   getHealth: OPEN,

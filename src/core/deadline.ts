@@ -10,3 +10,35 @@ export async function withDeadline<T>(
   });
   return Promise.race([work, timeout]).finally(() => clearTimeout(timer));
 }
+
+export type InTime = <T>(work: Promise<T>) => Promise<T>;
+
+const LOOK_EVERY_MS = 1_000;
+
+/** The same for work that comes by the thousand: one timer looks after all of it, so an end may come a second late. */
+export function createDeadline(timeoutMs: number, late: () => Error): InTime {
+  // In order of arrival, and so of deadlines.
+  const running = new Set<{ untilMs: number; reject(error: Error): void }>();
+  setInterval(() => {
+    const now = performance.now();
+    for (const one of running) {
+      if (one.untilMs > now) return;
+      running.delete(one);
+      one.reject(late());
+    }
+  }, LOOK_EVERY_MS).unref();
+
+  // Without Promise.race, which makes three more promises.
+  return (work) =>
+    new Promise((resolve, reject) => {
+      const one = { untilMs: performance.now() + timeoutMs, reject };
+      running.add(one);
+      const settle =
+        <V>(how: (value: V) => void) =>
+        (value: V) => {
+          running.delete(one);
+          how(value);
+        };
+      work.then(settle(resolve), settle(reject));
+    });
+}

@@ -1,3 +1,5 @@
+import type { Priority } from "./priority.ts";
+
 export type Role = "admin" | "seller" | "analyst" | "customer";
 
 export const SCOPES = [
@@ -25,6 +27,8 @@ export interface RequestContext {
   requestId: string;
   /** The seller that is acted for: a seller itself, or the one that X-Seller-Id names; null for the whole tenant. */
   sellerId: string | null;
+  /** How much the request matters under load; normal unless said. */
+  priority?: Priority;
 }
 
 /** The context of a verb that the command line calls. */
@@ -51,4 +55,10 @@ export function actingSeller(principal: Principal, sellerId: string | undefined)
   }
   const mayAct = principal.kind === "operator" || principal.role === "admin" || own === sellerId;
   return mayAct ? sellerId : undefined;
+}
+
+/** Whoever may be anybody (customers, sellers) can't push the shop's own people aside: high at the most. */
+export function grantedPriority(principal: Principal, asked: Priority): Priority {
+  const trusted = principal.kind !== "user" || principal.role === "admin" || principal.role === "analyst";
+  return asked === "critical" && !trusted ? "high" : asked;
 }

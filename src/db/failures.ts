@@ -51,6 +51,12 @@ export function classifyFailure(error: unknown): FailureKind {
   return "other";
 }
 
+/** True for an error that says that Postgres (or what stands before it) is away, and nothing about what was asked. */
+export function isAway(error: unknown): boolean {
+  if (error instanceof AppError) return error.code === "unavailable";
+  return classifyFailure(error) === "unavailable";
+}
+
 /** An AppError for a database failure, or null where the failure is a defect of ours (a 500). */
 export function appErrorOf(error: unknown): AppError | null {
   switch (classifyFailure(error)) {

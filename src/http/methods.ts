@@ -4,13 +4,21 @@ import type { HttpEnv } from "./router.ts";
 
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
-/** The methods that some route of the app takes at this path: what a 405 says in `Allow`. */
+/**
+ * The methods that some route of the app takes at this path: what a 405 says in `Allow`. Where a route names the path
+ * itself, those with a parameter in its place are of another resource: /events/bulk is no event's id.
+ */
 export function allowedMethods(app: OpenAPIHono<HttpEnv>, path: string): string[] {
   const middleware = new Set(
     app.routes.filter((route) => route.method === METHOD_NAME_ALL).map((route) => route.handler),
   );
-  return METHODS.filter((method) => {
+  const routes = METHODS.flatMap((method) => {
     const [matches] = app.router.match(method, path);
-    return matches.some(([[handler]]) => !middleware.has(handler as never));
+    return matches
+      .filter(([[handler]]) => !middleware.has(handler as never))
+      .map(([[, route]]) => ({ method, named: route.path === path }));
   });
+  const own = routes.filter(({ named }) => named);
+  const taken = new Set((own.length > 0 ? own : routes).map(({ method }) => method));
+  return METHODS.filter((method) => taken.has(method));
 }

@@ -3,7 +3,8 @@ import { createRoute, OpenAPIHono, type RouteConfig } from "@hono/zod-openapi";
 import type { Context, MiddlewareHandler } from "hono";
 import { type AccessRule, accessRule, isAllowed, type OperationId, type PublicRule } from "../core/access.ts";
 import { AppError } from "../core/errors.ts";
-import { actingSeller, type Principal, type RequestContext } from "../core/principal.ts";
+import { actingSeller, grantedPriority, type Principal, type RequestContext } from "../core/principal.ts";
+import { isPriority, PRIORITIES, type Priority } from "../core/priority.ts";
 import type { PolicyName } from "../core/rate-limits.ts";
 import { fieldErrorsOf } from "../core/validation.ts";
 import { ProblemSchema } from "./problem.ts";
@@ -19,11 +20,21 @@ export interface HttpEnv {
     /** The client's address, from the socket or the last trusted proxy. */
     clientAddress: () => string;
     rateLimits: RateLimits;
+    loadShedding: LoadShedding;
+    priority: Priority;
   };
 }
 
 /** Counts every request of an operation against its policy and refuses the ones above it. */
 export type RateLimits = Record<PolicyName, MiddlewareHandler<HttpEnv>>;
+
+/** Lets requests in, or refuses them with `unavailable` by their priority and the load. */
+export interface LoadShedding {
+  /** The result is called when the request has ended. */
+  admit(priority: Priority): () => void;
+  /** The same for event ingestion, which is refused last and not counted. */
+  admitIngest(): void;
+}
 
 export type HttpContext = Context<HttpEnv>;
 
@@ -98,7 +109,7 @@ function problemResponses(statuses: Iterable<ProblemStatus>) {
   return Object.fromEntries(entries);
 }
 
-/** Credential, permission, rate limit, in this order: what is not allowed costs nobody a request of its limit. */
+/** Credential, permission, load, rate limit, in this order: what is not allowed costs nobody a request of its limit. */
 function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     if (!("public" in rule)) {
@@ -109,8 +120,33 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
       c.set("principal", principal);
       c.set("sellerId", readSeller(c, principal));
     }
-    return rule.limit === null ? next() : c.get("rateLimits")[rule.limit](c, next);
+    // What shows whether the process lives must answer under load, too.
+    if (rule.limit === null) return next();
+    const limited = () => c.get("rateLimits")[rule.limit as PolicyName](c, next);
+    const shedding = c.get("loadShedding");
+    if (rule.limit === "eventsWrite") {
+      shedding.admitIngest();
+      return limited();
+    }
+    const priority = readPriority(c, "public" in rule ? null : c.get("principal"));
+    c.set("priority", priority);
+    const end = shedding.admit(priority);
+    try {
+      return await limited();
+    } finally {
+      end();
+    }
   };
+}
+
+/** The priority that X-Priority asks for, as far as the caller may. */
+function readPriority(c: HttpContext, principal: Principal | null): Priority {
+  const asked = c.req.header("x-priority");
+  if (asked === undefined) return "normal";
+  if (!isPriority(asked))
+    throw new AppError("invalid_input", `X-Priority is one of ${PRIORITIES.join(", ")}.`);
+  if (principal === null) return asked === "low" ? "low" : "normal";
+  return grantedPriority(principal, asked);
 }
 
 const MAX_SELLER_ID = 100;
@@ -145,6 +181,7 @@ export function requestContext(c: HttpContext): RequestContext {
     principal,
     requestId: c.get("requestId"),
     sellerId: c.get("sellerId"),
+    priority: c.get("priority"),
   };
 }
 

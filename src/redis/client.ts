@@ -1,4 +1,4 @@
-import { Redis } from "ioredis";
+import { Redis, type RedisOptions } from "ioredis";
 import type { Log } from "../telemetry/log.ts";
 
 /**
@@ -10,6 +10,8 @@ export interface RedisFactory {
   command(name: string): Redis;
   /** For one blocking stream reader; `blockMs` is the longest BLOCK it will use. */
   blocking(name: string, blockMs: number): Redis;
+  /** For pub/sub. Its user subscribes again whenever it becomes ready. */
+  subscriber(name: string): Redis;
 }
 
 const COMMAND_TIMEOUT_MS = 500;
@@ -18,7 +20,7 @@ const HUNG_AFTER_MS = 3_000;
 const MAX_RECONNECT_DELAY_MS = 1_000;
 
 export function createRedisFactory(url: string, log: Log): RedisFactory {
-  const open = (name: string, commandTimeout: number): Redis => {
+  const open = (name: string, commandTimeout: number, options: RedisOptions = {}): Redis => {
     const client = new Redis(url, {
       connectionName: `footfall:${name}`,
       protocol: 2,
@@ -28,6 +30,7 @@ export function createRedisFactory(url: string, log: Log): RedisFactory {
       commandTimeout,
       // Commands of one turn of the event loop share a round trip. Not with Cluster, whose slots they would cross.
       enableAutoPipelining: true,
+      ...options,
       retryStrategy: (attempt) => Math.min(50 * attempt, MAX_RECONNECT_DELAY_MS),
     });
     let down = false;
@@ -44,6 +47,8 @@ export function createRedisFactory(url: string, log: Log): RedisFactory {
   return {
     command: (name) => open(name, COMMAND_TIMEOUT_MS),
     blocking: (name, blockMs) => open(name, blockMs + HUNG_AFTER_MS),
+    subscriber: (name) =>
+      open(name, COMMAND_TIMEOUT_MS, { autoResubscribe: false, enableAutoPipelining: false }),
   };
 }
 

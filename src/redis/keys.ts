@@ -7,8 +7,13 @@ import { VERSION } from "../version.ts";
 export const keys = {
   /** With the version, so that an answer of an older program's shape is never served. */
   cacheEntry: (tenantId: string, name: string) => `{${tenantId}}:cache:${VERSION}:${name}`,
+  cacheLock: (tenantId: string, name: string) => `{${tenantId}}:computing:${VERSION}:${name}`,
+  cacheCounts: (tenantId: string) => `{${tenantId}}:cache-counts`,
   cacheTag: (tenantId: string, tag: string) => `{${tenantId}}:tag:${tag}`,
   /** `key` begins with the hash tag of its tenant or address, see http/middleware/rate-limit.ts. */
   rateLimit: (key: string) => `${key}:rate`,
+  /** A tenant's latest notifications, and the channel on which the API hears of them. */
+  notifications: (tenantId: string) => `{${tenantId}}:notifications`,
+  notificationNudge: (tenantId: string) => `{${tenantId}}:notifications:nudge`,
   stream: (name: string) => `{footfall:${name}}:stream`,
 };

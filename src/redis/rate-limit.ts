@@ -3,42 +3,49 @@ import type { RatePolicy } from "../core/rate-limits.ts";
 import { keys } from "./keys.ts";
 
 /**
- * Sliding-window counter, atomic in one script: the requests of the last window are those of the current fixed window
- * and the part of the one before that it still covers. Only admitted requests are counted, so hammering does not prolong
- * a refusal. Time is Redis's own, the same for every process.
+ * A sliding window: a request is admitted when fewer than the limit were admitted in the window that ends with it. What
+ * was admitted in one twentieth of a window shares a bucket, which leaves when its last request does. So no window ever
+ * holds more than the limit, a request counts at most a twentieth too long, and a key holds at most 21 buckets. Only
+ * admitted requests are counted, so hammering does not prolong a refusal.
  */
+const BUCKETS_PER_WINDOW = 20;
+
 export interface RateDecision {
   admitted: boolean;
   /** Requests left in the window. */
   remaining: number;
-  /** Milliseconds until a further request can be admitted (refused), or until the window has passed (admitted). */
+  /** Milliseconds until the oldest bucket leaves: until there is room again (refused), or more of it (admitted). */
   resetMs: number;
 }
 
+/**
+ * The window as a list of its buckets, the oldest first: time of the last request, requests. Time is Redis's own in
+ * microseconds, the same for every process. A bucket more than a window ahead was written by a clock that has been set
+ * back since, and is dropped like one of the past.
+ */
 const SCRIPT = `
-local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000
+local width = window / tonumber(ARGV[3])
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local index = math.floor(now / window)
-local into = now - index * window
-local state = redis.call('HMGET', KEYS[1], 'i', 'c', 'p')
-local current, previous = 0, 0
-if tonumber(state[1]) == index then
-  current, previous = tonumber(state[2]), tonumber(state[3])
-elseif tonumber(state[1]) == index - 1 then
-  previous = tonumber(state[2])
+local now = time[1] * 1000000 + time[2]
+local buckets = redis.call('LRANGE', KEYS[1], 0, -1)
+local used, gone = 0, 0
+for n = 1, #buckets, 2 do
+  if math.abs(now - buckets[n]) < window then used = used + buckets[n + 1] else used, gone = 0, n + 1 end
 end
-local used = current + previous * (window - into) / window
-if used + 1 > limit then
-  local wait = window - into
-  if current + 1 <= limit and previous > 0 then
-    wait = math.max(1, math.ceil(window - (limit - current - 1) * window / previous - into))
-  end
-  return {0, 0, wait}
+if gone > 0 then redis.call('LTRIM', KEYS[1], gone, -1) end
+local oldest = buckets[gone + 1] or now
+if used >= limit then return {0, 0, math.ceil((oldest + window - now) / 1000)} end
+local last, count = buckets[#buckets - 1], buckets[#buckets]
+if gone < #buckets and math.floor(last / width) == math.floor(now / width) then
+  if gone + 2 == #buckets then oldest = now end
+  redis.call('LSET', KEYS[1], -2, now)
+  redis.call('LSET', KEYS[1], -1, count + 1)
+else
+  redis.call('RPUSH', KEYS[1], now, 1)
 end
-redis.call('HSET', KEYS[1], 'i', index, 'c', current + 1, 'p', previous)
-redis.call('PEXPIRE', KEYS[1], window * 2)
-return {1, math.floor(limit - used - 1), window - into}
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {1, limit - used - 1, math.ceil((oldest + window - now) / 1000)}
 `;
 
 export type RateCounter = (key: string, policy: RatePolicy) => Promise<RateDecision>;
@@ -53,16 +60,27 @@ export interface RateCounters {
 export function createRedisRateCounter(redis: Redis): RateCounter {
   redis.defineCommand("footfallRateLimit", { numberOfKeys: 1, lua: SCRIPT });
   const client = redis as Redis & {
-    footfallRateLimit(key: string, limit: number, windowMs: number): Promise<[number, number, number]>;
+    footfallRateLimit(
+      key: string,
+      limit: number,
+      windowMs: number,
+      buckets: number,
+    ): Promise<[number, number, number]>;
   };
   return async (key, { limit, windowMs }) => {
     const [admitted, remaining, resetMs] = await client.footfallRateLimit(
       keys.rateLimit(key),
       limit,
       windowMs,
+      BUCKETS_PER_WINDOW,
     );
     return { admitted: admitted === 1, remaining, resetMs };
   };
+}
+
+interface Bucket {
+  lastMs: number;
+  count: number;
 }
 
 /**
@@ -70,20 +88,27 @@ export function createRedisRateCounter(redis: Redis): RateCounter {
  * admitted meanwhile.
  */
 export function createLocalRateCounter(): RateCounter {
-  const windows = new Map<string, { index: number; current: number; previous: number }>();
+  const windows = new Map<string, Bucket[]>();
   return async (key, { limit, windowMs }) => {
-    const now = Date.now();
-    const index = Math.floor(now / windowMs);
-    const into = now - index * windowMs;
-    const known = windows.get(key);
-    const current = known?.index === index ? known.current : 0;
-    const previous = known?.index === index ? known.previous : known?.index === index - 1 ? known.current : 0;
-    const used = current + (previous * (windowMs - into)) / windowMs;
-    if (used + 1 > limit) return { admitted: false, remaining: 0, resetMs: windowMs - into };
+    const now = performance.now();
+    const widthMs = windowMs / BUCKETS_PER_WINDOW;
+    const buckets = (windows.get(key) ?? []).filter(({ lastMs }) => now - lastMs < windowMs);
+    const used = buckets.reduce((sum, { count }) => sum + count, 0);
+    const admitted = used < limit;
+    const newest = buckets.at(-1);
+    if (admitted && newest && Math.floor(newest.lastMs / widthMs) === Math.floor(now / widthMs))
+      buckets[buckets.length - 1] = { lastMs: now, count: newest.count + 1 };
+    else if (admitted) buckets.push({ lastMs: now, count: 1 });
+    // Put in again, so that the keys stand in order of their last use and the longest unused one goes first.
     windows.delete(key);
-    windows.set(key, { index, current: current + 1, previous });
+    windows.set(key, buckets);
     if (windows.size > MAX_LOCAL_KEYS) windows.delete(windows.keys().next().value as string);
-    return { admitted: true, remaining: Math.floor(limit - used - 1), resetMs: windowMs - into };
+    const oldestMs = buckets[0]?.lastMs ?? now;
+    return {
+      admitted,
+      remaining: admitted ? limit - used - 1 : 0,
+      resetMs: Math.ceil(oldestMs + windowMs - now),
+    };
   };
 }
 

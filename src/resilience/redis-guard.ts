@@ -1,4 +1,5 @@
 import { ConsecutiveBreaker, circuitBreaker, handleAll } from "cockatiel";
+import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
 
 /**
  * A circuit breaker before Redis on the request path. A Redis that hangs costs its command timeout a few times; then
@@ -7,6 +8,7 @@ import { ConsecutiveBreaker, circuitBreaker, handleAll } from "cockatiel";
 export interface RedisGuard {
   /** Rejects as `ask` does, or at once while Redis is taken for away. */
   run<T>(ask: () => Promise<T>): Promise<T>;
+  state(): BreakerState;
 }
 
 const FAILURES_IN_A_ROW = 3;
@@ -17,5 +19,5 @@ export function createRedisGuard(): RedisGuard {
     halfOpenAfter: HALF_OPEN_AFTER_MS,
     breaker: new ConsecutiveBreaker(FAILURES_IN_A_ROW),
   });
-  return { run: (ask) => breaker.execute(ask) };
+  return { run: (ask) => breaker.execute(ask), state: () => breakerStateOf(breaker.state) };
 }

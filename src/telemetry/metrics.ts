@@ -1,4 +1,8 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { withDeadline } from "../core/deadline.ts";
+
+/** A scrape must not wait for a database that hangs. */
+const SCRAPE_WAIT_MS = 1_000;
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
@@ -10,6 +14,19 @@ export function createMetrics() {
     new Counter({ name, help, labelNames, registers: [registry] });
   return {
     registry,
+    /** A gauge that is read when it is scraped; while `read` fails, it keeps its last value. */
+    observe(name: string, help: string, read: () => Promise<number>): void {
+      const gauge: Gauge = new Gauge({
+        name,
+        help,
+        registers: [registry],
+        collect: () =>
+          withDeadline(read(), SCRAPE_WAIT_MS, () => new Error("too slow")).then(
+            (value) => gauge.set(value),
+            () => {},
+          ),
+      });
+    },
     httpRequests: counter("footfall_http_requests_total", "Requests by method and status class", [
       "method",
       "status",
@@ -40,6 +57,42 @@ export function createMetrics() {
       registers: [registry],
     }),
     cacheReads: counter("footfall_cache_reads_total", "Cached reads by outcome", ["outcome"]),
+    requestsShed: counter("footfall_requests_shed_total", "Requests refused under load, by priority", [
+      "priority",
+    ]),
+    loadLevel: new Gauge({
+      name: "footfall_load_level",
+      help: "Step of the load ladder, 0 is normal",
+      registers: [registry],
+    }),
+    readBreakerOpen: new Gauge({
+      name: "footfall_read_breaker_open",
+      help: "1 while reads from Postgres are refused at once",
+      registers: [registry],
+    }),
+    domainEventsAnnounced: counter(
+      "footfall_domain_events_announced_total",
+      "Announcements of domain events on the stream, repetitions included",
+    ),
+    notificationsStored: counter("footfall_notifications_stored_total", "Notifications stored"),
+    notificationsPushed: counter(
+      "footfall_notifications_pushed_total",
+      "Notifications sent to connected clients, once a client",
+    ),
+    streamsOpen: new Gauge({
+      name: "footfall_sse_connections",
+      help: "Server-sent event streams that are open",
+      registers: [registry],
+    }),
+    streamsClosed: counter("footfall_sse_closed_total", "Server-sent event streams by why they ended", [
+      "reason",
+    ]),
+    webhookAttempts: counter("footfall_webhook_attempts_total", "Attempts to deliver a webhook", ["outcome"]),
+    webhooksDue: new Gauge({
+      name: "footfall_webhooks_due",
+      help: "Deliveries whose time has come, in all workers' queue",
+      registers: [registry],
+    }),
     redisFallbacks: counter(
       "footfall_redis_fallbacks_total",
       "Operations done without Redis because it was away",

@@ -93,6 +93,30 @@ test("belongs to its tenant, and to who may read events", async () => {
     expect((await fetchExport("", as)).status).toBe(403);
 });
 
+test("a slow reader is not cut off by the deadline of requests", async () => {
+  const { tenantId, key } = await createTenant(api);
+  await api.sql`
+    insert into events (tenant_id, ts, id, batch_id, received_at, type, session_id, properties)
+    select ${tenantId}, '2026-09-30T23:00:00Z', gen_random_uuid(), gen_random_uuid(), now(), 'view', 's',
+      jsonb_build_object('text', repeat('x', 8000))
+    from generate_series(1, 4000)`;
+  const server = await startServer({ ...api.env, REQUEST_TIMEOUT_MS: "1000" });
+  const headers = { authorization: `Bearer ${key}` };
+  const response = await fetch(`${server.url}/events/export`, { headers });
+  const startedAt = performance.now();
+  let bytes = 0;
+  let tail = "";
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.byteLength;
+    tail = (tail + new TextDecoder().decode(chunk)).slice(-40);
+    // A reader that takes its time is what is tested: some three seconds for all.
+    if (performance.now() - startedAt < 3_000) await Bun.sleep(50);
+  }
+  expect(performance.now() - startedAt).toBeGreaterThan(2_000);
+  expect(bytes).toBeGreaterThan(30e6);
+  expect(tail).toEndWith('{"count":4000}\n');
+}, 60_000);
+
 /** Enough that holding it all would show: 150,000 events of about a kilobyte. */
 const MANY = 150_000;
 const MAX_GROWTH_MB = 120;

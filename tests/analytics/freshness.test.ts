@@ -16,7 +16,8 @@ let tenant: TestTenant;
 const at = (day: string) => `${day}T12:00:00Z`;
 
 beforeAll(async () => {
-  api = await createTestApi();
+  // Strict: what is served for a moment longer, as `stale`, is told in tests/cache.
+  api = await createTestApi({ CACHE_STALE_MS: "0" });
 });
 afterAll(cleanup);
 

@@ -18,7 +18,8 @@ const ZONE = "Europe/Berlin";
 
 let api: TestApi;
 beforeAll(async () => {
-  api = await createTestApi();
+  // Strict: what is served for a moment longer, as `stale`, is told in tests/cache.
+  api = await createTestApi({ CACHE_STALE_MS: "0" });
 });
 afterAll(cleanup);
 

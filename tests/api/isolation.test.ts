@@ -32,6 +32,8 @@ beforeAll(async () => {
   });
   const { body } = await api.call("POST", "/events", { as: victim.key, json: event });
   await rollUpAll(api);
+  const product = { id: "victim-product", name: "victim-tea", category: "victim-category", price: 12_345 };
+  await api.call("POST", "/products", { as: victim.key, json: product });
   await api.call("POST", "/events", { as: victim.key, json: { ...event, messageId: "victim-dead" } });
   const [dead] =
     await api.sql`update event_batches set dead_lettered_at = now(), attempts = 5, last_error = 'victim-error'
@@ -77,8 +79,9 @@ test("operations that take an id answer for a foreign one as for none", async ()
     }
   const [untouched] = await api.sql`select
     (select count(*)::int from api_keys where tenant_id = ${victim.tenantId} and revoked_at is null) as keys,
-    (select count(*)::int from event_batches where tenant_id = ${victim.tenantId} and dead_lettered_at is not null) as dead`;
-  expect(untouched).toEqual({ keys: 1, dead: 1 });
+    (select count(*)::int from event_batches where tenant_id = ${victim.tenantId} and dead_lettered_at is not null) as dead,
+    (select version from products where tenant_id = ${victim.tenantId} and deleted_at is null) as product`;
+  expect(untouched).toEqual({ keys: 1, dead: 1, product: 1 });
 });
 
 test("operations without an id say nothing of another tenant", async () => {
@@ -99,6 +102,9 @@ test("the victim itself sees it all", async () => {
     ["/analytics/products/top", "victim-product"],
     ["/analytics/breakdown?property=country", "victim-country"],
     ["/analytics/summary", "12345"],
+    ["/products", "victim-tea"],
+    ["/products/victim-product", "victim-tea"],
+    ["/products/categories", "victim-category"],
     ["/analytics/users/victim-user/summary", "12345"],
     ["/queue/dead-letters", "victim-error"],
   ])

@@ -156,3 +156,24 @@ test("a whole event in slow pieces is taken, and kept alive connections serve th
   expect(statuses(text)).toEqual([202, 202]);
   expect((await countStored(api, other.tenantId)).events).toBe(2);
 });
+
+test.each(["/events", "/events/bulk", "/auth/login"])(
+  "a body that trickles in at %s is refused at the deadline, and the connection ends",
+  async (path) => {
+    const server = await startServer({ ...api.env, LOG_LEVEL: "error", REQUEST_TIMEOUT_MS: "1000" });
+    const { port, hostname } = new URL(server.url);
+    const socket = connect(Number(port), hostname);
+    let text = "";
+    const ended = new Promise<void>((resolve) => socket.on("close", () => resolve()));
+    socket.on("data", (data) => {
+      text += data.toString();
+    });
+    socket.on("error", () => {});
+    socket.write(head({ "content-length": 10_000 }, path));
+    const trickle = setInterval(() => socket.write(" "), 100);
+    await ended;
+    clearInterval(trickle);
+    expect(statuses(text)).toEqual([503]);
+    expect(text).toContain("took too long");
+  },
+);

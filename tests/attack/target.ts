@@ -41,7 +41,7 @@ export function watched(call: TestApi["call"]): TestApi["call"] {
 }
 
 export interface Victim extends TestTenant {
-  /** Of everything it has: events, batches, keys, members, invitations, names. */
+  /** Of everything it has: events, batches, keys, members, invitations, webhooks, names. */
   ids: string[];
   admin: { userId: string; token: string };
   invitationToken: string;
@@ -65,6 +65,16 @@ export async function createVictim(target: Target): Promise<Victim> {
   const stored = await target.call("POST", "/events", { as, json: event });
   await rollUpAll({ deps });
   await target.call("POST", "/events", { as, json: event });
+  const product = {
+    id: "victim-product",
+    sku: "victim-sku",
+    name: "victim-tea",
+    category: "victim-category",
+  };
+  const listed = await target.call("POST", "/products", {
+    as,
+    json: { ...product, sellerId: "victim-seller", price: 98_765 },
+  });
   const [dead] =
     await sql`update event_batches set dead_lettered_at = now(), attempts = 5, last_error = 'victim-error'
     where tenant_id = ${tenant.tenantId} and rolled_up_at is null returning batch_id as id`;
@@ -72,10 +82,24 @@ export async function createVictim(target: Target): Promise<Victim> {
     as,
     json: { email: "victim-guest@example.com", role: "admin", sellerId: "victim-seller" },
   });
-  expect([stored.status, invitation.status]).toEqual([202, 201]);
+  const webhook = await target.call("POST", "/webhooks", {
+    as,
+    json: { url: "https://1.1.1.1/victim-path", description: "victim-webhook" },
+  });
+  const delivery = await target.call("POST", `/webhooks/${webhook.body.id}/test`, { as });
+  await target.sql`update webhook_deliveries set status = 'failed' where id = ${delivery.body.id}`;
+  expect([stored.status, listed.status, invitation.status, delivery.status]).toEqual([202, 201, 201, 202]);
   const [key] = await sql`select id from api_keys where tenant_id = ${tenant.tenantId}`;
   const found = [stored.body.id, dead?.id, key?.id, admin.userId, invitation.body.id, tenant.tenantId];
-  const ids = [...found, "victim-product", "victim-user", "victim-session", "victim-seller"];
+  const ids = [
+    ...found,
+    webhook.body.id,
+    delivery.body.id,
+    "victim-product",
+    "victim-user",
+    "victim-session",
+    "victim-seller",
+  ];
   return { ...tenant, admin, ids, invitationToken: invitation.body.token };
 }
 

@@ -130,7 +130,9 @@ test("an invitation, a sign-in and a foreign member are no way in", async () => 
 });
 
 test("nothing of it has touched the victim, and the victim's texts are nowhere", async () => {
-  for (const operation of guarded().filter(({ method }) => method === "GET"))
+  // The cache names the questions that the attackers themselves have asked, with the ids that they tried.
+  const reads = guarded().filter(({ method, path }) => method === "GET" && path !== "/cache/keys");
+  for (const operation of reads)
     for (const as of Object.values(credentials)) {
       const { body } = await target.call("GET", fillPath(operation.path, ABSENT) + required(operation), {
         as,

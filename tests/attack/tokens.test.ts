@@ -1,7 +1,7 @@
 /** Tokens that are not what they say, refresh tokens used twice, and keys that want to be more than they are. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type JWTPayload, SignJWT } from "jose";
-import { sha256 } from "../../src/core/ids.ts";
+import { newId, sha256 } from "../../src/core/ids.ts";
 import { SCOPES } from "../../src/core/principal.ts";
 import { callOver, createKey, createPerson, createTenant, type TestTenant } from "../factories.ts";
 import { cleanup, eventually, startServer } from "../harness.ts";
@@ -171,7 +171,7 @@ test("a publishable key stays one, whatever is asked, rotated or not", async () 
     expect((await target.call("GET", path, { as: rotated.body.key })).status).toBe(403);
 });
 
-test("JWT keys change by kid: the former one's tokens hold while it is named, and not longer", async () => {
+test("JWT keys change by kid: the former one's tokens and invitations hold while it is named, and not longer", async () => {
   const next = "n3xtS3cr3t-Wm5Tq8Zr1Lk6Pd9Vx2Hb4Jc7Fg0Ys3Na";
   const both = await startServer({
     ...target.env,
@@ -180,6 +180,13 @@ test("JWT keys change by kid: the former one's tokens hold while it is named, an
   });
   const only = await startServer({ ...target.env, JWT_SECRET: next });
   const statusAt = async (url: string, as: string) => (await callOver(url)("GET", "/auth/me", { as })).status;
+  const invited = { email: `${newId()}@example.com`, role: "customer" };
+  const invitation = await target.call("POST", "/members", { as: tenant.key, json: invited });
+  const join = async (url: string) => {
+    const json = { email: invited.email, password: PASSWORD, invitationToken: invitation.body.token };
+    return (await callOver(url)("POST", "/auth/register", { json })).status;
+  };
+  expect([await join(only.url), await join(both.url)]).toEqual([404, 201]);
   const fresh = await forge({ header: { kid: kidOf(next) }, secret: next });
   const swapped = await forge({ header: { kid: kidOf(next) } });
   for (const [token, expected] of [

@@ -63,6 +63,7 @@ const anyValue: fc.Arbitrary<unknown> = fc.oneof(
 const FORMATS: Record<string, fc.Arbitrary<string>> = {
   uuid: fc.uuid(),
   email: fc.emailAddress(),
+  uri: fc.webUrl(),
   // Mostly past ones, which events may have; an expiry needs one that lies ahead.
   "date-time": fc
     .oneof(
@@ -125,7 +126,11 @@ export function validValue(schemas: Schemas, given: Schema, known: Known): fc.Ar
         max: Math.min(schema.maximum ?? 2 ** 31 - 1, 2 ** 31 - 1),
       });
     case "number":
-      return fc.double({ min: schema.minimum, max: schema.maximum, noNaN: true });
+      // Amounts of money have two decimals, which hardly any double has.
+      return fc.oneof(
+        fc.double({ min: schema.minimum, max: schema.maximum, noNaN: true }),
+        fc.integer({ min: Math.ceil(schema.minimum ?? -1_000), max: 1_000 }).map((n) => n + 0.25),
+      );
     case "boolean":
       return fc.boolean();
     case "null":

@@ -68,6 +68,7 @@ export function resolve(schemas: ContractDocument["schemas"], schema: Schema): S
 const FORMATS: Record<string, string> = {
   uuid: "00000000-0000-7000-8000-00000000dead",
   email: "sample@example.com",
+  uri: "https://shop.example/sample.jpg",
   "date-time": "2030-11-21T09:30:00.000Z",
   date: "2026-11-21",
 };

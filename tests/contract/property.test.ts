@@ -10,6 +10,7 @@ import {
   createTenant,
   createTestApi,
   eventInput,
+  readBody,
   rollUpAll,
   type TestApi,
 } from "../factories.ts";
@@ -36,9 +37,15 @@ beforeAll(async () => {
   const event = eventInput({ type: "purchase", properties: { price: 12.5, country: "DE" } });
   const { body } = await api.call("POST", "/events", { as: key, json: event });
   await rollUpAll(api);
+  const product = { id: "p-1", name: "Green tea", price: 4.95, quantity: 3, category: "tea" };
+  await api.call("POST", "/products", { as: key, json: product });
   // Of a key that may be revoked on the way: the credentials themselves must last.
   const { body: spare } = await api.call("POST", "/api-keys", { as: token, json: { name: "spare" } });
-  known = { credentials: [token, key], ids: [body.id, userId, spare.id, "p-1", "visitor-1"] };
+  const { body: webhook } = await api.call("POST", "/webhooks", {
+    as: token,
+    json: { url: "https://1.1.1.1/" },
+  });
+  known = { credentials: [token, key], ids: [body.id, userId, spare.id, webhook.id, "p-1", "visitor-1"] };
 });
 afterAll(cleanup);
 
@@ -64,7 +71,7 @@ function validatorFor(operation: Operation, status: number, mediaType: string): 
 async function check({ operation, path, init, what }: GeneratedRequest): Promise<void> {
   const startedAt = performance.now();
   const response = await api.app.request(path, init);
-  const text = await response.text();
+  const text = await readBody(response);
   const took = performance.now() - startedAt;
   const { status } = response;
   statuses.set(status, (statuses.get(status) ?? 0) + 1);

@@ -1,5 +1,13 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { cleanup, temporaryDirectory } from "../harness.ts";
 
@@ -81,7 +89,7 @@ describe("./dev", () => {
 });
 
 describe("./dev test", () => {
-  function project(files: Record<string, string>) {
+  function project(files: Record<string, string>, env: Record<string, string> = {}) {
     const made = checkout();
     symlinkSync(process.execPath, join(made.bin, "bun"));
     writeFileSync(join(made.root, "package.json"), "{}");
@@ -97,6 +105,7 @@ describe("./dev test", () => {
       const { exitCode, stdout } = made.dev(["test", ...args], {
         TEST_DATABASE_URL: "postgres://none",
         REDIS_SERVER_BIN: join(made.bin, "sh"),
+        ...env,
       });
       const lines = stdout.trimEnd().split("\n");
       return { exitCode, last: lines.at(-1), before: lines.at(-2) };
@@ -114,6 +123,21 @@ describe("./dev test", () => {
     expect(run("good", "mixed")).toMatchObject({ exitCode: 0, last: "3 passed, 0 failed, 2 skipped" });
     expect(run("good", "bad")).toMatchObject({ exitCode: 1, last: "2 passed, 1 failed" });
     expect(run("good", "broken")).toMatchObject({ exitCode: 1, last: "2 passed, 1 failed" });
+  });
+
+  test("--slow asks for many rounds, unless the caller has said how many", () => {
+    const body = `test("a", () => {
+      const { PROPERTY_CASES, IDEMPOTENCY_ROUNDS, FAULT_ROUNDS } = process.env;
+      require("node:fs").writeFileSync("asked", [PROPERTY_CASES, IDEMPOTENCY_ROUNDS, FAULT_ROUNDS].join());
+    });`;
+    const { root, run } = project({ rounds: body }, { FAULT_ROUNDS: "3" });
+    for (const [args, asked] of [
+      [["rounds"], ",,3"],
+      [["--slow", "rounds"], "20000,1000,3"],
+    ] as const) {
+      expect(run(...args)).toMatchObject({ exitCode: 0, last: "1 passed, 0 failed" });
+      expect(readFileSync(join(root, "asked"), "utf8")).toBe(asked);
+    }
   });
 
   test("counts a runner that broke, and a filter that matches nothing, as a failure", () => {

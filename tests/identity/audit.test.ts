@@ -57,6 +57,35 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
     run: () => withKey((id) => send("POST", `/api-keys/${id}/rotate`, {})),
   },
   revokeApiKey: { action: "api_key.revoked", run: () => withKey((id) => send("DELETE", `/api-keys/${id}`)) },
+  createWebhook: {
+    action: "webhook.created",
+    run: () => send("POST", "/webhooks", { url: "https://1.1.1.1/" }),
+  },
+  updateWebhook: {
+    action: "webhook.updated",
+    run: () => withWebhook((id) => send("PATCH", `/webhooks/${id}`, { topics: [] })),
+  },
+  deleteWebhook: {
+    action: "webhook.deleted",
+    run: () => withWebhook((id) => send("DELETE", `/webhooks/${id}`)),
+  },
+  rotateWebhookSecret: {
+    action: "webhook.secret_rotated",
+    run: () => withWebhook((id) => send("POST", `/webhooks/${id}/rotate-secret`)),
+  },
+  testWebhook: {
+    action: "webhook.tested",
+    run: () => withWebhook((id) => send("POST", `/webhooks/${id}/test`)),
+  },
+  replayWebhookDelivery: {
+    action: "webhook.replayed",
+    run: () =>
+      withWebhook(async (id) => {
+        const { body } = await send("POST", `/webhooks/${id}/test`);
+        await api.sql`update webhook_deliveries set status = 'failed' where id = ${body.id}`;
+        await send("POST", `/webhooks/${id}/deliveries/${body.id}/replay`);
+      }),
+  },
   retryDeadLetter: {
     action: "dead_letter.retried",
     run: async () => {
@@ -70,6 +99,10 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
 
 async function withKey(use: (id: string) => Promise<unknown>): Promise<void> {
   await use((await send("POST", "/api-keys", { name: "used" })).body.id);
+}
+
+async function withWebhook(use: (id: string) => Promise<unknown>): Promise<void> {
+  await use((await send("POST", "/webhooks", { url: "https://1.1.1.1/" })).body.id);
 }
 
 test("every operation that only admins have and that writes leaves one entry", async () => {
@@ -105,6 +138,34 @@ test("an entry says who, what, before, after and with which request", async () =
   });
   await api.call("POST", "/api-keys", { as: tenant.key, json: { name: "by a key" } });
   expect((await entries())[0]).toMatchObject({ actorKind: "apiKey", action: "api_key.created" });
+});
+
+test("an admin made from the command line or at the start leaves one, once, and none when nothing changes", async () => {
+  const { tenantId, slug, key } = await createTenant(api);
+  const account = { email: `${slug}@example.com`, password: "correct horse", tenantSlug: slug };
+  const { ensureAdmin } = api.deps.identity;
+  const made = async () =>
+    (await api.call("GET", "/audit", { as: key })).body.items.filter(
+      (entry: { action: string }) => !entry.action.startsWith("api_key."),
+    );
+  const [{ userId }] = await Promise.all([ensureAdmin(account), ensureAdmin(account)]);
+  await ensureAdmin(account);
+  const operator = { actorKind: "operator", actorId: "cli", target: userId };
+  const after = { role: "admin", sellerId: null };
+  expect(await made()).toEqual([
+    expect.objectContaining({ ...operator, action: "member.joined", before: null, after }),
+  ]);
+  await api.sql`update memberships set role = 'seller', seller_id = 's1' where tenant_id = ${tenantId} and user_id = ${userId}`;
+  await expect(ensureAdmin(account)).rejects.toThrow("no admin");
+  await ensureAdmin({ ...account, promote: true });
+  const before = { role: "seller", sellerId: "s1" };
+  expect((await made())[0]).toMatchObject({ ...operator, action: "member.updated", before, after });
+  expect((await made()).length).toBe(2);
+  const json = { email: account.email, password: account.password };
+  expect((await api.call("POST", "/auth/login", { json })).body.user).toMatchObject({
+    id: userId,
+    role: "admin",
+  });
 });
 
 test("what was refused leaves none, and no entry holds a secret", async () => {

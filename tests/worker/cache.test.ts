@@ -23,7 +23,8 @@ let api: TestApi;
 let tenant: TestTenant;
 
 beforeAll(async () => {
-  api = await createTestApi();
+  // Strict, so that every answer says whether it is the newest; what is stale is told in tests/cache.
+  api = await createTestApi({ CACHE_STALE_MS: "0" });
 });
 beforeEach(async () => {
   tenant = await createTenant(api);
@@ -33,7 +34,14 @@ afterAll(cleanup);
 const TAGS = ["analytics:2026-10", "analytics:2026-11"];
 
 function question(overrides: Partial<CacheQuestion> = {}): CacheQuestion {
-  return { tenantId: tenant.tenantId, name: "question", tags: TAGS, ttlSeconds: 60, ...overrides };
+  return {
+    tenantId: tenant.tenantId,
+    scope: "analytics",
+    name: "question",
+    tags: TAGS,
+    ttlSeconds: 60,
+    ...overrides,
+  };
 }
 
 const newCache = () => createCache(api.deps.redis, createRedisGuard(), api.deps.metrics);
@@ -140,10 +148,10 @@ describe("the cache", () => {
     const cache = newCache();
     for (const rubbish of ["{rubbish", "null", "[]", '{"generations":"x"}']) {
       await cache.getOrCompute(question(), async () => 1);
-      await api.deps.redis.set(keys.cacheEntry(tenant.tenantId, question().name), rubbish);
+      await api.deps.redis.set(keys.cacheEntry(tenant.tenantId, `analytics:${question().name}`), rubbish);
       expect(await cache.getOrCompute(question(), async () => 2)).toEqual({ value: 2, outcome: "miss" });
       await eventually(async () => (await cache.getOrCompute(question(), async () => 3)).outcome === "hit");
-      await api.deps.redis.del(keys.cacheEntry(tenant.tenantId, question().name));
+      await api.deps.redis.del(keys.cacheEntry(tenant.tenantId, `analytics:${question().name}`));
     }
   });
 });

@@ -1,6 +1,7 @@
 import { sql } from "drizzle-orm";
 import {
   bigint,
+  check,
   customType,
   index,
   integer,
@@ -18,9 +19,28 @@ const instant = (name: string) => timestamp(name, { withTimezone: true, precisio
 const bytea = customType<{ data: Uint8Array }>({ dataType: () => "bytea" });
 const live = sql`deleted_at is null`;
 
+/** What parts words, written so that JavaScript and Postgres read it alike, whatever the database's locale. */
+export const WORD_SEPARATORS = String.raw`[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u2000-\u206f\u3000-\u303f]+`;
+
+/** The random end of the tenant's id, as the beginning of each of its words. */
+const WORD_PREFIX = "'t' || right(tenant_id::text, 12)";
+
+/**
+ * The words that a product is found by. Each begins with its tenant, so that a search, also for the beginning of a word,
+ * walks through one tenant's part of the index only. Parted by us: Postgres' parser would keep "tea/coffee" and "ab-12x"
+ * together.
+ */
+export const SEARCH_VECTOR = `to_tsvector('simple'::regconfig, regexp_replace(' ' || name || ' ' || coalesce(sku, '') || ' ' || coalesce(description, '') || ' ' || coalesce(category, ''), '${WORD_SEPARATORS}', ' ' || ${WORD_PREFIX}, 'g'))`;
+
+/** The prefix of a tenant's words, as WORD_PREFIX makes it. */
+export function searchPrefix(tenantId: string): string {
+  return `t${tenantId.slice(-12)}`;
+}
+
 /**
  * The catalogue. A deleted product keeps its row (orders and analytics name it) and frees its sku. `quantity` null: stock
- * is not tracked. `low_stock_threshold` null: the tenant's. The currency is the tenant's, so no row repeats it.
+ * is not tracked. `low_stock_threshold` null: the tenant's. The currency is the tenant's, so no row repeats it. No index
+ * has the quantity, so that a sale need not touch any (a heap-only update).
  */
 export const products = pgTable(
   "products",
@@ -53,6 +73,9 @@ export const products = pgTable(
     index("products_seller").on(table.tenantId, table.sellerId, table.createdAt, table.id).where(live),
     index("products_seller_category").on(table.tenantId, table.sellerId, table.category).where(live),
     index("products_status").on(table.tenantId, table.status, table.createdAt, table.id).where(live),
+    index("products_category").on(table.tenantId, table.category, table.createdAt, table.id).where(live),
+    index("products_search").using("gin", sql.raw(SEARCH_VECTOR)).where(live),
+    check("products_amounts", sql`price >= 0 and quantity >= 0 and low_stock_threshold >= 0`),
   ],
 );
 

@@ -1,5 +1,16 @@
 import { sql } from "drizzle-orm";
-import { index, integer, jsonb, pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
+import {
+  bigint,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uniqueIndex,
+  uuid,
+} from "drizzle-orm/pg-core";
 
 const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
 
@@ -31,7 +42,16 @@ export const outbox = pgTable(
   ],
 );
 
-/** What people are shown; `id` is that of the domain event. */
+/**
+ * How many notifications a tenant has had. The statement that stores some moves it on first, and so holds its row until
+ * its commit: whoever sees a position sees every position before it.
+ */
+export const notificationFeeds = pgTable("notification_feeds", {
+  tenantId: uuid("tenant_id").primaryKey(),
+  position: bigint({ mode: "number" }).notNull(),
+});
+
+/** What people are shown; `id` is that of the domain event, `position` counts the tenant's from 1. */
 export const notifications = pgTable(
   "notifications",
   {
@@ -44,12 +64,14 @@ export const notifications = pgTable(
     createdAt: instant("created_at").notNull(),
     storedAt: instant("stored_at").notNull(),
     readAt: instant("read_at"),
+    position: bigint({ mode: "number" }).notNull(),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.id] }),
     index("notifications_seller").on(table.tenantId, table.sellerId, table.id),
     index("notifications_unread").on(table.tenantId, table.id).where(sql`read_at is null`),
     index("notifications_stored").on(table.storedAt),
+    uniqueIndex("notifications_position").on(table.tenantId, table.position),
   ],
 );
 
@@ -98,6 +120,9 @@ export const webhookDeliveries = pgTable(
   (table) => [
     primaryKey({ columns: [table.tenantId, table.id] }),
     index("webhook_deliveries_endpoint").on(table.tenantId, table.endpointId, table.id),
+    index("webhook_deliveries_next")
+      .on(table.tenantId, table.endpointId, table.nextAttemptAt)
+      .where(sql`status = 'pending'`),
     index("webhook_deliveries_due").on(table.nextAttemptAt).where(sql`status = 'pending'`),
     index("webhook_deliveries_finished").on(table.finishedAt).where(sql`finished_at is not null`),
   ],

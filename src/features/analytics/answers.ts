@@ -1,10 +1,13 @@
-import type { Cache } from "../../cache/cache.ts";
+import type { Cache, CacheAnswer, CacheQuestion } from "../../cache/cache.ts";
 import { analyticsTagsOfDays } from "../../cache/tags.ts";
 import { ttlSeconds } from "../../cache/tiers.ts";
 import { addDays, type Day } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
+import type { LoadMonitor } from "../../resilience/load-level.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
+import { readBacklog } from "../rollups/index.ts";
 import { createLagReader } from "./lag.ts";
 import type { Range } from "./range.ts";
 import type { Granularity, Meta } from "./schema.ts";
@@ -17,45 +20,71 @@ export interface Question {
   skipCache: boolean;
   /** Beside those of the range's months. */
   tags?: readonly string[];
+  /** Under load, the same may be answered at a coarser granularity. */
+  mayCoarsen?: boolean;
+}
+
+export interface AnswersDeps {
+  sql: Sql;
+  cache: Cache;
+  readGuard: ReadGuard;
+  load: Pick<LoadMonitor, "atLeast">;
 }
 
 type Cached<T> = { answer: T; asOf: string };
 
 export type AnswerQuestion = ReturnType<typeof createAnswers>;
 
-/** Answers go through the tag cache, with a `meta` that says what they are worth. */
-export function createAnswers({ sql, cache }: { sql: Sql; cache: Cache }) {
-  const readLagMs = createLagReader(sql);
+const COARSER: Record<Granularity, Granularity> = { hour: "day", day: "week", week: "month", month: "month" };
+
+/**
+ * Answers go through the tag cache and the guard before Postgres, with a `meta` that says what they are worth. What can't
+ * be computed now is answered from before, as `stale`; under load, what is not at hand is computed coarser.
+ */
+export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
+  const readLagMs = createLagReader((tenantId) =>
+    readGuard.run(() => readBacklog(sql, tenantId), "critical"),
+  );
 
   return async function answer<T extends object>(
     ctx: RequestContext,
     question: Question,
-    compute: () => Promise<T>,
+    compute: (granularity: Granularity) => Promise<T>,
   ): Promise<T & { meta: Meta }> {
-    const { range, granularity, name } = question;
+    const { range, granularity: requested, skipCache } = question;
     const { from, to, timeZone } = range;
-    if (question.skipCache && !maySkipCache(ctx))
+    if (skipCache && !maySkipCache(ctx))
       throw new AppError("forbidden", "skipCache is for admins, analysts and keys.");
-    const { value, outcome } = await cache.getOrCompute<Cached<T>>(
-      {
-        tenantId: ctx.tenantId,
-        name: `${name}:${from}:${to}:${timeZone}:${granularity}`,
-        // A day of any zone is at most a day away from the same day of the tenant's zone.
-        tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
-        ttlSeconds: ttlSeconds(endOfDayMs(to), Date.now()),
-        skipRead: question.skipCache,
-      },
-      async () => {
-        const asOf = new Date().toISOString();
-        return { answer: await compute(), asOf };
-      },
-    );
-    const { asOf } = value;
-    const lagMs = await readLagMs(ctx.tenantId);
-    return {
-      ...value.answer,
-      meta: { from, to, timeZone, asOf, lagMs, cache: outcome, degraded: false, granularity },
+    const ask = (granularity: Granularity): CacheQuestion => ({
+      tenantId: ctx.tenantId,
+      scope: "analytics",
+      name: `${question.name}:${from}:${to}:${timeZone}:${granularity}`,
+      // A day of any zone is at most a day away from the same day of the tenant's zone.
+      tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
+      ttlSeconds: ttlSeconds(endOfDayMs(to), Date.now()),
+      skipRead: skipCache,
+      toleratesStale: true,
+    });
+    const computeAt = (granularity: Granularity) => async (): Promise<Cached<T>> => {
+      const asOf = new Date().toISOString();
+      return { answer: await readGuard.run(() => compute(granularity), ctx.priority), asOf };
     };
+    let granularity = requested;
+    let found: CacheAnswer<Cached<T>> | null = null;
+    if (question.mayCoarsen && load.atLeast("coarse")) {
+      found = await cache.peek<Cached<T>>(ask(requested));
+      if (!found) granularity = COARSER[requested];
+    }
+    found ??= await cache.getOrCompute(ask(granularity), computeAt(granularity));
+    const { value, outcome, reason } = found;
+    const { asOf } = value;
+    const ageMs = outcome === "stale" ? Date.now() - Date.parse(asOf) : 0;
+    const lagMs = Math.max(ageMs, await readLagMs(ctx.tenantId));
+    const coarser = granularity !== requested;
+    const meta: Meta = { from, to, timeZone, asOf, lagMs, cache: outcome, degraded: coarser, granularity };
+    if (coarser) meta.requestedGranularity = requested;
+    if (coarser || reason) meta.reason = reason ?? "overloaded";
+    return { ...value.answer, meta };
   };
 }
 

@@ -1,10 +1,8 @@
-import type { Cache } from "../../cache/cache.ts";
 import { AppError } from "../../core/errors.ts";
 import { sha256 } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
-import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
-import { createAnswers } from "./answers.ts";
+import { type AnswersDeps, createAnswers } from "./answers.ts";
 import { createBehaviourAnswers } from "./behaviour.ts";
 import { createDesk, skips } from "./desk.ts";
 import { measuresOf, ROW_METRICS } from "./measures.ts";
@@ -14,19 +12,16 @@ import type { BreakdownQuery, MetricsQueryBody, RangeQuery } from "./schema.ts";
 import { GRANULARITIES } from "./schema.ts";
 import { createSummaryAnswers } from "./summary.ts";
 
-export interface AnalyticsDeps {
-  sql: Sql;
-  cache: Cache;
+export interface AnalyticsDeps extends AnswersDeps {
   readTenantSettings: ReadTenantSettings;
 }
 
 export type AnalyticsService = ReturnType<typeof createAnalyticsService>;
 
 /** Every answer comes through the tag cache, with a `meta` that says what it is worth; nearly all from rollups. */
-export function createAnalyticsService({ sql, cache, readTenantSettings }: AnalyticsDeps) {
-  const answer = createAnswers({ sql, cache });
-  const desk = createDesk(sql, answer, readTenantSettings);
-  const { rangeOf, prepare } = desk;
+export function createAnalyticsService(deps: AnalyticsDeps) {
+  const desk = createDesk(deps.sql, createAnswers(deps), deps.readTenantSettings);
+  const { answer, rangeOf, prepare } = desk;
 
   async function getUserSummary(ctx: RequestContext, userId: string, query: RangeQuery) {
     const range = await rangeOf(ctx, query);

@@ -51,11 +51,14 @@ export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare
   }
 
   async function summarize(ctx: RequestContext, range: Range, groupBy: Granularity, skipCache: boolean) {
-    const [measureSeries, countAudience] = await Promise.all([
+    const [asRequested, countAudience] = await Promise.all([
       prepareSeries(ctx, range, groupBy),
       prepareAudience(ctx, range),
     ]);
-    return answer(ctx, { name: "summary", range, granularity: groupBy, skipCache }, async () => {
+    const question = { name: "summary", range, granularity: groupBy, skipCache, mayCoarsen: true };
+    return answer(ctx, question, async (granularity) => {
+      const measureSeries =
+        granularity === groupBy ? asRequested : await prepareSeries(ctx, range, granularity);
       const [{ cells, series }, audience] = await Promise.all([measureSeries(), countAudience()]);
       const byType = [...Map.groupBy(cells, (cell) => cell.type)]
         .map(([type, ofType]) => ({ type, events: addCells(ofType).events }))
@@ -120,5 +123,7 @@ function worst(one: Meta, other: Meta): Meta {
   const order = ["hit", "miss", "stale"] as const;
   const cache = order[Math.max(order.indexOf(one.cache), order.indexOf(other.cache))] ?? one.cache;
   const asOf = one.asOf < other.asOf ? one.asOf : other.asOf;
-  return { ...one, cache, asOf, degraded: one.degraded || other.degraded };
+  const reason = one.reason ?? other.reason;
+  const degraded = one.degraded || other.degraded;
+  return { ...one, cache, asOf, degraded, ...(reason === undefined ? {} : { reason }) };
 }

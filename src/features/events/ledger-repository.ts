@@ -85,7 +85,7 @@ export async function findEventIds(
 ): Promise<Map<string, string>> {
   const rows = await sql<{ message_id: string; event_id: string }[]>`
     select message_id, event_id from event_keys
-    where tenant_id = ${tenantId} and message_id = any(${sql.array([...messageIds])}::text[])`;
+    where tenant_id = ${tenantId} and message_id = any(${[...messageIds]}::text[])`;
   return new Map(rows.map((row) => [row.message_id, row.event_id]));
 }
 
@@ -101,7 +101,7 @@ export async function keepEventKeys(
 ): Promise<void> {
   await sql`
     update event_keys set expires_at = null
-    where tenant_id = ${tenantId} and message_id = any(${sql.array([...messageIds])}::text[])
+    where tenant_id = ${tenantId} and message_id = any(${[...messageIds]}::text[])
       and coalesce(expires_at, 'infinity') < 'infinity'`;
 }
 

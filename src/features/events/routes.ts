@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import type { InTime } from "../../core/deadline.ts";
 import { parseJson, readText } from "../../http/body.ts";
 import { json } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext, routeWithOwnBody } from "../../http/router.ts";
@@ -23,6 +24,8 @@ const CSV_TYPE = "text/csv";
 export interface EventRouteLimits {
   maxBodyBytes: number;
   maxBulkBytes: number;
+  /** Ends the read of a body that takes too long. */
+  inTime: InTime;
 }
 
 export function createEventRoutes(events: EventsService, limits: EventRouteLimits) {
@@ -42,7 +45,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     responses: { 202: json(EventAccepted, "Committed") },
   });
   routeWithOwnBody(router, createEvent, async (c) => {
-    const { text } = await readText(c.req.raw, singleLimits);
+    const { text } = await limits.inTime(readText(c.req.raw, singleLimits));
     const { id, duplicate } = await events.createEvent(requestContext(c), parseJson(text));
     return c.json({ accepted: true, id, duplicate }, 202);
   });

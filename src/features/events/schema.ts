@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { isProductId, MAX_PRODUCT_ID } from "../../core/product-ids.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
 
@@ -16,8 +17,6 @@ export const STANDARD_TYPES = [
 export const MAX_BULK_EVENTS = 2_000;
 
 const TYPE = /^[a-z0-9_.:-]{1,64}$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it refuses
-const CONTROL = /[\u0000-\u001f\u007f]/;
 
 const Identifier = z.string().min(1).max(200).refine(isStorable, "holds a character that can't be stored");
 
@@ -25,11 +24,8 @@ const Identifier = z.string().min(1).max(200).refine(isStorable, "holds a charac
 export const ProductId = z
   .string()
   .min(1)
-  .max(128)
-  .refine(
-    (id) => !CONTROL.test(id) && id.isWellFormed() && id.trim() === id,
-    "has control characters or outer spaces",
-  );
+  .max(MAX_PRODUCT_ID)
+  .refine(isProductId, "has control characters or outer spaces");
 
 export const Timestamp = z
   .union([z.iso.datetime({ offset: true }), z.number().int().nonnegative()], {

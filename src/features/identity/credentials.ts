@@ -3,6 +3,8 @@ import { AppError } from "../../core/errors.ts";
 import { isUuid, sha256 } from "../../core/ids.ts";
 import type { Principal } from "../../core/principal.ts";
 import type { Database, Sql } from "../../db/client.ts";
+import { isAway } from "../../db/failures.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 import { looksLikeApiKey } from "./api-keys.ts";
 import { findApiKey, touchApiKey } from "./api-keys-repository.ts";
 import { findMembership } from "./repository.ts";
@@ -10,40 +12,57 @@ import type { AccessTokens } from "./tokens.ts";
 
 /**
  * Checked credentials are remembered for two seconds: an event must not cost a signature check and a query each, and a
- * revoked key must be refused everywhere within five.
+ * revoked key must be refused everywhere within five. While Postgres is away, nobody can revoke anything: what was right
+ * a while ago still is, so that reads can be answered from the cache.
  */
 const REMEMBER_MS = 2_000;
+const TRUST_WITHOUT_POSTGRES_MS = 15 * 60_000;
 const MAX_REMEMBERED = 10_000;
 
 interface Remembered {
   principal: Principal;
-  untilMs: number;
+  checkedAtMs: number;
+  expiresAtMs: number;
 }
 
-export function createCredentialVerifier({ orm, read }: Database, tokens: AccessTokens) {
+export function createCredentialVerifier(
+  { orm, read }: Database,
+  tokens: AccessTokens,
+  guard: Pick<ReadGuard, "run">,
+) {
   const remembered = new Map<string, Remembered>();
   /** Checks under way: all requests of a key share one. */
   const checks = new Map<string, Promise<Principal>>();
 
   function remember(name: string, principal: Principal, expiresAtMs: number): Principal {
     // Insertion order is age order, so the first entry is the one to drop.
+    remembered.delete(name);
     const oldest = remembered.keys().next().value;
     if (remembered.size >= MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
-    remembered.set(name, { principal, untilMs: Math.min(expiresAtMs, Date.now() + REMEMBER_MS) });
+    remembered.set(name, { principal, checkedAtMs: Date.now(), expiresAtMs });
     return principal;
+  }
+
+  function recall(name: string, maxAgeMs: number): Principal | null {
+    const known = remembered.get(name);
+    const holds = known && known.expiresAtMs > Date.now() && known.checkedAtMs + maxAgeMs > Date.now();
+    return holds ? known.principal : null;
   }
 
   async function check(name: string, credential: string, tenantId: string | undefined): Promise<Principal> {
     if (tenantId !== undefined && !isUuid(tenantId)) throw forbiddenTenant();
     if (looksLikeApiKey(credential)) {
-      const { principal, expiresAtMs } = await checkApiKey(read, credential, tenantId);
+      const { principal, expiresAtMs } = await guard.run(
+        () => checkApiKey(read, credential, tenantId),
+        "critical",
+      );
       return remember(name, principal, expiresAtMs);
     }
     const claims = await tokens.verify(credential);
     const { userId } = claims;
     const chosen = tenantId ?? claims.tenantId;
     // The token says what the role was; the membership says what it is, within the seconds that a check is remembered.
-    const membership = await findMembership(orm, chosen, userId);
+    const membership = await guard.run(() => findMembership(orm, chosen, userId), "critical");
     if (!membership) throw forbiddenTenant();
     const principal: Principal = { kind: "user", userId, tenantId: chosen, ...membership };
     return remember(name, principal, claims.expiresAtMs);
@@ -55,12 +74,18 @@ export function createCredentialVerifier({ orm, read }: Database, tokens: Access
     tenantId: string | undefined,
   ): Principal | Promise<Principal> {
     const name = tenantId === undefined ? credential : `${credential} ${tenantId}`;
-    const known = remembered.get(name);
-    if (known && known.untilMs > Date.now()) return known.principal;
-    remembered.delete(name);
+    const known = recall(name, REMEMBER_MS);
+    if (known) return known;
     const running = checks.get(name);
     if (running) return running;
-    const started = check(name, credential, tenantId).finally(() => checks.delete(name));
+    const started = check(name, credential, tenantId)
+      .catch((error) => {
+        const trusted = isAway(error) ? recall(name, TRUST_WITHOUT_POSTGRES_MS) : null;
+        if (trusted) return trusted;
+        if (!isAway(error)) remembered.delete(name);
+        throw error;
+      })
+      .finally(() => checks.delete(name));
     checks.set(name, started);
     return started;
   };

@@ -14,16 +14,20 @@ export interface InvitationTokens {
   verify(token: string): InvitationName | null;
 }
 
-export function createInvitationTokens(secret: string): InvitationTokens {
-  const signatureOf = (text: string) =>
-    createHmac("sha256", secret).update(`invitation ${text}`).digest("base64url");
+/** Signs with `secret`; also accepts tokens of `previous`, so that an invitation outlives a change of the secret. */
+export function createInvitationTokens(secret: string, previous: string | null): InvitationTokens {
+  const accepted = previous === null ? [secret] : [secret, previous];
+  const signatureOf = (text: string, key = secret) =>
+    createHmac("sha256", key).update(`invitation ${text}`).digest("base64url");
   return {
     sign: ({ tenantId, id }) => `${tenantId}.${id}.${signatureOf(`${tenantId}.${id}`)}`,
     verify(token) {
       const [tenantId = "", id = "", signature = ""] = token.split(".");
       const given = Buffer.from(signature);
-      const expected = Buffer.from(signatureOf(`${tenantId}.${id}`));
-      const genuine = given.length === expected.length && timingSafeEqual(given, expected);
+      const genuine = accepted.some((key) => {
+        const expected = Buffer.from(signatureOf(`${tenantId}.${id}`, key));
+        return given.length === expected.length && timingSafeEqual(given, expected);
+      });
       return genuine && isUuid(tenantId) && isUuid(id) ? { tenantId, id } : null;
     },
   };

@@ -2,6 +2,7 @@ import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Role } from "../../core/principal.ts";
 import type { Database, Orm } from "../../db/client.ts";
 import { memberships, refreshTokens, tenants, users } from "../../db/schema/identity.ts";
+import type { Transaction } from "../../db/transaction.ts";
 
 export interface UserRow {
   id: string;
@@ -55,6 +56,14 @@ export interface NewUser {
   passwordHash: string;
 }
 
+/** A user without any membership yet. A taken e-mail is a unique violation. */
+export async function insertAccount(tx: Transaction, user: NewUser): Promise<Date> {
+  const [row] = await tx<{ created_at: Date }[]>`
+    insert into users (id, email, name, password_hash)
+    values (${user.id}, ${user.email}, ${user.name}, ${user.passwordHash}) returning created_at`;
+  return row?.created_at ?? new Date();
+}
+
 /** User and membership of an existing tenant, in one statement. A taken e-mail is a unique violation. */
 export async function insertUser(db: Database, user: NewUser, tenantId: string, role: Role): Promise<Date> {
   const [row] = await db.write<{ created_at: Date }[]>`
@@ -95,18 +104,6 @@ export async function insertTenant(
   tenant: { id: string; slug: string; name: string; timeZone?: string },
 ): Promise<void> {
   await orm.insert(tenants).values(tenant).onConflictDoNothing({ target: tenants.slug });
-}
-
-export async function upsertMembership(
-  orm: Orm,
-  tenantId: string,
-  userId: string,
-  role: Role,
-): Promise<void> {
-  await orm
-    .insert(memberships)
-    .values({ tenantId, userId, role })
-    .onConflictDoUpdate({ target: [memberships.tenantId, memberships.userId], set: { role } });
 }
 
 export interface RefreshTokenRow {

@@ -7,11 +7,24 @@ import { Instant } from "../../http/responses.ts";
 const MAX_PASSWORD = 128;
 const MAX_NAME = 200;
 
-/** Plain text that Postgres can store: no NUL, no lone surrogates. */
+/** Plain text that Postgres can store: no NUL, no lone surrogates. Blanks around it are cut off, so it needs more. */
 const PlainText = (max: number) =>
-  z.string().trim().min(1).max(max).refine(isStorable, "holds a character that can't be stored");
+  z
+    .string()
+    .trim()
+    .min(1)
+    .max(max)
+    .refine(isStorable, "holds a character that can't be stored")
+    .openapi({ pattern: "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$" });
 
-const Email = z.email().max(254).toLowerCase().openapi({ example: "ada@example.com" });
+/** zod's own pattern with the lengths of RFC 5321 and RFC 1035, so that the document says all that is asked of one. */
+const EMAIL =
+  /^(?=.{1,64}@)(?!\.)(?!.*\.\.)[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$/;
+const Email = z
+  .email({ pattern: EMAIL })
+  .max(254)
+  .toLowerCase()
+  .openapi({ pattern: EMAIL.source, example: "ada@example.com" });
 const Password = z.string().min(8).max(MAX_PASSWORD);
 
 const Token = z.string().min(1).max(200);
@@ -26,7 +39,7 @@ export const RegisterInput = z
       .openapi({ description: "Makes a tenant of this name and its admin" }),
     invitationToken: Token.optional().openapi({ description: "Joins the tenant that invited this e-mail" }),
   })
-  .openapi("RegisterInput");
+  .openapi("RegisterInput", { not: { required: ["tenantName", "invitationToken"] } });
 
 export const LoginInput = z
   .strictObject({ email: Email, password: z.string().max(MAX_PASSWORD), tenantId: z.uuid().optional() })

@@ -4,6 +4,7 @@ import type { RequestContext, Role } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import { classifyFailure } from "../../db/failures.ts";
 import { recordAudit } from "../audit/index.ts";
+import { ensureAdmin } from "./ensure-admin.ts";
 import type { InvitationName, InvitationTokens } from "./invitation-tokens.ts";
 import { takeInvitation, upsertMember } from "./members-repository.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
@@ -129,39 +130,7 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
       return { user: presentUser(user, tenantId, principal.role), memberships };
     },
 
-    /**
-     * Makes an account the admin of a tenant, by slug; makes the account when it is new. Throws `conflict` for an account
-     * that exists and is no admin there, unless told to `promote` it: whoever registered the address first would
-     * otherwise become admin with a password of their own.
-     */
-    async ensureAdmin(input: { email: string; password: string; tenantSlug: string; promote?: boolean }) {
-      const tenant = await repository.findTenantBySlug(orm, input.tenantSlug);
-      if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenantSlug}".`);
-      const email = input.email.toLowerCase();
-      const existing = await repository.findUserByEmail(orm, email);
-      if (!existing) {
-        const user = { id: newId(), email, name: null, passwordHash: await hashPassword(input.password) };
-        try {
-          await repository.insertUser(db, user, tenant.id, "admin");
-          return { created: true, userId: user.id, tenantId: tenant.id };
-        } catch (error) {
-          // Another process starting beside this one was faster.
-          if (classifyFailure(error) !== "conflict") throw error;
-        }
-      }
-      const user = existing ?? (await repository.findUserByEmail(orm, email));
-      if (!user) throw new Error("the account is neither there nor can it be made");
-      const memberships = await repository.listMemberships(orm, user.id);
-      const isAdmin = memberships.some((one) => one.tenantId === tenant.id && one.role === "admin");
-      if (!isAdmin && !input.promote) {
-        throw new AppError(
-          "conflict",
-          `${email} has an account that is no admin of ${input.tenantSlug}; \`footfall admin create --promote\` makes it one.`,
-        );
-      }
-      if (!isAdmin) await repository.upsertMembership(orm, tenant.id, user.id, "admin");
-      return { created: false, userId: user.id, tenantId: tenant.id };
-    },
+    ensureAdmin: (input: Parameters<typeof ensureAdmin>[1]) => ensureAdmin(db, input),
 
     /** The id of the tenant with this slug, made when it is missing; one that exists stays as it is. */
     async ensureTenant(slug: string, name: string, timeZone?: string): Promise<string> {
@@ -188,15 +157,13 @@ async function joinAsNewUser(
   return db.transaction(async (tx) => {
     const taken = invitation && (await takeInvitation(tx, invitation.tenantId, invitation.id, user.email));
     if (!taken) throw new AppError("not_found", "There is no such invitation for this e-mail address.");
-    const [row] = await tx<{ created_at: Date }[]>`
-      insert into users (id, email, name, password_hash)
-      values (${user.id}, ${user.email}, ${user.name}, ${user.passwordHash}) returning created_at`;
+    const createdAt = await repository.insertAccount(tx, user);
     await upsertMember(tx, taken.tenantId, user.id, taken.role, taken.sellerId);
     const { tenantId, role, sellerId } = taken;
     const principal = { kind: "user", userId: user.id, tenantId, role, sellerId } as const;
     const entry = { action: "member.joined", target: user.id, after: { role, sellerId } };
     await recordAudit(tx, { tenantId, principal, requestId, sellerId }, entry);
-    return { ...taken, createdAt: row?.created_at ?? new Date() };
+    return { ...taken, createdAt };
   });
 }
 

@@ -1,6 +1,7 @@
 import { eq } from "drizzle-orm";
 import { AppError } from "../../core/errors.ts";
 import type { Orm } from "../../db/client.ts";
+import { isAway } from "../../db/failures.ts";
 import { tenants } from "../../db/schema/identity.ts";
 
 /** What ingest and analytics need to know of a tenant on every request. */
@@ -14,7 +15,12 @@ const REMEMBER_MS = 5_000;
 
 export type ReadTenantSettings = (tenantId: string) => Promise<TenantSettings> | TenantSettings;
 
-/** Reads a tenant's settings, at most once in five seconds; synchronous when they are at hand. Throws `not_found`. */
+const MAX_REMEMBERED = 10_000;
+
+/**
+ * Reads a tenant's settings, at most once in five seconds; synchronous when they are at hand. While Postgres is away they
+ * are what they were. Throws `not_found`.
+ */
 export function createTenantSettingsReader(orm: Orm): ReadTenantSettings {
   const remembered = new Map<string, { settings: TenantSettings; untilMs: number }>();
 
@@ -28,12 +34,17 @@ export function createTenantSettingsReader(orm: Orm): ReadTenantSettings {
       .from(tenants)
       .where(eq(tenants.id, tenantId));
     if (!settings) throw new AppError("not_found", "The tenant is gone.");
+    if (remembered.size >= MAX_REMEMBERED) remembered.clear();
     remembered.set(tenantId, { settings, untilMs: Date.now() + REMEMBER_MS });
     return settings;
   }
 
   return (tenantId) => {
     const known = remembered.get(tenantId);
-    return known && known.untilMs > Date.now() ? known.settings : load(tenantId);
+    if (known && known.untilMs > Date.now()) return known.settings;
+    return load(tenantId).catch((error) => {
+      if (known && isAway(error)) return known.settings;
+      throw error;
+    });
   };
 }

@@ -1,1 +1,2 @@
 export { claimFor, type EventRef, insertDomainEvents, insertFrom } from "./repository.ts";
+export { createOutboxService, type OutboxService } from "./service.ts";

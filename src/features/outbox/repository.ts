@@ -46,7 +46,7 @@ export function insertFrom(
 ): Fragment {
   return sql`insert into outbox (tenant_id, id, topic, subject_id, seller_id, payload, undone, created_at, announce_at)
     select ${tenantId}::uuid, source.id, source.topic, source.subject_id, source.seller_id, source.payload,
-      ${sql.array([...consumers])}::text[], now(), now() from ${source}`;
+      ${[...consumers]}::text[], now(), now() from ${source}`;
 }
 
 /**
@@ -54,10 +54,59 @@ export function insertFrom(
  * the statement that has the effect; then a redelivered event has none.
  */
 export function claimFor(sql: Sql, consumer: DomainConsumer, refs: readonly EventRef[]): Fragment {
-  const tenantIds = sql.array(refs.map((ref) => ref.tenantId));
-  const ids = sql.array(refs.map((ref) => ref.id));
+  // Plain arrays, for Postgres to type: sql.array sends garbage when it is in the first query of a pool, which opens a
+  // connection and is built before postgres.js has learned the array types there.
+  const tenantIds = refs.map((ref) => ref.tenantId);
+  const ids = refs.map((ref) => ref.id);
   return sql`update outbox o set undone = array_remove(o.undone, ${consumer})
     from (select * from unnest(${tenantIds}::uuid[], ${ids}::uuid[]) as w(tenant_id, id) order by 1, 2) wanted
     where o.tenant_id = wanted.tenant_id and o.id = wanted.id and ${consumer} = any(o.undone)
     returning o.tenant_id, o.id, o.topic, o.subject_id, o.seller_id, o.payload, o.created_at`;
+}
+
+/** An announcement that is not answered is repeated after this long, then after twice as long each time. */
+const FIRST_RETRY_SECONDS = 10;
+/** So a consumer that lags for hours costs its backlog a message a row every ten minutes, and is found soon when it is back. */
+const MAX_RETRY_SECONDS = 600;
+const MAX_DOUBLINGS = 6;
+
+/**
+ * Takes what is due to be announced, oldest first, and makes it due again later: a relay that dies before its XADD, or a
+ * stream that is lost, costs that delay. Two relays that meet wait for the same rows, and the second finds them claimed.
+ * Locked in key order, as the consumers do.
+ */
+export async function claimAnnouncements(sql: Sql, limit: number): Promise<EventRef[]> {
+  return sql<EventRef[]>`
+    update outbox o set announcements = o.announcements + 1,
+      announce_at = now() + least(${MAX_RETRY_SECONDS},
+        ${FIRST_RETRY_SECONDS} * power(2, least(o.announcements, ${MAX_DOUBLINGS}))) * interval '1 second'
+    from (select tenant_id, id from (
+        select tenant_id, id from outbox where announce_at <= now() and undone <> '{}' order by announce_at limit ${limit}
+      ) oldest order by tenant_id, id) due
+    where o.tenant_id = due.tenant_id and o.id = due.id and o.announce_at <= now() and o.undone <> '{}'
+    returning o.tenant_id as "tenantId", o.id`;
+}
+
+/** Deletes events that every consumer has handled, an hour after they happened; returns how many, `limit` at the most. */
+export async function pruneOutbox(sql: Sql, limit: number): Promise<number> {
+  const rows = await sql`
+    delete from outbox where (tenant_id, id) in (
+      select tenant_id, id from outbox where undone = '{}' and created_at < now() - interval '1 hour' limit ${limit})`;
+  return rows.count;
+}
+
+export interface OutboxBacklog {
+  /** Events that some consumer has not handled yet; COUNTED_AT_MOST when there are that many or more. */
+  events: number;
+  oldestSeconds: number;
+}
+
+const COUNTED_AT_MOST = 100_000;
+
+export async function readOutboxBacklog(sql: Sql): Promise<OutboxBacklog> {
+  const [row] = await sql<OutboxBacklog[]>`
+    select count(*)::float8 as events,
+      coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as "oldestSeconds"
+    from (select created_at from outbox where undone <> '{}' order by announce_at limit ${COUNTED_AT_MOST}) undone`;
+  return row ?? { events: 0, oldestSeconds: 0 };
 }

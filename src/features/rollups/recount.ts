@@ -1,6 +1,8 @@
 import { addDays, type Day, nextMonth } from "../../core/days.ts";
+import { operatorContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
+import { recordAudit } from "../audit/index.ts";
 import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
 import { selectBacklog } from "./repository.ts";
 
@@ -183,7 +185,11 @@ export async function rebuildTenant(
 export async function changeTimeZone(transactions: Sql, { tenantId, timeZone }: TenantZone): Promise<void> {
   await transactions.begin(async (tx) => {
     await tx`lock table product_daily_stats in share row exclusive mode`;
+    const [before] = await tx<{ timeZone: string }[]>`
+      select time_zone as "timeZone" from tenants where id = ${tenantId} for update`;
     await tx`update tenants set time_zone = ${timeZone} where id = ${tenantId}`;
+    const entry = { action: "tenant.updated", target: tenantId, before, after: { timeZone } };
+    await recordAudit(tx, operatorContext(tenantId), entry);
   });
 }
 

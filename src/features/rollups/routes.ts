@@ -59,7 +59,7 @@ export function createSessionRoutes(sessions: SessionLinks) {
     tags: ["Events"],
     summary: "Give a session's anonymous events to me",
     description:
-      "The acknowledged events of the session that have no userId become the signed-in user's, and analytics count them so at once. Those of other users stay theirs. At most 100,000 events a call; calling again links what is left, and what came since.",
+      "The acknowledged events of the session that have no userId become the signed-in user's, and analytics follow. Those of other users stay theirs. At most 100,000 events a call; calling again links what is left, and what came since.",
     request: jsonBody(LinkSession),
     responses: { 200: json(SessionLinked, "How many events changed hands") },
   });

@@ -1,8 +1,9 @@
 import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
-import type { Database, Sql } from "../../db/client.ts";
-import { classifyFailure, retryRolledBack } from "../../db/failures.ts";
+import type { Database } from "../../db/client.ts";
+import { isolatePoison } from "../../db/isolate-poison.ts";
+import { pruneAll } from "../../db/prune.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { recordAudit } from "../audit/index.ts";
@@ -20,8 +21,6 @@ export type RollupService = ReturnType<typeof createRollupService>;
 /** A batch that failed this often is a dead letter; the sweeper makes the tries, some seconds apart. */
 const MAX_ATTEMPTS = 5;
 const MAX_DEAD_LETTERS_LISTED = 100;
-const PRUNE_AT_ONCE = 10_000;
-const PRUNE_MS = 20_000;
 
 export function createRollupService({ db, log, metrics }: RollupDeps) {
   const sql = db.rollup;
@@ -32,25 +31,13 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
    * when Postgres can't be reached, or not in time: then nothing has happened to the batches that are left.
    */
   async function rollUp(batches: readonly BatchId[]): Promise<number> {
-    if (batches.length === 0) return 0;
+    const claimed = await isolatePoison(batches, rollUpTimed, noteFailure);
+    return claimed.reduce((sum, n) => sum + n, 0);
+  }
+
+  async function rollUpTimed(batches: readonly BatchId[]): Promise<number> {
     const stopTimer = metrics.rollupDuration.startTimer();
-    try {
-      return await retryRolledBack(() => repository.rollUpBatches(sql, batches));
-    } catch (error) {
-      const kind = classifyFailure(error);
-      if (kind === "unavailable" || kind === "retry") throw error;
-      const [only] = batches;
-      if (batches.length === 1 && only) {
-        // Too slow or cancelled says nothing against the batch: it must never become a dead letter for that.
-        if (kind === "timeout") throw error;
-        await noteFailure(only, error);
-        return 0;
-      }
-      const middle = Math.ceil(batches.length / 2);
-      return (await rollUp(batches.slice(0, middle))) + (await rollUp(batches.slice(middle)));
-    } finally {
-      stopTimer();
-    }
+    return repository.rollUpBatches(sql, batches).finally(stopTimer);
   }
 
   async function noteFailure(batch: BatchId, error: unknown): Promise<void> {
@@ -61,17 +48,6 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
       { ...batch, error: message, dead },
       dead ? "batch dead-lettered" : "batch could not be rolled up",
     );
-  }
-
-  /** In small statements, until nothing is left or the time is up: the rest goes in the next round. */
-  async function pruneAll(prune: (pool: Sql, limit: number) => Promise<number>): Promise<number> {
-    let pruned = 0;
-    for (const deadline = Date.now() + PRUNE_MS; Date.now() < deadline; ) {
-      const rows = await prune(sql, PRUNE_AT_ONCE);
-      pruned += rows;
-      if (rows < PRUNE_AT_ONCE) break;
-    }
-    return pruned;
   }
 
   return {
@@ -102,7 +78,8 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
 
     /** One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many rows went. */
     async prune(): Promise<number> {
-      return (await pruneAll(repository.pruneLedger)) + (await pruneAll(repository.pruneEventKeys));
+      const ledger = await pruneAll((limit) => repository.pruneLedger(sql, limit));
+      return ledger + (await pruneAll((limit) => repository.pruneEventKeys(sql, limit)));
     },
   };
 }

@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { json } from "../../http/responses.ts";
 import { createRouter, defineRoute } from "../../http/router.ts";
+import { LOAD_LEVELS } from "../../resilience/load-level.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { SystemService } from "./index.ts";
 
@@ -17,6 +18,25 @@ const Health = z
   .openapi("Health");
 
 const Readiness = z.object({ ready: z.boolean(), reasons: z.array(z.string()) }).openapi("Readiness");
+
+const BreakerState = z.enum(["closed", "half-open", "open"]);
+
+const AnalyticsHealth = z
+  .object({
+    status: z.enum(["ok", "degraded"]),
+    breakers: z.object({ postgresReads: BreakerState, redis: BreakerState }),
+    load: z.object({
+      level: z.enum(LOAD_LEVELS),
+      loopDelayMs: z.number().openapi({ description: "Mean delay of the event loop" }),
+      inFlight: z.number().int().openapi({ description: "Requests, event ingestion not counted" }),
+      readPressure: z.number().openapi({ description: "Reads that run or wait, by LOAD_READS" }),
+    }),
+    lagMs: z.number().nullable().openapi({
+      description: "Age of the oldest batch not counted yet; null while Postgres does not answer",
+    }),
+    cacheHitRate: z.number().nullable().openapi({ description: "Of this process since its start" }),
+  })
+  .openapi("AnalyticsHealth");
 
 const tags = ["System"];
 
@@ -35,6 +55,16 @@ export function createSystemRoutes(system: SystemService, metrics: Metrics) {
     const health = await system.getHealth();
     return c.json(health, health.status === "down" ? 503 : 200);
   });
+
+  const getAnalyticsHealth = defineRoute({
+    operationId: "getAnalyticsHealth",
+    method: "get",
+    path: "/analytics/health",
+    tags: ["Analytics"],
+    summary: "What analytics answers are worth right now: breakers, load, lag, hit rate of this process",
+    responses: { 200: json(AnalyticsHealth, "Also when degraded") },
+  });
+  router.openapi(getAnalyticsHealth, async (c) => c.json(await system.getAnalyticsHealth(), 200));
 
   const getLiveness = defineRoute({
     operationId: "getLiveness",

@@ -2,11 +2,20 @@ import type { Redis } from "ioredis";
 import { withDeadline } from "../../core/deadline.ts";
 import type { Sql } from "../../db/client.ts";
 import { isMigrated } from "../../db/migrate.ts";
+import type { LoadMonitor } from "../../resilience/load-level.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
+import type { RedisGuard } from "../../resilience/redis-guard.ts";
 
 export interface SystemDeps {
   sql: Sql;
   redis: Redis;
   version: string;
+  degradation: {
+    readGuard: Pick<ReadGuard, "state">;
+    redisGuard: Pick<RedisGuard, "state">;
+    load: Pick<LoadMonitor, "level" | "signals">;
+    hitRate: () => number | null;
+  };
 }
 
 export interface ServiceHealth {
@@ -20,7 +29,7 @@ const PROBE_TIMEOUT_MS = 2_000;
 /** Batches older than this say that no worker keeps up. */
 const MAX_LAG_MS = 60_000;
 
-export function createSystemService({ sql, redis, version }: SystemDeps) {
+export function createSystemService({ sql, redis, version, degradation }: SystemDeps) {
   const startedAt = Date.now();
 
   let stopping = false;
@@ -45,6 +54,23 @@ export function createSystemService({ sql, redis, version }: SystemDeps) {
         uptimeSeconds: Math.round((Date.now() - startedAt) / 1000),
         memory: { rssBytes: rss, heapUsedBytes: heapUsed },
         services: { postgres, redis: redisHealth },
+      };
+    },
+
+    /** What analytics answers are worth in this process right now. `lagMs` is null while Postgres does not answer. */
+    async getAnalyticsHealth() {
+      const { readGuard, redisGuard, load, hitRate } = degradation;
+      const lagMs = await withTimeout(readLagMs(sql)).catch(() => null);
+      const { loopDelayMs, inFlight, readPressure } = load.signals();
+      const breakers = { postgresReads: readGuard.state(), redis: redisGuard.state() };
+      const level = load.level();
+      const well = level === "normal" && breakers.postgresReads === "closed" && breakers.redis === "closed";
+      return {
+        status: well ? ("ok" as const) : ("degraded" as const),
+        breakers,
+        load: { level, loopDelayMs: Math.round(loopDelayMs * 10) / 10, inFlight, readPressure },
+        lagMs,
+        cacheHitRate: hitRate(),
       };
     },
 

@@ -19,8 +19,8 @@ type KeyOf = (c: HttpContext) => string | Promise<string>;
 const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
 
 /**
- * `auth` counts by address and, where the body names one, by e-mail; every other policy by principal, behind
- * `authorize`. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
+ * `auth` counts by address and, where the body names one, by e-mail; `standard` and `import` by the seller that is acted
+ * for, if any; everything else by principal. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
  */
 export function createRateLimits({ policies, counters, metrics }: RateLimitDeps): RateLimits {
   const decide = (key: string, policy: RatePolicy): Promise<RateDecision> =>
@@ -60,10 +60,11 @@ export function createRateLimits({ policies, counters, metrics }: RateLimitDeps)
   const byAddress = limiter("auth", (c) => `{address:${addressBlock(c.get("clientAddress")())}}`);
   const byEmail = limiter("auth", emailKey);
   const byPrincipal = (name: PolicyName) => limiter(name, principalKey);
+  const bySeller = (name: PolicyName) => limiter(name, sellerKey);
   return {
     auth: async (c, next) => byAddress(c, async () => void (await byEmail(c, next))),
-    standard: byPrincipal("standard"),
-    import: byPrincipal("import"),
+    standard: bySeller("standard"),
+    import: bySeller("import"),
     analytics: byPrincipal("analytics"),
     eventsRead: byPrincipal("eventsRead"),
     eventsWrite: byPrincipal("eventsWrite"),
@@ -114,6 +115,12 @@ function headersOf(
 function principalKey(c: HttpContext): string {
   const principal = c.get("principal");
   return `{${principal.tenantId}}:${principalName(principal)}`;
+}
+
+/** Whoever acts for a seller takes from that seller's limit, whichever of its people or keys it is. */
+function sellerKey(c: HttpContext): string {
+  const sellerId = c.get("sellerId");
+  return sellerId === null ? principalKey(c) : `{${c.get("principal").tenantId}}:seller:${sellerId}`;
 }
 
 function readJson(text: string): unknown {

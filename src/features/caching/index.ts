@@ -1,0 +1,1 @@
+export { type CachingService, createCachingService } from "./service.ts";

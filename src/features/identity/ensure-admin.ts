@@ -1,0 +1,60 @@
+import { AppError } from "../../core/errors.ts";
+import { newId } from "../../core/ids.ts";
+import { operatorContext } from "../../core/principal.ts";
+import type { Database } from "../../db/client.ts";
+import { classifyFailure } from "../../db/failures.ts";
+import type { Transaction } from "../../db/transaction.ts";
+import { recordAudit } from "../audit/index.ts";
+import { lockMember, upsertMember } from "./members-repository.ts";
+import { hashPassword } from "./passwords.ts";
+import { findTenantBySlug, findUserByEmail, insertAccount } from "./repository.ts";
+
+/**
+ * Makes an account the admin of a tenant, by slug; makes the account when it is new. Throws `conflict` for an account
+ * that exists and is no admin there, unless told to `promote` it: whoever registered the address first would
+ * otherwise become admin with a password of their own.
+ */
+export async function ensureAdmin(
+  db: Database,
+  input: { email: string; password: string; tenantSlug: string; promote?: boolean },
+) {
+  const tenant = await findTenantBySlug(db.orm, input.tenantSlug);
+  if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenantSlug}".`);
+  const tenantId = tenant.id;
+  const email = input.email.toLowerCase();
+  const existing = await findUserByEmail(db.orm, email);
+  if (!existing) {
+    const user = { id: newId(), email, name: null, passwordHash: await hashPassword(input.password) };
+    try {
+      await db.transaction(async (tx) => {
+        await insertAccount(tx, user);
+        await joinAsAdmin(tx, tenantId, user.id);
+      });
+      return { created: true, userId: user.id, tenantId };
+    } catch (error) {
+      // Another process starting beside this one was faster.
+      if (classifyFailure(error) !== "conflict") throw error;
+    }
+  }
+  const user = existing ?? (await findUserByEmail(db.orm, email));
+  if (!user) throw new Error("the account is neither there nor can it be made");
+  await db.transaction(async (tx) => {
+    const before = await lockMember(tx, tenantId, user.id);
+    if (before?.role === "admin") return;
+    if (!input.promote) {
+      throw new AppError(
+        "conflict",
+        `${email} has an account that is no admin of ${input.tenantSlug}; \`footfall admin create --promote\` makes it one.`,
+      );
+    }
+    await joinAsAdmin(tx, tenantId, user.id, before ?? undefined);
+  });
+  return { created: false, userId: user.id, tenantId };
+}
+
+async function joinAsAdmin(tx: Transaction, tenantId: string, userId: string, before?: object) {
+  const after = { role: "admin", sellerId: null } as const;
+  await upsertMember(tx, tenantId, userId, after.role, after.sellerId);
+  const action = before ? "member.updated" : "member.joined";
+  await recordAudit(tx, operatorContext(tenantId), { action, target: userId, before, after });
+}

@@ -1,0 +1,3 @@
+export type { FeedClient } from "./feeds.ts";
+export { createNotificationsService, type NotificationsService } from "./service.ts";
+export type { FeedItem } from "./tenant-stream.ts";

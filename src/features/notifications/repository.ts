@@ -1,0 +1,114 @@
+import type { Topic } from "../../core/domain-events.ts";
+import type { Sql } from "../../db/client.ts";
+import { claimFor, type EventRef } from "../outbox/index.ts";
+
+export interface NotificationRow {
+  id: string;
+  topic: Topic;
+  subjectId: string;
+  sellerId: string | null;
+  data: Record<string, unknown>;
+  createdAt: Date;
+}
+
+export interface PlacedNotification extends NotificationRow {
+  tenantId: string;
+  position: number;
+}
+
+/**
+ * Claims events and stores them as notifications. The row of notification_feeds is held from here to the commit, so the
+ * positions of a tenant become visible in their order and without holes. Tenants in key order: two workers that
+ * meet wait, and don't deadlock.
+ */
+export async function storeNotifications(sql: Sql, refs: readonly EventRef[]): Promise<PlacedNotification[]> {
+  return sql<PlacedNotification[]>`
+    with claimed as (${claimFor(sql, "notifications", refs)}),
+    moved as (
+      insert into notification_feeds as feed (tenant_id, position)
+      select tenant_id, count(*) from claimed group by tenant_id order by tenant_id
+      on conflict (tenant_id) do update set position = feed.position + excluded.position
+      returning feed.tenant_id, feed.position),
+    placed as (
+      select claimed.*, moved.position + 1
+        - row_number() over (partition by claimed.tenant_id order by claimed.id desc) as position
+      from claimed join moved on moved.tenant_id = claimed.tenant_id)
+    insert into notifications as n
+      (tenant_id, id, topic, subject_id, seller_id, payload, created_at, stored_at, position)
+    select tenant_id, id, topic, subject_id, seller_id, payload, created_at, now(), position from placed
+    on conflict (tenant_id, id) do nothing
+    returning n.tenant_id as "tenantId", ${columns(sql)}, n.position::float8 as position`;
+}
+
+function columns(sql: Sql) {
+  return sql`n.id, n.topic, n.subject_id as "subjectId", n.seller_id as "sellerId", n.payload as data,
+    n.created_at as "createdAt"`;
+}
+
+export interface NotificationFilter {
+  sellerId: string | null;
+  topics?: readonly string[];
+  unread: boolean;
+  /** Keyset: only those with a smaller id. */
+  before?: string;
+  limit: number;
+}
+
+/** Newest first; ids are time-ordered. */
+export async function selectNotifications(
+  sql: Sql,
+  tenantId: string,
+  { sellerId, topics, unread, before, limit }: NotificationFilter,
+): Promise<(NotificationRow & { readAt: Date | null })[]> {
+  return sql`
+    select ${columns(sql)}, n.read_at as "readAt" from notifications n
+    where n.tenant_id = ${tenantId}
+      ${sellerId === null ? sql`` : sql`and n.seller_id = ${sellerId}`}
+      ${topics === undefined ? sql`` : sql`and n.topic = any(${[...topics]}::text[])`}
+      ${unread ? sql`and n.read_at is null` : sql``}
+      ${before === undefined ? sql`` : sql`and n.id < ${before}`}
+    order by n.id desc limit ${limit}`;
+}
+
+/** False when there is none that the seller (null: anyone) may see. Read once stays read since then. */
+export async function markRead(
+  sql: Sql,
+  tenantId: string,
+  sellerId: string | null,
+  id: string,
+): Promise<boolean> {
+  const rows = await sql`
+    update notifications set read_at = coalesce(read_at, now())
+    where tenant_id = ${tenantId} and id = ${id} ${sellerId === null ? sql`` : sql`and seller_id = ${sellerId}`}
+    returning id`;
+  return rows.length > 0;
+}
+
+/** Those after a position, in their order. */
+export async function selectAfter(
+  sql: Sql,
+  tenantId: string,
+  position: number,
+  limit: number,
+): Promise<PlacedNotification[]> {
+  return sql<PlacedNotification[]>`
+    select n.tenant_id as "tenantId", ${columns(sql)}, n.position::float8 as position from notifications n
+    where n.tenant_id = ${tenantId} and n.position > ${position} order by n.position limit ${limit}`;
+}
+
+/** The last position of each tenant that has had a notification. */
+export async function selectPositions(sql: Sql, tenantIds: readonly string[]): Promise<Map<string, number>> {
+  const rows = await sql<{ tenantId: string; position: number }[]>`
+    select tenant_id as "tenantId", position::float8 as position from notification_feeds
+    where tenant_id = any(${[...tenantIds]}::uuid[])`;
+  return new Map(rows.map(({ tenantId, position }) => [tenantId, position]));
+}
+
+/** Deletes those stored longer ago than the retention, at most `limit`; returns how many. */
+export async function pruneNotifications(sql: Sql, retentionDays: number, limit: number): Promise<number> {
+  const rows = await sql`
+    delete from notifications where (tenant_id, id) in (
+      select tenant_id, id from notifications
+      where stored_at < now() - ${retentionDays} * interval '1 day' order by stored_at limit ${limit})`;
+  return rows.count;
+}

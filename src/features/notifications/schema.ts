@@ -1,0 +1,68 @@
+import { z } from "@hono/zod-openapi";
+import { TOPICS } from "../../core/domain-events.ts";
+import { Instant } from "../../http/responses.ts";
+
+const Topic = z.enum(TOPICS);
+
+/** Separated by commas, as in `topics=product.created,product.lowstock`. */
+const Topics = z
+  .string()
+  .max(1_000)
+  .transform((text) => text.split(","))
+  .pipe(z.array(Topic))
+  .optional()
+  .openapi({
+    type: "string",
+    description: `Only these, separated by commas: ${TOPICS.join(", ")}`,
+    example: "product.created,product.lowstock",
+  });
+
+export const NotificationListQuery = z.strictObject({
+  topics: Topics,
+  unread: z.enum(["true", "false"]).optional().openapi({ description: "true: only those nobody has read" }),
+  limit: z.coerce.number().int().min(1).max(100).default(20),
+  cursor: z.string().max(1000).optional(),
+});
+export type NotificationListQuery = z.infer<typeof NotificationListQuery>;
+
+/** 15 digits: a position is a safe integer. */
+const Position = z
+  .string()
+  .regex(/^\d{1,15}$/)
+  .optional();
+
+export const StreamQuery = z.strictObject({
+  topics: Topics,
+  lastEventId: Position.openapi({ description: "As Last-Event-ID, which goes before it" }),
+});
+
+export const StreamHeaders = z.object({
+  "last-event-id": Position.openapi({
+    description: "The id of the last event received: what came after it is sent",
+  }),
+});
+
+const content = {
+  id: z.uuid(),
+  topic: Topic,
+  subjectId: z.string().openapi({ description: "The product, order or import that it is about" }),
+  sellerId: z.string().nullable(),
+  createdAt: Instant,
+  data: z.record(z.string(), z.unknown()),
+};
+
+/** What a stored notification and the `data` of a pushed one have in common. */
+export type NotificationContent = {
+  id: string;
+  topic: string;
+  subjectId: string;
+  sellerId: string | null;
+  createdAt: string;
+  data: Record<string, unknown>;
+};
+
+export const Notification = z.object({ ...content, readAt: Instant.nullable() }).openapi("Notification");
+
+export const NotificationPage = z
+  .object({ items: z.array(Notification), nextCursor: z.string().nullable() })
+  .openapi("NotificationPage");

@@ -1,0 +1,118 @@
+import type { Redis } from "ioredis";
+import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
+import { AppError } from "../../core/errors.ts";
+import { isUuid } from "../../core/ids.ts";
+import type { RequestContext } from "../../core/principal.ts";
+import type { Database } from "../../db/client.ts";
+import { isolatePoison } from "../../db/isolate-poison.ts";
+import { pruneAll } from "../../db/prune.ts";
+import type { RedisFactory } from "../../redis/client.ts";
+import type { RedisGuard } from "../../resilience/redis-guard.ts";
+import type { Log } from "../../telemetry/log.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import type { EventRef } from "../outbox/index.ts";
+import { createFeeds, type FeedClient } from "./feeds.ts";
+import * as repository from "./repository.ts";
+import type { NotificationListQuery } from "./schema.ts";
+import { feedItemOf, publishItems } from "./tenant-stream.ts";
+
+export interface NotificationsDeps {
+  db: Database;
+  redis: Redis;
+  redisGuard: RedisGuard;
+  redisFactory: RedisFactory;
+  metrics: Metrics;
+  log: Log;
+  retentionDays: number;
+}
+
+export type NotificationsService = ReturnType<typeof createNotificationsService>;
+
+export function createNotificationsService(deps: NotificationsDeps) {
+  const { db, redis, metrics, log, retentionDays } = deps;
+  const feeds = createFeeds({ ...deps, sql: db.read });
+
+  return {
+    /**
+     * Stores the notifications of domain events, each once however often it is asked for; returns what is new. An event that
+     * can't be stored is logged and left undone in the outbox, which announces it again, later and later. Throws when
+     * Postgres can't be reached, or not in time.
+     */
+    async store(events: readonly EventRef[]): Promise<repository.PlacedNotification[]> {
+      const stored = await isolatePoison(
+        events,
+        (some) => repository.storeNotifications(db.write, some),
+        async (event, error) => log.error({ ...event, error: String(error) }, "notification not stored"),
+      );
+      const rows = stored.flat();
+      metrics.notificationsStored.inc(rows.length);
+      return rows;
+    },
+
+    /** Pushes what was stored. May fail or be left out: the feeds find it in Postgres two seconds later. */
+    async publish(rows: readonly repository.PlacedNotification[]): Promise<void> {
+      const tenants = Map.groupBy(rows, ({ tenantId }) => tenantId);
+      const published = [...tenants].map(([tenantId, own]) =>
+        publishItems(redis, tenantId, own.toSorted((a, b) => a.position - b.position).map(feedItemOf)),
+      );
+      for (const result of await Promise.allSettled(published))
+        if (result.status === "rejected") log.debug({ error: String(result.reason) }, "not published");
+    },
+
+    /** Throws `invalid_input` for a cursor of another list. */
+    async listNotifications(ctx: RequestContext, { limit, cursor, ...filters }: NotificationListQuery) {
+      const { topics } = filters;
+      const sellerId = visibleSeller(ctx);
+      const bound = { ...filters, sellerId };
+      const [before] = cursor ? decodeCursor(bound, cursor, 1) : [];
+      if (before !== undefined && !isUuid(before))
+        throw new AppError("invalid_input", "The cursor is not valid.");
+      const rows = await repository.selectNotifications(db.read, ctx.tenantId, {
+        sellerId,
+        topics,
+        unread: filters.unread === "true",
+        before,
+        limit: limit + 1,
+      });
+      const last = rows.length > limit ? rows[limit - 1] : undefined;
+      return {
+        items: rows.slice(0, limit).map(({ createdAt, readAt, ...row }) => ({
+          ...row,
+          createdAt: createdAt.toISOString(),
+          readAt: readAt?.toISOString() ?? null,
+        })),
+        nextCursor: last ? encodeCursor(bound, [last.id]) : null,
+      };
+    },
+
+    /** For everyone who sees it. Throws `not_found`. */
+    async markRead(ctx: RequestContext, id: string): Promise<void> {
+      const found = isUuid(id) && (await repository.markRead(db.write, ctx.tenantId, visibleSeller(ctx), id));
+      if (!found) throw new AppError("not_found", "There is no such notification.");
+    },
+
+    /** Delivers to a client until it leaves, see feeds.ts. Throws `unavailable` when Postgres is away. */
+    follow(
+      ctx: RequestContext,
+      { topics, after }: { topics?: readonly string[]; after: number | null },
+      client: FeedClient,
+    ): Promise<void> {
+      const filter = { sellerId: visibleSeller(ctx), topics: topics?.toSorted() ?? null };
+      return feeds.follow(ctx.tenantId, filter, after, client);
+    },
+
+    /** One round of housekeeping. Returns how many rows went. */
+    prune: () => pruneAll((limit) => repository.pruneNotifications(db.write, retentionDays, limit)),
+
+    close: feeds.close,
+  };
+}
+
+/** The id of no seller. */
+const NOBODY = "";
+
+/** Whose notifications a caller may see; null: all of the tenant's. A seller without an id has none. */
+function visibleSeller({ principal, sellerId }: RequestContext): string | null {
+  if (sellerId === null && principal.kind === "user" && principal.role === "seller") return NOBODY;
+  return sellerId;
+}

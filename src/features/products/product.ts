@@ -1,0 +1,68 @@
+import type { DomainEvent } from "../../core/domain-events.ts";
+import type { Product, ProductReplacement } from "./schema.ts";
+
+/** A product as its row has it: the currency is the tenant's. */
+export type StoredProduct = Omit<Product, "currency">;
+/** What a writer decides; `price` is exact, a double names every amount of twelve digits. */
+export type ProductFields = Omit<StoredProduct, "id" | "version" | "createdAt" | "updatedAt">;
+
+const BLANK = {
+  sellerId: null,
+  sku: null,
+  description: null,
+  quantity: null,
+  category: null,
+  imageUrl: null,
+  lowStockThreshold: null,
+  status: "active",
+} as const;
+
+/** A whole product of what a body names. */
+export function completeProduct(given: ProductReplacement): ProductFields {
+  return { ...BLANK, ...given };
+}
+
+const FIELDS = ["name", "price", ...(Object.keys(BLANK) as (keyof typeof BLANK)[])] as const;
+
+export function isSameProduct(before: ProductFields, after: ProductFields): boolean {
+  return FIELDS.every((field) => before[field] === after[field]);
+}
+
+/** The two states that an event tells; null where there was or is none. */
+export interface Transition {
+  before: Product | null;
+  after: Product | null;
+}
+
+export function productEvent(
+  verb: "created" | "updated" | "deleted" | "restored",
+  { before, after }: Transition,
+): DomainEvent {
+  const subject = after ?? before;
+  return {
+    topic: `product.${verb}`,
+    subjectId: subject?.id ?? "",
+    sellerId: subject?.sellerId ?? null,
+    payload: { before, after },
+  };
+}
+
+/**
+ * product.lowstock, when a change takes tracked stock from above its threshold to it or below. Once a crossing: what is
+ * low already, or was not counted before, crosses nothing. `tenantThreshold` holds where the product has none.
+ */
+export function lowStockEvents(before: Product, after: Product, tenantThreshold: number): DomainEvent[] {
+  const threshold = after.lowStockThreshold ?? tenantThreshold;
+  const wasAbove =
+    before.quantity !== null && before.quantity > (before.lowStockThreshold ?? tenantThreshold);
+  const isLow = after.quantity !== null && after.quantity <= threshold;
+  if (!wasAbove || !isLow) return [];
+  return [
+    {
+      topic: "product.lowstock",
+      subjectId: after.id,
+      sellerId: after.sellerId,
+      payload: { before, after, threshold },
+    },
+  ];
+}

@@ -1,0 +1,180 @@
+import { z } from "@hono/zod-openapi";
+import { isProductId, isReachableProductId, MAX_PRODUCT_ID } from "../../core/product-ids.ts";
+import { isStorable } from "../../core/validation.ts";
+import { Instant } from "../../http/responses.ts";
+
+const MAX_PRICE = 9_999_999_999.99;
+/** Quantities of events have the same bound; sums of them stay exact. */
+const MAX_QUANTITY = 1_000_000_000;
+/** An index entry holds at most 2,704 bytes: a name of four-byte characters, an id and a tenant fit. */
+const MAX_NAME = 255;
+const MAX_DESCRIPTION = 10_000;
+const MAX_LABEL = 100;
+const MAX_URL = 2_048;
+const MAX_SEARCH = 1_000;
+/** Deep pages are read from the start; a cursor costs the same everywhere. */
+const MAX_PAGE = 100_000;
+/** Holds the longest name and id, percent-encoded twice. */
+const MAX_CURSOR = 8_000;
+
+/** The shortest text of a double is what JSON carried, so this asks for the decimal that was written. */
+const isPrice = (price: number) => /^\d+(\.\d{1,2})?$/.test(String(price));
+
+const PriceText = z
+  .string()
+  .regex(/^\d{1,10}(\.\d{1,2})?$/, "must be an amount with at most two decimals")
+  .openapi({ type: "number", minimum: 0, maximum: MAX_PRICE, example: 4.95 });
+
+const Text = (max: number) =>
+  z.string().max(max).refine(isStorable, "holds a character that can't be stored");
+const Label = z
+  .string()
+  .min(1)
+  .max(MAX_LABEL)
+  .refine(isProductId, "has control characters or outer spaces")
+  .openapi({ example: "tea" });
+
+export const ProductId = z
+  .string()
+  .min(1)
+  .max(MAX_PRODUCT_ID)
+  .refine(isProductId, "has control characters or outer spaces");
+export const NewProductId = ProductId.refine(
+  isReachableProductId,
+  "is the name of another route or can't stand in a URL",
+).openapi({ example: "tea-100" });
+
+export const Status = z.enum(["active", "inactive"]);
+
+const named = {
+  name: Text(MAX_NAME)
+    .min(1)
+    .refine((name) => name.trim() !== "", "must not be blank")
+    .openapi({ example: "Green tea, 100 g" }),
+  price: z
+    .number()
+    .min(0)
+    .max(MAX_PRICE)
+    .refine(isPrice, "has more than two decimals")
+    .openapi({ example: 4.95, description: "In the tenant's currency, at most two decimals" }),
+};
+
+const Quantity = z.number().int().min(0).max(MAX_QUANTITY);
+
+/** What `null` clears. */
+const clearable = {
+  sellerId: Label.nullable().openapi({ example: "seller-1" }),
+  sku: Label.nullable().openapi({ example: "TEA-100" }),
+  description: Text(MAX_DESCRIPTION).nullable(),
+  quantity: Quantity.nullable().openapi({ example: 25, description: "null: stock is not tracked" }),
+  category: Label.nullable(),
+  imageUrl: Text(MAX_URL)
+    .refine(isWebAddress, "must be an http or https URL")
+    .nullable()
+    .openapi({ format: "uri", example: "https://shop.example/tea.jpg" }),
+  lowStockThreshold: Quantity.nullable().openapi({
+    example: 5,
+    description: "At or below it stock is low; null: the tenant's",
+  }),
+};
+
+function isWebAddress(text: string): boolean {
+  return /^https?:\/\//i.test(text) && URL.canParse(text);
+}
+
+const optionalClearable = z.object(clearable).partial().shape;
+
+/** A whole product; what is absent is null, and active. */
+export const ProductReplacement = z
+  .strictObject({ ...named, ...optionalClearable, status: Status.optional() })
+  .openapi("ProductReplacement");
+export type ProductReplacement = z.infer<typeof ProductReplacement>;
+
+/** Not ProductReplacement.extend(): that is documented as `allOf` of two schemas that each forbid the other's keys. */
+export const ProductInput = z
+  .strictObject({
+    id: NewProductId.optional(),
+    ...named,
+    ...optionalClearable,
+    status: Status.optional(),
+  })
+  .openapi("ProductInput");
+export type ProductInput = z.infer<typeof ProductInput>;
+
+export const ProductChange = z
+  .strictObject({ ...z.object(named).partial().shape, ...optionalClearable, status: Status.optional() })
+  .openapi("ProductChange");
+export type ProductChange = z.infer<typeof ProductChange>;
+
+export const Product = z
+  .object({
+    id: z.string(),
+    sellerId: z.string().nullable(),
+    sku: z.string().nullable(),
+    name: z.string(),
+    description: z.string().nullable(),
+    price: z.number(),
+    currency: z.string(),
+    quantity: z.number().int().nullable(),
+    category: z.string().nullable(),
+    imageUrl: z.string().nullable(),
+    status: Status,
+    lowStockThreshold: z.number().int().nullable(),
+    version: z
+      .number()
+      .int()
+      .openapi({ description: "Increases with every change; what the ETag begins with" }),
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .openapi("Product");
+export type Product = z.infer<typeof Product>;
+
+export const SORTABLE = ["createdAt", "name", "price", "quantity"] as const;
+
+export const ProductListQuery = z.strictObject({
+  status: Status.optional(),
+  category: Label.optional(),
+  sellerId: Label.optional(),
+  minPrice: PriceText.optional(),
+  maxPrice: PriceText.optional(),
+  search: Text(MAX_SEARCH).optional().openapi({
+    description:
+      "Words of name, sku, description and category, each from its beginning, all of them needed; the first 32 count",
+  }),
+  sortBy: z.enum(SORTABLE).default("createdAt"),
+  sortDir: z.enum(["asc", "desc"]).optional().openapi({
+    description: "Default: desc by createdAt, else asc. Untracked quantities come last either way",
+  }),
+  limit: z.coerce.number().int().min(1).max(100).default(20),
+  page: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(MAX_PAGE)
+    .optional()
+    .openapi({ description: "From 1; answers {page,limit,total,items} instead of a cursor" }),
+  cursor: z.string().max(MAX_CURSOR).optional(),
+});
+export type ProductListQuery = z.infer<typeof ProductListQuery>;
+
+export const ProductList = z
+  .union([
+    z
+      .object({ items: z.array(Product), nextCursor: z.string().nullable() })
+      .openapi("ProductPage", { description: "By cursor" }),
+    z
+      .object({
+        page: z.number().int(),
+        limit: z.number().int(),
+        total: z.number().int(),
+        items: z.array(Product),
+      })
+      .openapi("NumberedProductPage", { description: "By page" }),
+  ])
+  .openapi("ProductList");
+export type ProductList = z.infer<typeof ProductList>;
+
+export const Categories = z
+  .object({ items: z.array(z.object({ category: z.string(), products: z.number().int() })) })
+  .openapi("ProductCategories");

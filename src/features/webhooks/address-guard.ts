@@ -1,0 +1,77 @@
+import { lookup } from "node:dns/promises";
+import ipaddr from "ipaddr.js";
+import { withDeadline } from "../../core/deadline.ts";
+
+/**
+ * Keeps webhooks out of the operator's own network (server-side request forgery). A host is resolved once, every address
+ * must be public, and the connection goes to those very addresses: a name that answers otherwise a moment later
+ * (rebinding) is not asked again. Checked when an endpoint is made and before every attempt.
+ */
+export interface Address {
+  address: string;
+  family: number;
+}
+
+/** All addresses of a host name. */
+export type Resolve = (host: string) => Promise<Address[]>;
+
+export const resolveBySystem: Resolve = (host) => lookup(host, { all: true });
+
+/** A target that nothing may be sent to. The message is for the tenant: it must not tell what a name inside resolves to. */
+export class ForbiddenTarget extends Error {}
+
+export interface AddressGuardOptions {
+  resolve: Resolve;
+  /** Development: http and private addresses, too. */
+  allowPrivate: boolean;
+}
+
+export type AddressGuard = ReturnType<typeof createAddressGuard>;
+
+const NOT_PUBLIC = "The host does not resolve to public addresses only.";
+/** Of IPv6, only this has been given out for global unicast (RFC 3513); whatever becomes of the rest, it is not public. */
+const GLOBAL_IPV6 = ipaddr.parseCIDR("2000::/3");
+
+export function createAddressGuard({ resolve, allowPrivate }: AddressGuardOptions) {
+  return {
+    /** The URL in its one spelling: numbers of every kind have become dotted IPv4. Throws ForbiddenTarget. */
+    parseUrl(text: string): URL {
+      const url = URL.canParse(text) ? new URL(text) : null;
+      if (!url || !/^https?:$/.test(url.protocol)) throw new ForbiddenTarget("This is not an https URL.");
+      if (url.protocol === "http:" && !allowPrivate) throw new ForbiddenTarget("Only https is allowed.");
+      if (url.username !== "" || url.password !== "")
+        throw new ForbiddenTarget("A URL with a user name or a password is not allowed.");
+      if (!allowPrivate && isLocalName(hostOf(url))) throw new ForbiddenTarget(NOT_PUBLIC);
+      url.hash = "";
+      return url;
+    },
+
+    /** Where a connection for this URL may go. Throws ForbiddenTarget. */
+    async findAddresses(url: URL, timeoutMs: number): Promise<Address[]> {
+      const host = hostOf(url);
+      const addresses = ipaddr.isValid(host)
+        ? [{ address: host, family: ipaddr.parse(host).kind() === "ipv4" ? 4 : 6 }]
+        : await withDeadline(resolve(host), timeoutMs, () => new Error("too slow")).catch(() => []);
+      const allowed = allowPrivate || addresses.every(({ address }) => isPublic(address));
+      if (addresses.length === 0 || !allowed) throw new ForbiddenTarget(NOT_PUBLIC);
+      return addresses;
+    },
+  };
+}
+
+/** Without the brackets of IPv6 and without the trailing dot of a complete name. */
+function hostOf(url: URL): string {
+  return url.hostname.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
+}
+
+/** They name this machine whatever a resolver says (RFC 6761). */
+function isLocalName(host: string): boolean {
+  return host === "localhost" || host.endsWith(".localhost");
+}
+
+function isPublic(address: string): boolean {
+  if (!ipaddr.isValid(address)) return false;
+  const parsed = ipaddr.parse(address);
+  if (parsed.range() !== "unicast") return false;
+  return parsed.kind() === "ipv4" || parsed.match(GLOBAL_IPV6);
+}

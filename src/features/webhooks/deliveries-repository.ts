@@ -1,0 +1,196 @@
+import type { Sql } from "../../db/client.ts";
+import { claimFor, type EventRef } from "../outbox/index.ts";
+import type { Envelope } from "./delivery-log-repository.ts";
+
+/** The work of the deliveries, across tenants: every statement names the tenant of each row that it joins or changes. */
+
+/**
+ * Domain events -> a delivery for every enabled endpoint of their tenant that wants the topic. Claim and insert are one
+ * statement, so a redelivered announcement makes nothing. The id begins like that of the event, a UUIDv7: it sorts by time.
+ */
+export async function insertDeliveries(sql: Sql, refs: readonly EventRef[]): Promise<number> {
+  const [row] = await sql<{ n: number }[]>`
+    with claimed as (${claimFor(sql, "webhooks", refs)}),
+    wanted as (
+      select c.*, e.id as endpoint_id, md5(c.id::text || e.id::text) as hash from claimed c
+      join webhook_endpoints e on e.tenant_id = c.tenant_id
+      where e.status = 'enabled' and (cardinality(e.topics) = 0 or c.topic = any(e.topics))
+    ),
+    made as (
+      insert into webhook_deliveries (tenant_id, id, endpoint_id, event_id, topic, payload, status, next_attempt_at, created_at)
+      select tenant_id, (left(id::text, 19) || '8' || substr(hash, 1, 3) || '-' || substr(hash, 4, 12))::uuid,
+        endpoint_id, id, topic,
+        jsonb_build_object('type', topic, 'data', payload,
+          'timestamp', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')),
+        'pending', now(), now()
+      from wanted
+      returning 1
+    )
+    select count(*)::int as n from made`;
+  return row?.n ?? 0;
+}
+
+export interface EndpointKey {
+  tenantId: string;
+  endpointId: string;
+}
+
+/** A delivery that this worker is to try; `attempts` counts this one. */
+export interface ClaimedDelivery extends EndpointKey {
+  id: string;
+  messageId: string;
+  payload: Envelope;
+  attempts: number;
+  url: string;
+  /** The current one first; the former one too while it is valid. */
+  secrets: string[];
+}
+
+export interface Claim {
+  /** Endpoints whose last attempt failed, or the others. */
+  failing: boolean;
+  slots: number;
+  slotsPerEndpoint: number;
+  /** What this worker is sending at the moment. */
+  busy: readonly (EndpointKey & { count: number })[];
+  leaseSeconds: number;
+}
+
+/**
+ * Due deliveries, the oldest first, but of an endpoint no more than its slots: one that answers slowly or not at all must
+ * not fill the page. The claim is a lease: it moves the next attempt behind the end of this one, so whoever dies with it
+ * leaves it due again. Two workers that choose the same row meet at its lock, and the second finds it no longer due.
+ * An index by endpoint and time finds them without reading the queue; materialized, they are looked for once, whatever
+ * the planner believes.
+ */
+export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDelivery[]> {
+  const { busy, failing, slots, slotsPerEndpoint, leaseSeconds } = claim;
+  const tenantIds = busy.map((one) => one.tenantId);
+  const endpointIds = busy.map((one) => one.endpointId);
+  const counts = busy.map((one) => one.count);
+  return sql<ClaimedDelivery[]>`
+    with chosen as materialized (
+      select due.tenant_id, due.id, e.url, e.secret,
+        case when e.previous_secret_until > now() then e.previous_secret end as former
+      from webhook_endpoints e
+      left join unnest(${tenantIds}::uuid[], ${endpointIds}::uuid[], ${counts}::int[]) as busy(tenant_id, endpoint_id, n)
+        on busy.tenant_id = e.tenant_id and busy.endpoint_id = e.id
+      cross join lateral (
+        select w.tenant_id, w.id, w.next_attempt_at, row_number() over (order by w.next_attempt_at) as place
+        from webhook_deliveries w
+        where w.tenant_id = e.tenant_id and w.endpoint_id = e.id and w.status = 'pending' and w.next_attempt_at <= now()
+        order by w.next_attempt_at limit ${slotsPerEndpoint}
+      ) due
+      where e.status = 'enabled' and (e.failing_since is not null) = ${failing}
+        and due.place <= ${slotsPerEndpoint} - coalesce(busy.n, 0)
+      order by due.next_attempt_at limit ${slots}
+    )
+    update webhook_deliveries d
+    set attempts = d.attempts + 1, next_attempt_at = now() + ${leaseSeconds} * interval '1 second'
+    from chosen
+    where d.tenant_id = chosen.tenant_id and d.id = chosen.id and d.status = 'pending' and d.next_attempt_at <= now()
+    returning d.tenant_id as "tenantId", d.endpoint_id as "endpointId", d.id, d.event_id as "messageId", d.payload,
+      d.attempts, chosen.url, array_remove(array[chosen.secret, chosen.former], null) as secrets`;
+}
+
+export interface Attempt {
+  status: number | null;
+  error: string | null;
+  durationMs: number;
+}
+
+/** The attempt counts only while it is the delivery's last: after its lease, another may have begun. */
+export async function recordSuccess(sql: Sql, delivery: ClaimedDelivery, attempt: Attempt): Promise<void> {
+  const { tenantId, id, attempts } = delivery;
+  await sql`
+    with done as (
+      update webhook_deliveries set status = 'succeeded', next_attempt_at = null, finished_at = now(),
+        last_status = ${attempt.status}, last_error = null, duration_ms = ${attempt.durationMs}
+      where tenant_id = ${tenantId} and id = ${id} and status = 'pending' and attempts = ${attempts}
+      returning tenant_id, endpoint_id
+    )
+    update webhook_endpoints e set failing_since = null from done
+    where e.tenant_id = ${tenantId} and e.tenant_id = done.tenant_id and e.id = done.endpoint_id
+      and e.failing_since is not null`;
+}
+
+export interface Failure extends Attempt {
+  /** Seconds; null gives the delivery up. */
+  retryInSeconds: number | null;
+  /** The endpoint wants no more of it: disabled at once. */
+  gone: boolean;
+  /** An endpoint that has delivered nothing for so long is disabled when a delivery older than the second fails. */
+  disableAfterSeconds: number;
+  disableByDeliveryOlderThanSeconds: number;
+}
+
+/** Returns why the endpoint was disabled by it; null when it was not. */
+export async function recordFailure(
+  sql: Sql,
+  delivery: ClaimedDelivery,
+  failure: Failure,
+): Promise<string | null> {
+  const { tenantId, id, attempts } = delivery;
+  const { retryInSeconds, gone } = failure;
+  const failedLong = sql`(done.old and e.failing_since < now() - ${failure.disableAfterSeconds} * interval '1 second')`;
+  const [row] = await sql<{ reason: string | null }[]>`
+    with done as (
+      update webhook_deliveries set last_status = ${failure.status}, last_error = ${failure.error},
+        duration_ms = ${failure.durationMs}, status = ${retryInSeconds === null ? "failed" : "pending"},
+        next_attempt_at = now() + ${retryInSeconds}::float8 * interval '1 second',
+        finished_at = ${retryInSeconds === null ? sql`now()` : sql`null`}
+      where tenant_id = ${tenantId} and id = ${id} and status = 'pending' and attempts = ${attempts}
+      returning tenant_id, endpoint_id,
+        created_at < now() - ${failure.disableByDeliveryOlderThanSeconds} * interval '1 second' as old
+    )
+    update webhook_endpoints e set failing_since = coalesce(e.failing_since, now()),
+      status = case when ${gone} or ${failedLong} then 'disabled' else e.status end,
+      disabled_reason = case when ${gone} then 'gone' when ${failedLong} then 'failing' end,
+      updated_at = case when ${gone} or ${failedLong} then now() else e.updated_at end
+    from done
+    where e.tenant_id = ${tenantId} and e.tenant_id = done.tenant_id and e.id = done.endpoint_id
+      and e.status = 'enabled' and (e.failing_since is null or ${gone} or ${failedLong})
+    returning e.disabled_reason as reason`;
+  return row?.reason ?? null;
+}
+
+/** Ends what waits for endpoints that are disabled or gone, at most `limit`; returns how many. */
+export async function endUnwanted(sql: Sql, limit: number): Promise<number> {
+  const rows = await sql`
+    update webhook_deliveries d set status = 'failed', next_attempt_at = null, finished_at = now(),
+      last_error = coalesce(d.last_error, 'the webhook was disabled or deleted')
+    from (
+      select w.tenant_id, w.id from webhook_deliveries w
+      left join webhook_endpoints e on e.tenant_id = w.tenant_id and e.id = w.endpoint_id and e.status = 'enabled'
+      where w.status = 'pending' and e.id is null limit ${limit}
+    ) unwanted
+    where d.tenant_id = unwanted.tenant_id and d.id = unwanted.id and d.status = 'pending'`;
+  return rows.count;
+}
+
+/** Deletes deliveries that ended so many days ago, at most `limit`; returns how many. */
+export async function pruneDeliveries(sql: Sql, keepDays: number, limit: number): Promise<number> {
+  const rows = await sql`
+    delete from webhook_deliveries d using (
+      select tenant_id, id from webhook_deliveries
+      where finished_at < now() - ${keepDays} * interval '1 day' order by finished_at limit ${limit}
+    ) old
+    where d.tenant_id = old.tenant_id and d.id = old.id`;
+  return rows.count;
+}
+
+/** Whether there is anything to claim, at the price of one look at an index. */
+export async function hasDue(sql: Sql): Promise<boolean> {
+  const rows =
+    await sql`select from webhook_deliveries where status = 'pending' and next_attempt_at <= now() limit 1`;
+  return rows.count > 0;
+}
+
+/** Deliveries whose time has come, counted up to `limit`. */
+export async function countDue(sql: Sql, limit: number): Promise<number> {
+  const [row] = await sql<{ n: number }[]>`
+    select count(*)::int as n from (
+      select from webhook_deliveries where status = 'pending' and next_attempt_at <= now() limit ${limit}
+    ) due`;
+  return row?.n ?? 0;
+}

@@ -1,0 +1,122 @@
+import type { Sql } from "../../db/client.ts";
+import { retryRolledBack } from "../../db/failures.ts";
+import type { Log } from "../../telemetry/log.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import type { EventRef } from "../outbox/index.ts";
+import { type AddressGuard, ForbiddenTarget } from "./address-guard.ts";
+import type { Attempt, Claim, ClaimedDelivery } from "./deliveries-repository.ts";
+import * as repository from "./deliveries-repository.ts";
+import { parseRetryAfter, retryDelaySeconds } from "./schedule.ts";
+import { type Reply, send } from "./send.ts";
+import { sign } from "./signature.ts";
+
+export interface DeliveriesDeps {
+  sql: Sql;
+  guard: AddressGuard;
+  metrics: Metrics;
+  log: Log;
+  /** For tests: a deadline other than 15 s, and certificate authorities beside the system's. */
+  timeoutMs?: number;
+  ca?: string;
+}
+
+export type WebhookDeliveries = ReturnType<typeof createWebhookDeliveries>;
+
+const TIMEOUT_MS = 15_000;
+/** Longer than name resolution, request and recording together: an attempt that runs is not begun again elsewhere. */
+const LEASE_SECONDS = 60;
+const GONE = 410;
+const DISABLE_AFTER_SECONDS = 3 * 86_400;
+/** One that was tried for a day: a new message's first bad luck must not disable a quiet endpoint. */
+const DISABLE_BY_DELIVERY_OLDER_THAN_SECONDS = 86_400;
+const KEEP_DAYS = 30;
+const MAX_ERROR_LENGTH = 200;
+const COUNTED_DUE = 100_000;
+
+/**
+ * Deliveries are made once and sent at least once: a worker that dies between sending and recording leaves the delivery
+ * due again, with the same webhook-id, by which receivers tell.
+ */
+export function createWebhookDeliveries(deps: DeliveriesDeps) {
+  const { sql, guard, metrics, log, timeoutMs = TIMEOUT_MS, ca } = deps;
+
+  async function post(delivery: ClaimedDelivery, signal: AbortSignal): Promise<Reply> {
+    const url = guard.parseUrl(delivery.url);
+    const addresses = await guard.findAddresses(url, timeoutMs);
+    const { type, timestamp, data } = delivery.payload;
+    const body = JSON.stringify({ type, timestamp, data });
+    const sentAt = Math.floor(Date.now() / 1_000);
+    const headers = {
+      "webhook-id": delivery.messageId,
+      "webhook-timestamp": String(sentAt),
+      "webhook-signature": sign(delivery.secrets, delivery.messageId, sentAt, body),
+    };
+    return send({ url, addresses, headers, body, signal, ca });
+  }
+
+  async function fail(delivery: ClaimedDelivery, attempt: Attempt, retryAfter: number | null): Promise<void> {
+    const gone = attempt.status === GONE;
+    const retryInSeconds = gone ? null : retryDelaySeconds(delivery.attempts, retryAfter);
+    const disabled = await repository.recordFailure(sql, delivery, {
+      ...attempt,
+      gone,
+      retryInSeconds,
+      disableAfterSeconds: DISABLE_AFTER_SECONDS,
+      disableByDeliveryOlderThanSeconds: DISABLE_BY_DELIVERY_OLDER_THAN_SECONDS,
+    });
+    metrics.webhookAttempts.inc({ outcome: retryInSeconds === null ? "gave_up" : "failed" });
+    if (disabled !== null)
+      log.warn({ endpointId: delivery.endpointId, reason: disabled }, "webhook disabled");
+  }
+
+  return {
+    /** Domain events -> deliveries. Returns how many were made. */
+    enqueue: (refs: readonly EventRef[]) => retryRolledBack(() => repository.insertDeliveries(sql, refs)),
+
+    hasDue: () => repository.hasDue(sql),
+
+    claim: (wanted: Omit<Claim, "leaseSeconds">) =>
+      retryRolledBack(() => repository.claimDeliveries(sql, { ...wanted, leaseSeconds: LEASE_SECONDS })),
+
+    /** Sends once and records the outcome. Ended by `stop`, it records nothing: the lease runs out and it is sent again. */
+    async attempt(delivery: ClaimedDelivery, stop: AbortSignal): Promise<void> {
+      const startedAt = performance.now();
+      const signal = AbortSignal.any([stop, AbortSignal.timeout(timeoutMs)]);
+      const outcome = await post(delivery, signal).catch((error: unknown) => error);
+      const durationMs = Math.round(performance.now() - startedAt);
+      if (!isReply(outcome)) {
+        if (stop.aborted) return;
+        const error = signal.aborted ? `no answer within ${timeoutMs} ms` : errorText(outcome);
+        return fail(delivery, { status: null, error, durationMs }, null);
+      }
+      const { status, retryAfter } = outcome;
+      if (status < 200 || status > 299) {
+        const error = status >= 300 && status < 400 ? "redirects are not followed" : null;
+        return fail(delivery, { status, error, durationMs }, parseRetryAfter(retryAfter, Date.now()));
+      }
+      await repository.recordSuccess(sql, delivery, { status, error: null, durationMs });
+      metrics.webhookAttempts.inc({ outcome: "succeeded" });
+    },
+
+    /** Ends what waits for endpoints that are no more, and deletes what is old; at most `limit` of each. */
+    async prune(limit: number): Promise<number> {
+      const ended = await repository.endUnwanted(sql, limit);
+      return ended + (await repository.pruneDeliveries(sql, KEEP_DAYS, limit));
+    },
+
+    async measureDue(): Promise<void> {
+      metrics.webhooksDue.set(await repository.countDue(sql, COUNTED_DUE));
+    },
+  };
+}
+
+function isReply(outcome: unknown): outcome is Reply {
+  return typeof (outcome as Reply).status === "number";
+}
+
+/** The code of a failed connection; what else the receiver may have had a hand in is cut short. */
+function errorText(error: unknown): string {
+  if (error instanceof ForbiddenTarget) return error.message;
+  const { code, message } = error as { code?: string; message?: string };
+  return (code || message || "no connection").slice(0, MAX_ERROR_LENGTH);
+}

@@ -1,0 +1,24 @@
+import { AppError } from "../../core/errors.ts";
+import type { LoadMonitor } from "../../resilience/load-level.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import type { LoadShedding } from "../router.ts";
+
+const RETRY_AFTER_SECONDS = 2;
+
+export function createLoadShedding(load: LoadMonitor, metrics: Metrics): LoadShedding {
+  const refuse = (priority: string): AppError => {
+    metrics.requestsShed.inc({ priority });
+    return new AppError("unavailable", "The server is overloaded; requests of this priority must wait.", {
+      retryAfterSeconds: RETRY_AFTER_SECONDS,
+    });
+  };
+  return {
+    admit(priority) {
+      if (load.refuses(priority)) throw refuse(priority);
+      return load.begin();
+    },
+    admitIngest() {
+      if (load.atLeast("refuse_all")) throw refuse("ingest");
+    },
+  };
+}

@@ -1,0 +1,277 @@
+import { AppError } from "../core/errors.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { HttpContext } from "./router.ts";
+
+/**
+ * Server-sent events (WHATWG HTML, section 9.2). A stream ends when its client has left (the request's abort, the body's
+ * cancel, or a queue that nobody reads), when its credential no longer says what it said, when it has lived for
+ * MAX_AGE_MS, and when the process stops. One timer looks after all streams, for Bun does not report every disconnect.
+ */
+export interface SseStream {
+  /** Queues frames of encodeSse; false when the stream has ended. A client whose queue is full is cut off. */
+  send(frames: Uint8Array): boolean;
+  /** Resolves when most of what was queued is read, or the stream has ended. For a producer that could outrun it. */
+  drained(): Promise<void>;
+  /** Ends the stream because its source failed; the client will come again. */
+  fail(error: unknown): void;
+  /** Aborted when the stream has ended. */
+  readonly signal: AbortSignal;
+}
+
+export interface SseStreams {
+  /**
+   * Answers a request with a stream. `serve` resolves when the answer may begin; what it throws becomes the answer. Throws
+   * 429 and 503 above the limits, and while the process stops.
+   */
+  open(c: HttpContext, serve: (stream: SseStream) => Promise<void>): Promise<Response>;
+}
+
+export interface SseOptions {
+  /** Streams of one tenant, and of all tenants, in this process. */
+  maxPerTenant: number;
+  maxPerProcess: number;
+  metrics: Metrics;
+  log: Log;
+  /** Ends every stream, and refuses new ones. */
+  stopping?: AbortSignal;
+}
+
+export interface SseEvent {
+  id?: string | number;
+  event?: string;
+  data: string;
+}
+
+type Reason = "left" | "slow" | "unauthorized" | "age" | "stopping" | "failed";
+
+const LOOK_EVERY_MS = 1_000;
+/** Below the idle timeouts of common proxies (60 s). */
+const HEARTBEAT_MS = 15_000;
+/** Bounds what an undetected disconnect costs, and spreads clients over processes again. */
+const MAX_AGE_MS = 30 * 60_000;
+/** A revoked credential must end its streams within a minute. */
+const CHECK_EVERY_MS = 30_000;
+/** Beside what the kernel and Bun buffer (some MB): a client that far behind does not read. */
+const MAX_QUEUED_BYTES = 1024 * 1024;
+/** Heartbeats alone would take hours to fill the queue of a client that stopped reading. */
+const MAX_BLOCKED_MS = 60_000;
+/** Clients of a process that stops must not all come again at the same moment. */
+const RETRY_MS = { least: 1_000, spread: 4_000 };
+const REFUSED_RETRY_SECONDS = 5;
+/** For reading what is left of a stream that has ended. */
+const LINGER_SECONDS = 5;
+
+const HEADERS = {
+  "content-type": "text/event-stream",
+  "cache-control": "no-store, no-transform",
+  // nginx would hold the events back.
+  "x-accel-buffering": "no",
+};
+const encoder = new TextEncoder();
+const HEARTBEAT = encoder.encode(":\n\n");
+
+/** Frames for SseStream.send. `data` may have several lines. */
+export function encodeSse(events: readonly SseEvent[]): Uint8Array {
+  let text = "";
+  for (const { id, event, data } of events) {
+    if (id !== undefined) text += `id: ${id}\n`;
+    if (event !== undefined) text += `event: ${event}\n`;
+    text += `data: ${data.replaceAll("\n", "\ndata: ")}\n\n`;
+  }
+  return encoder.encode(text);
+}
+
+export function createSseStreams(options: SseOptions): SseStreams {
+  const { metrics, log, stopping } = options;
+  const open = new Set<OpenStream>();
+  const perTenant = new Map<string, number>();
+  let timer: Timer | undefined;
+
+  stopping?.addEventListener("abort", () => {
+    for (const stream of open) stream.end("stopping");
+  });
+
+  function admit(tenantId: string): void {
+    const retryAfterSeconds = REFUSED_RETRY_SECONDS;
+    if (stopping?.aborted || open.size >= options.maxPerProcess)
+      throw new AppError("unavailable", "This process takes no more streams.", { retryAfterSeconds });
+    const own = perTenant.get(tenantId) ?? 0;
+    if (own >= options.maxPerTenant)
+      throw new AppError("rate_limited", `More than ${options.maxPerTenant} streams are open.`, {
+        retryAfterSeconds,
+      });
+    perTenant.set(tenantId, own + 1);
+  }
+
+  function enter(stream: OpenStream): void {
+    open.add(stream);
+    metrics.streamsOpen.set(open.size);
+    timer ??= setInterval(() => {
+      const nowMs = Date.now();
+      for (const one of open) one.look(nowMs);
+    }, LOOK_EVERY_MS);
+  }
+
+  function leave(stream: OpenStream, tenantId: string, reason: Reason): void {
+    open.delete(stream);
+    const left = (perTenant.get(tenantId) ?? 1) - 1;
+    if (left > 0) perTenant.set(tenantId, left);
+    else perTenant.delete(tenantId);
+    metrics.streamsOpen.set(open.size);
+    metrics.streamsClosed.inc({ reason });
+    if (open.size > 0) return;
+    clearInterval(timer);
+    timer = undefined;
+  }
+
+  return {
+    async open(c, serve) {
+      // Hono answers HEAD with the GET's handler and throws the body away, without cancelling it.
+      if (c.req.raw.method === "HEAD") return c.body(null, 200, HEADERS);
+      const { tenantId } = c.get("principal");
+      admit(tenantId);
+      const stream = new OpenStream({
+        isStillAllowed: () => isStillAllowed(c, log),
+        onEnd: (ended, reason) => {
+          leave(ended, tenantId, reason);
+          // Bun learns of the end when the client reads on; one that does not would keep its socket for ever.
+          if (reason !== "left") setIdleTimeout(c, LINGER_SECONDS);
+        },
+        onFailure: (error) => log.warn({ error: String(error) }, "event stream broken off"),
+      });
+      enter(stream);
+      const { signal } = c.req.raw;
+      signal.addEventListener("abort", () => stream.end("left"), { once: true });
+      try {
+        await serve(stream);
+        if (signal.aborted) stream.end("left");
+      } catch (error) {
+        stream.end("failed");
+        throw error;
+      }
+      // Bun would hang up on a request that is answered for longer than its idle timeout.
+      if (!stream.signal.aborted) setIdleTimeout(c, 0);
+      return c.body(stream.body, 200, HEADERS);
+    },
+  };
+}
+
+/** What Bun.serve passes beside the request; absent when a test calls the app without a server. */
+interface ServerEnv {
+  timeout?(request: Request, seconds: number): void;
+}
+
+/** 0: none. */
+function setIdleTimeout(c: HttpContext, seconds: number): void {
+  (c.env as ServerEnv | undefined)?.timeout?.(c.req.raw, seconds);
+}
+
+interface StreamHooks {
+  isStillAllowed(): Promise<boolean>;
+  onEnd(stream: OpenStream, reason: Reason): void;
+  onFailure(error: unknown): void;
+}
+
+class OpenStream implements SseStream {
+  readonly body: ReadableStream<Uint8Array>;
+  private readonly ended = new AbortController();
+  private controller!: ReadableStreamDefaultController<Uint8Array>;
+  private waiting: (() => void)[] = [];
+  private blockedSinceMs: number | null = null;
+  private heartbeatAtMs = Date.now() + HEARTBEAT_MS;
+  // Spread: those that came together shall not be checked, and go, together.
+  private checkAtMs = Date.now() + CHECK_EVERY_MS * (0.5 + Math.random() / 2);
+  private readonly endAtMs = Date.now() + MAX_AGE_MS * (0.9 + Math.random() / 10);
+
+  constructor(private readonly hooks: StreamHooks) {
+    this.body = new ReadableStream<Uint8Array>(
+      {
+        start: (controller) => {
+          this.controller = controller;
+          const retryMs = RETRY_MS.least + Math.floor(Math.random() * RETRY_MS.spread);
+          controller.enqueue(encoder.encode(`retry: ${retryMs}\n\n`));
+        },
+        pull: () => {
+          if (this.queuedBytes() < MAX_QUEUED_BYTES / 2) this.resume();
+        },
+        cancel: () => this.end("left"),
+      },
+      { highWaterMark: MAX_QUEUED_BYTES, size: (chunk) => chunk?.byteLength ?? 0 },
+    );
+  }
+
+  get signal(): AbortSignal {
+    return this.ended.signal;
+  }
+
+  send(frames: Uint8Array): boolean {
+    if (this.signal.aborted) return false;
+    const queued = this.queuedBytes();
+    // One piece may be larger than the queue, several may not.
+    if (queued > 0 && queued + frames.byteLength > MAX_QUEUED_BYTES) {
+      this.end("slow");
+      return false;
+    }
+    this.controller.enqueue(frames);
+    this.heartbeatAtMs = Date.now() + HEARTBEAT_MS;
+    return true;
+  }
+
+  async drained(): Promise<void> {
+    while (!this.signal.aborted && this.queuedBytes() >= MAX_QUEUED_BYTES / 2)
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+  }
+
+  fail(error: unknown): void {
+    if (!this.signal.aborted) this.hooks.onFailure(error);
+    this.end("failed");
+  }
+
+  look(nowMs: number): void {
+    if (this.queuedBytes() === 0) this.blockedSinceMs = null;
+    else this.blockedSinceMs ??= nowMs;
+    if (this.blockedSinceMs !== null && nowMs - this.blockedSinceMs > MAX_BLOCKED_MS) this.end("slow");
+    else if (nowMs >= this.endAtMs) this.end("age");
+    else if (nowMs >= this.heartbeatAtMs) this.send(HEARTBEAT);
+    if (this.signal.aborted || nowMs < this.checkAtMs) return;
+    this.checkAtMs = nowMs + CHECK_EVERY_MS;
+    void this.hooks.isStillAllowed().then((allowed) => allowed || this.end("unauthorized"));
+  }
+
+  end(reason: Reason): void {
+    if (this.signal.aborted) return;
+    this.ended.abort();
+    this.hooks.onEnd(this, reason);
+    this.resume();
+    try {
+      // What a slow client has not read by now is given up. Bun prints an error that has a value.
+      if (reason === "slow") this.controller.error(undefined);
+      else this.controller.close();
+    } catch {
+      // Cancelled or closed from the other side already.
+    }
+  }
+
+  private queuedBytes(): number {
+    return MAX_QUEUED_BYTES - (this.controller.desiredSize ?? MAX_QUEUED_BYTES);
+  }
+
+  private resume(): void {
+    const resumed = this.waiting;
+    this.waiting = [];
+    for (const resolve of resumed) resolve();
+  }
+}
+
+/** False when the credential is no longer valid or stands for other rights; the database being away says neither. */
+async function isStillAllowed(c: HttpContext, log: Log): Promise<boolean> {
+  try {
+    const principal = await c.get("authenticate")();
+    return JSON.stringify(principal) === JSON.stringify(c.get("principal"));
+  } catch (error) {
+    if (error instanceof AppError && error.status < 500) return false;
+    log.debug({ error: String(error) }, "credential of an event stream not checked");
+    return true;
+  }
+}

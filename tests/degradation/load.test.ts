@@ -1,0 +1,218 @@
+/** The ladder: stale, then coarser, then refusals by priority, ingestion last; up at once and down step by step. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createApp } from "../../src/app.ts";
+import { PRIORITIES } from "../../src/core/priority.ts";
+import { createLoadMonitor, LOAD_LEVELS } from "../../src/resilience/load-level.ts";
+import { createReadGuard } from "../../src/resilience/read-guard.ts";
+import {
+  createPerson,
+  createTenant,
+  createTestApi,
+  eventInput,
+  type TestApi,
+  type TestTenant,
+} from "../factories.ts";
+import { cleanup } from "../harness.ts";
+
+describe("the load level", () => {
+  const thresholds = { loopDelayMs: 50, inFlight: 100 };
+  const monitor = (signals: { delayMs: number; pressure: number }) =>
+    createLoadMonitor(thresholds, {
+      readPressure: () => signals.pressure,
+      loopDelayMs: () => signals.delayMs,
+    });
+
+  test("goes a step up with each doubling of any signal, and stays at the top", () => {
+    for (const [pressure, level] of [
+      [0.99, "normal"],
+      [1, "stale"],
+      [2, "coarse"],
+      [4, "refuse_low"],
+      [8, "refuse_normal"],
+      [16, "refuse_high"],
+      [32, "refuse_all"],
+      [1e9, "refuse_all"],
+    ] as const) {
+      const load = monitor({ delayMs: 0, pressure });
+      load.runOnce();
+      expect(load.level()).toBe(level);
+    }
+    const busy = monitor({ delayMs: 0, pressure: 0 });
+    const ends = Array.from({ length: 200 }, () => busy.begin());
+    busy.runOnce();
+    expect(busy.level()).toBe("coarse");
+    for (const end of ends) end();
+    expect(busy.signals().inFlight).toBe(0);
+  });
+
+  test("comes down a step at a time, and not while pressure is near the threshold", () => {
+    const signals = { delayMs: 0, pressure: 9 };
+    const load = monitor(signals);
+    load.runOnce();
+    signals.pressure = 7.5;
+    for (let samples = 0; samples < 20; samples += 1) load.runOnce();
+    expect(load.level()).toBe("refuse_normal");
+    signals.pressure = 0;
+    const seen = new Set<string>();
+    for (let samples = 0; samples < 20; samples += 1) {
+      load.runOnce();
+      seen.add(load.level());
+    }
+    expect([...seen]).toEqual(["refuse_normal", "refuse_low", "coarse", "stale", "normal"]);
+  });
+
+  test("refuses no priority before those below it", () => {
+    const signals = { delayMs: 0, pressure: 0 };
+    const load = monitor(signals);
+    for (const [step] of LOAD_LEVELS.entries()) {
+      signals.pressure = step === 0 ? 0 : 2 ** (step - 1);
+      load.runOnce();
+      const refused = PRIORITIES.map((priority) => load.refuses(priority));
+      expect(refused).toEqual(refused.toSorted((a, b) => Number(b) - Number(a)));
+      expect(refused.filter(Boolean).length).toBe(Math.max(0, step - 2));
+    }
+  });
+});
+
+describe("the read guard", () => {
+  test("admits the more reads the higher their priority", async () => {
+    const guard = createReadGuard({ maxReads: 8 });
+    const gate = Promise.withResolvers<void>();
+    const admitted: Record<string, number> = {};
+    for (const priority of PRIORITIES) {
+      admitted[priority] = 0;
+      for (let tries = 0; tries < 100; tries += 1) {
+        let started = false;
+        const read = guard.run(async () => {
+          started = true;
+          await gate.promise;
+        }, priority);
+        read.catch(() => {});
+        if (started) admitted[priority] += 1;
+      }
+    }
+    // Each finds those before it running: 4, 8, 16 and 32 in all.
+    expect(admitted).toEqual({ low: 4, normal: 4, high: 8, critical: 16 });
+    expect(guard.pressure()).toBe(4);
+    gate.resolve();
+    await Bun.sleep(0);
+    expect(guard.pressure()).toBe(0);
+    expect(await guard.run(async () => "again")).toBe("again");
+  });
+
+  test("opens when Postgres is away, not for what a client did, and closes when it is back", async () => {
+    const states: string[] = [];
+    const guard = createReadGuard({ maxReads: 100, onStateChange: (state) => states.push(state) });
+    const fail = (error: Error) => guard.run(() => Promise.reject(error)).catch((caught) => caught);
+    for (let times = 0; times < 10; times += 1) {
+      await fail(new Error("a defect"));
+      await fail(Object.assign(new Error("bad text"), { code: "22021" }));
+      await fail(Object.assign(new Error("too slow"), { code: "57014" }));
+    }
+    expect(guard.state()).toBe("closed");
+    for (let times = 0; times < 3; times += 1)
+      await fail(Object.assign(new Error("refused"), { code: "ECONNREFUSED" }));
+    expect(guard.state()).toBe("open");
+    let asked = false;
+    const refused = await guard.run(async () => (asked = true)).catch((error) => error);
+    expect([refused.code, refused.retryAfterSeconds, asked]).toEqual(["unavailable", 1, false]);
+    await Bun.sleep(1_050);
+    expect(await guard.run(async () => "back")).toBe("back");
+    expect(states).toEqual(["open", "half-open", "closed"]);
+  });
+
+  test("takes a Postgres that never answers for one that is away", async () => {
+    const guard = createReadGuard({ maxReads: 100, deadlineMs: 20 });
+    for (let times = 0; times < 3; times += 1)
+      expect(await guard.run(() => new Promise(() => {})).catch((error) => error.code)).toBe("unavailable");
+    expect(guard.state()).toBe("open");
+  });
+});
+
+describe("requests", () => {
+  let api: TestApi;
+  let tenant: TestTenant;
+  let pressure = 0;
+  let app: TestApi["app"];
+  let setLevel: (step: number) => void;
+
+  beforeAll(async () => {
+    api = await createTestApi();
+    tenant = await createTenant(api);
+    const { load } = api.deps;
+    // The application's own monitor, driven by hand: as many requests in flight as make the level.
+    const ends: (() => void)[] = [];
+    setLevel = (step) => {
+      for (const end of ends.splice(0)) end();
+      pressure = step === 0 ? 0 : api.config.load.inFlight * 2 ** (step - 1);
+      for (let count = 0; count < pressure; count += 1) ends.push(load.begin());
+      for (let samples = 0; samples < 20; samples += 1) load.runOnce();
+    };
+    app = createApp(api.deps, { ...api.config, version: "test" });
+  });
+  afterAll(cleanup);
+
+  const ask = (priority: string | null, as = tenant.key, path = "/analytics/summary?days=5&groupBy=hour") =>
+    app.request(path, {
+      headers: { authorization: `Bearer ${as}`, ...(priority === null ? {} : { "x-priority": priority }) },
+    });
+
+  test("are refused by priority, the lowest first, and say when to come back", async () => {
+    for (const [step, level] of LOAD_LEVELS.entries()) {
+      setLevel(step);
+      const statuses = await Promise.all(PRIORITIES.map(async (priority) => (await ask(priority)).status));
+      const refused = Math.max(0, step - 2);
+      expect([level, ...statuses]).toEqual([
+        level,
+        ...PRIORITIES.map((_, index) => (index < refused ? 503 : 200)),
+      ]);
+    }
+    const answer = await ask("critical");
+    expect(Number(answer.headers.get("retry-after"))).toBeGreaterThan(0);
+    setLevel(0);
+    expect((await ask(null)).status).toBe(200);
+  });
+
+  test("for events are refused last, and probes never", async () => {
+    const ingest = () =>
+      api.call("POST", "/events", { as: tenant.key, json: eventInput(), headers: { "x-priority": "low" } });
+    setLevel(LOAD_LEVELS.indexOf("refuse_high"));
+    expect((await ingest()).status).toBe(202);
+    setLevel(LOAD_LEVELS.indexOf("refuse_all"));
+    expect((await ingest()).status).toBe(503);
+    for (const path of ["/health", "/health/live", "/ready", "/metrics", "/openapi.json"])
+      expect((await app.request(path)).status).toBe(200);
+    setLevel(0);
+    expect((await ingest()).status).toBe(202);
+  });
+
+  test("get what is at hand, else a coarser series, labelled", async () => {
+    const read = async (query: string) =>
+      (await api.call("GET", `/analytics/summary?${query}`, { as: tenant.key })).body;
+    const { meta: warm } = await read("days=6&groupBy=hour");
+    expect(warm.granularity).toBe("hour");
+    setLevel(LOAD_LEVELS.indexOf("coarse"));
+    expect((await read("days=6&groupBy=hour")).meta).toMatchObject({ granularity: "hour", degraded: false });
+    const { series, meta } = await read("days=9&groupBy=hour");
+    expect(meta).toMatchObject({
+      granularity: "day",
+      requestedGranularity: "hour",
+      degraded: true,
+      reason: "overloaded",
+    });
+    expect(series.length).toBe(9);
+    setLevel(0);
+    expect((await read("days=9&groupBy=hour")).meta).toMatchObject({ granularity: "hour", degraded: false });
+  });
+
+  test("may ask for a priority, but not everybody for the highest", async () => {
+    expect((await ask("urgent")).status).toBe(400);
+    setLevel(LOAD_LEVELS.indexOf("refuse_high"));
+    const customer = await createPerson(api, tenant.tenantId, "customer");
+    const admin = await createPerson(api, tenant.tenantId, "admin");
+    const mine = "/analytics/users/me/summary";
+    expect((await ask("critical", customer.token, mine)).status).toBe(503);
+    expect((await ask("critical", admin.token, mine)).status).toBe(200);
+    setLevel(0);
+  });
+});
