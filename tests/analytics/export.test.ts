@@ -117,9 +117,11 @@ test("a slow reader is not cut off by the deadline of requests", async () => {
   expect(tail).toEndWith('{"count":4000}\n');
 }, 60_000);
 
-/** Enough that holding it all would show: 150,000 events of about a kilobyte. */
+/** Enough that holding it all would show: two exports of 150,000 events of about a kilobyte, and one that is not read. */
 const MANY = 150_000;
-const MAX_GROWTH_MB = 120;
+const EXPORTS = 2;
+/** Bun lets garbage of some 130 MB gather, however much passes through. */
+const MAX_GROWTH_MB = 200;
 
 test("a large export is whole, and its memory is that of a page", async () => {
   const { tenantId, key } = await createTenant(api);
@@ -145,19 +147,20 @@ test("a large export is whole, and its memory is that of a page", async () => {
   let lines = 0;
   let tail = "";
   const decoder = new TextDecoder();
-  for await (const chunk of (await open()).body ?? []) {
-    bytes += chunk.byteLength;
-    const text = decoder.decode(chunk, { stream: true });
-    lines += text.split("\n").length - 1;
-    tail = (tail + text).slice(-40);
-    if (lines % 20 === 0) peak = Math.max(peak, await rssMb());
-  }
+  for (let n = 0; n < EXPORTS; n += 1)
+    for await (const chunk of (await open()).body ?? []) {
+      bytes += chunk.byteLength;
+      const text = decoder.decode(chunk, { stream: true });
+      lines += text.split("\n").length - 1;
+      tail = (tail + text).slice(-40);
+      if (lines % 20 === 0) peak = Math.max(peak, await rssMb());
+    }
   console.log(
     `${lines} lines, ${Math.round(bytes / 1e6)} MB, resident ${Math.round(before)} MB, at most ${Math.round(peak)} MB`,
   );
-  expect(lines).toBe(MANY + 1);
+  expect(lines).toBe(EXPORTS * (MANY + 1));
   expect(tail).toEndWith(`{"count":${MANY}}\n`);
-  expect(bytes).toBeGreaterThan(100e6);
+  expect(bytes).toBeGreaterThan((MAX_GROWTH_MB + 50) * 1e6);
   expect(peak - before).toBeLessThan(MAX_GROWTH_MB);
   await idleReader?.cancel();
   expect((await fetch(`${server.url}/health/live`)).status).toBe(200);
