@@ -36,7 +36,7 @@ const UNLIMITED = {
 const FIRST_PORT = 3900;
 
 export async function createStage(): Promise<Stage> {
-  const base = parseConfig({ ...process.env, ...UNLIMITED });
+  const base = parseConfig({ ...process.env, ...UNLIMITED, HOST: "127.0.0.1" });
   const url = new URL(base.databaseUrl);
   const maintenance = postgres(base.databaseUrl, { max: 1, onnotice: () => {} });
   await maintenance.unsafe(`drop database if exists ${DATABASE} with (force)`);

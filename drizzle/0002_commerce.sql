@@ -125,6 +125,9 @@ CREATE TABLE "webhook_endpoints" (
 	CONSTRAINT "webhook_endpoints_tenant_id_id_pk" PRIMARY KEY("tenant_id","id")
 );
 --> statement-breakpoint
+ALTER TABLE "api_keys" ADD COLUMN "replaced_by" uuid;--> statement-breakpoint
+ALTER TABLE "invitations" ADD COLUMN "revoked_at" timestamp (3) with time zone;--> statement-breakpoint
+ALTER TABLE "invitations" ADD COLUMN "invited_by" text;--> statement-breakpoint
 CREATE INDEX "product_imports_undone" ON "product_imports" USING btree ("created_at") WHERE status in ('receiving', 'queued', 'running');--> statement-breakpoint
 CREATE UNIQUE INDEX "products_sku" ON "products" USING btree ("tenant_id","sku") WHERE deleted_at is null;--> statement-breakpoint
 CREATE INDEX "products_created" ON "products" USING btree ("tenant_id","created_at","id") WHERE deleted_at is null;--> statement-breakpoint
@@ -145,5 +148,9 @@ CREATE INDEX "webhook_deliveries_endpoint" ON "webhook_deliveries" USING btree (
 CREATE INDEX "webhook_deliveries_next" ON "webhook_deliveries" USING btree ("tenant_id","endpoint_id","next_attempt_at") WHERE status = 'pending';--> statement-breakpoint
 CREATE INDEX "webhook_deliveries_due" ON "webhook_deliveries" USING btree ("next_attempt_at") WHERE status = 'pending';--> statement-breakpoint
 CREATE INDEX "webhook_deliveries_finished" ON "webhook_deliveries" USING btree ("finished_at") WHERE finished_at is not null;--> statement-breakpoint
+CREATE INDEX "invitations_email" ON "invitations" USING btree ("tenant_id","email");--> statement-breakpoint
+CREATE INDEX "invitations_expiry" ON "invitations" USING btree ("expires_at");--> statement-breakpoint
+CREATE INDEX "refresh_tokens_member" ON "refresh_tokens" USING btree ("tenant_id","user_id");--> statement-breakpoint
+CREATE INDEX "refresh_tokens_last" ON "refresh_tokens" USING btree ("expires_at") WHERE used_at is null;--> statement-breakpoint
 -- Compressing and inflating every piece would cost more than the space it saves for minutes.
 ALTER TABLE "product_import_chunks" ALTER COLUMN "data" SET STORAGE EXTERNAL;

@@ -1,5 +1,5 @@
 import { bodyLimit } from "hono/body-limit";
-import { etag } from "hono/etag";
+import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { AppError } from "./core/errors.ts";
 import type { RatePolicies } from "./core/rate-limits.ts";
 import type { AnalyticsService } from "./features/analytics/index.ts";
@@ -13,6 +13,7 @@ import { createEventRoutes } from "./features/events/routes.ts";
 import type {
   ApiKeysService,
   IdentityService,
+  InvitationsService,
   MembersService,
   TenantService,
 } from "./features/identity/index.ts";
@@ -30,12 +31,13 @@ import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
+import { createBadCredentials } from "./http/middleware/bad-credentials.ts";
 import { clientAddress } from "./http/middleware/client-address.ts";
 import { createRequestDeadline, deadline } from "./http/middleware/deadline.ts";
 import { observe } from "./http/middleware/observe.ts";
 import { allowOrigins } from "./http/middleware/origins.ts";
 import { protectBrowsers } from "./http/middleware/protect-browsers.ts";
-import { createRateLimits } from "./http/middleware/rate-limit.ts";
+import { createDecide, createRateLimits } from "./http/middleware/rate-limit.ts";
 import { requestId } from "./http/middleware/request-id.ts";
 import { createLoadShedding } from "./http/middleware/shed-load.ts";
 import { problem, problemOf } from "./http/problem.ts";
@@ -55,6 +57,7 @@ export interface AppDeps {
   load: LoadMonitor;
   identity: IdentityService;
   apiKeys: ApiKeysService;
+  invitations: InvitationsService;
   members: MembersService;
   tenant: TenantService;
   audit: AuditService;
@@ -94,10 +97,22 @@ const ETAGGED_PATHS = [
   "/auth/me",
   "/webhooks/:id",
 ];
+/** Ours that a 304 carries, too: without those of CORS, a browser does not let its page see the answer. */
+const RETAINED_HEADERS = [
+  ...RETAINED_304_HEADERS,
+  "x-request-id",
+  "ratelimit",
+  "ratelimit-policy",
+  "access-control-allow-origin",
+  "access-control-expose-headers",
+];
 
 export function createApp(deps: AppDeps, options: AppOptions) {
   const { log, metrics } = deps;
   const app = createRouter({ getPath: routedPath });
+  const { badCredentials: badPolicy } = options.rateLimits;
+  const badCredentials =
+    badPolicy && createBadCredentials(badPolicy, createDecide({ counters: deps.rateCounters, metrics }));
   const rateLimits = createRateLimits({
     policies: options.rateLimits,
     counters: deps.rateCounters,
@@ -121,7 +136,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.use(deadline(inTime, EVENTS_PATH));
   app.use(allowOrigins(options.corsOrigins));
   app.use(limitBody(options));
-  app.use(authenticate(deps.verifyCredential));
+  app.use(authenticate(deps.verifyCredential, badCredentials));
   app.use(clientAddress(options.trustedProxies));
   app.use((c, next) => {
     c.set("rateLimits", rateLimits);
@@ -160,7 +175,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
 /** Every route is served at the root and, identically, under /api. */
 function routedPath(request: Request): string {
   const { url } = request;
-  const start = url.indexOf("/", 8);
+  // Without a usable Host (HTTP/1.0), all that Bun knows of the URL is the path.
+  const start = url.startsWith("/") ? 0 : url.indexOf("/", 8);
   const end = url.slice(start).search(/[?#]/);
   const path = end === -1 ? url.slice(start) : url.slice(start, start + end);
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
@@ -168,7 +184,7 @@ function routedPath(request: Request): string {
 
 /** An ETag is made of the whole answer, and a stream has no end. */
 function tagUnlessStreamed() {
-  const tag = etag();
+  const tag = etag({ retainedHeaders: RETAINED_HEADERS });
   return (...[c, next]: Parameters<typeof tag>) => (c.req.path.endsWith("/stream") ? next() : tag(c, next));
 }
 

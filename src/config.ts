@@ -34,7 +34,8 @@ const ratePolicy = (name: PolicyName) =>
 const flag = z.enum(["true", "false"]).transform((value) => value === "true");
 
 const Environment = z.object({
-  NODE_ENV: z.enum(["development", "test", "production"]).default("development"),
+  /** Not set, it is development as long as nobody else can reach it. */
+  NODE_ENV: z.enum(["development", "test", "production"]).optional(),
   HOST: z.string().default("0.0.0.0"),
   PORT: integer(0, 65_535).default(3000),
   DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/, error: "must be a postgres:// URL" }),
@@ -75,6 +76,7 @@ const Environment = z.object({
   SSE_MAX_CONNECTIONS: integer(0, 1_000_000).default(10_000),
   SSE_MAX_CONNECTIONS_PER_TENANT: integer(0, 1_000_000).default(5_000),
   WEBHOOK_ALLOW_PRIVATE: flag.default(false),
+  RATE_LIMIT_BAD_CREDENTIALS: ratePolicy("badCredentials"),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
 });
 
@@ -121,24 +123,26 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     throw new ConfigError(`${name} ${reason} (see .env.example for what it means).`);
   }
   const values = parsed.data;
+  const environment = values.NODE_ENV ?? "development";
+  const trust = { environment, mayDefault: values.NODE_ENV !== undefined || isLoopback(values.HOST) };
   return Object.freeze({
-    environment: values.NODE_ENV,
+    environment,
     host: values.HOST,
     port: values.PORT,
     databaseUrl: values.DATABASE_URL,
     databasePrepare: values.DATABASE_PREPARE,
     redisUrl: values.REDIS_URL,
-    jwtSecret: checkSecret("JWT_SECRET", values.NODE_ENV, values.JWT_SECRET),
+    jwtSecret: checkSecret("JWT_SECRET", trust, values.JWT_SECRET),
     // Its tokens are believed as well, so it must be as hard to guess.
     jwtSecretPrevious:
       values.JWT_SECRET_PREVIOUS === undefined
         ? null
-        : checkSecret("JWT_SECRET_PREVIOUS", values.NODE_ENV, values.JWT_SECRET_PREVIOUS),
+        : checkSecret("JWT_SECRET_PREVIOUS", trust, values.JWT_SECRET_PREVIOUS),
     admin:
       values.ADMIN_EMAIL && values.ADMIN_PASSWORD
         ? {
             email: values.ADMIN_EMAIL,
-            password: checkAdminPassword(values.NODE_ENV, values.ADMIN_PASSWORD),
+            password: checkAdminPassword(environment, values.ADMIN_PASSWORD),
           }
         : null,
     signups: values.SIGNUPS,
@@ -154,6 +158,7 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       analytics: values.RATE_LIMIT_ANALYTICS,
       eventsRead: values.RATE_LIMIT_EVENTS_READ,
       eventsWrite: values.RATE_LIMIT_EVENTS_WRITE,
+      badCredentials: values.RATE_LIMIT_BAD_CREDENTIALS,
     },
     requestTimeoutMs: values.REQUEST_TIMEOUT_MS,
     cacheStaleMs: values.CACHE_STALE_MS,
@@ -165,7 +170,7 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     notificationRetentionDays: values.NOTIFICATION_RETENTION_DAYS,
     sseMaxConnections: values.SSE_MAX_CONNECTIONS,
     sseMaxConnectionsPerTenant: values.SSE_MAX_CONNECTIONS_PER_TENANT,
-    webhookAllowPrivate: checkPrivateWebhooks(values.NODE_ENV, values.WEBHOOK_ALLOW_PRIVATE),
+    webhookAllowPrivate: checkPrivateWebhooks(environment, values.WEBHOOK_ALLOW_PRIVATE),
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
 }
@@ -185,8 +190,29 @@ function checkAdminPassword(environment: Config["environment"], password: string
   return password;
 }
 
-function checkSecret(name: string, environment: Config["environment"], secret: string | undefined): string {
-  if (environment !== "production") return secret ?? DEVELOPMENT_SECRET;
+/** Addresses that only this machine reaches. */
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+/** `mayDefault`: somebody said that this is no production, or nobody from elsewhere can reach it. */
+interface SecretTrust {
+  environment: Config["environment"];
+  mayDefault: boolean;
+}
+
+function checkSecret(
+  name: string,
+  { environment, mayDefault }: SecretTrust,
+  secret: string | undefined,
+): string {
+  if (environment !== "production") {
+    const chosen = secret ?? DEVELOPMENT_SECRET;
+    if (chosen !== DEVELOPMENT_SECRET || mayDefault) return chosen;
+    throw new ConfigError(
+      `${name} is not set; without one, HOST must be a loopback address or NODE_ENV say development.`,
+    );
+  }
   if (!secret)
     throw new ConfigError(`${name} is not set; production needs one, e.g. \`openssl rand -base64 48\`.`);
   if (secret.length < MIN_SECRET_LENGTH) {

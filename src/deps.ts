@@ -16,6 +16,7 @@ import {
   createApiKeysService,
   createCredentialVerifier,
   createIdentityService,
+  createInvitationsService,
   createInvitationTokens,
   createMembersService,
   createTenantService,
@@ -116,6 +117,7 @@ export function createDeps(config: Config, role: string) {
     readTenantSettings,
     verifyCredential: createCredentialVerifier(db, tokens, readGuard),
     readGuard,
+    redisGuard,
     load,
     cache,
     rateCounters: {
@@ -124,7 +126,8 @@ export function createDeps(config: Config, role: string) {
     },
     identity: createIdentityService({ db, tokens, invitationTokens, signups: config.signups }),
     apiKeys: createApiKeysService({ db }),
-    members: createMembersService({ db, idempotency, invitationTokens }),
+    invitations: createInvitationsService({ db, idempotency, invitationTokens }),
+    members: createMembersService({ db, invitationTokens }),
     tenant: createTenantService({ db }),
     audit: createAuditService({ sql: db.read }),
     products: createProductsService({

@@ -158,15 +158,17 @@ export async function createKey(
   ).key;
 }
 
-/** A person with a role in the tenant, and a token that says so. The account has no usable password. */
+/** A person with a role in the tenant (a seller: of `seller-1` unless told), and a token that says so. The account has no usable password. */
 export async function createPerson(
   { config, sql }: Pick<TestApi, "config" | "sql">,
   tenantId: string,
   role: Role,
+  sellerId: string | null = role === "seller" ? "seller-1" : null,
 ): Promise<{ userId: string; token: string }> {
   const userId = newId();
   await sql`insert into users (id, email, password_hash) values (${userId}, ${`${userId}@example.com`}, 'none')`;
-  await sql`insert into memberships (tenant_id, user_id, role) values (${tenantId}, ${userId}, ${role})`;
+  await sql`insert into memberships (tenant_id, user_id, role, seller_id)
+    values (${tenantId}, ${userId}, ${role}, ${sellerId})`;
   return { userId, token: await createAccessTokens(config.jwtSecret, null).sign({ userId, tenantId, role }) };
 }
 

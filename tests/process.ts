@@ -36,6 +36,7 @@ export function testEnv(overrides: Environment = {}): Environment {
     RATE_LIMIT_ANALYTICS: "off",
     RATE_LIMIT_EVENTS_READ: "off",
     RATE_LIMIT_EVENTS_WRITE: "off",
+    RATE_LIMIT_BAD_CREDENTIALS: "off",
     ...overrides,
   };
 }

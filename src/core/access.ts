@@ -1,5 +1,5 @@
 import type { Principal, Role, Scope } from "./principal.ts";
-import type { PolicyName } from "./rate-limits.ts";
+import type { OperationPolicyName } from "./rate-limits.ts";
 
 /**
  * Who may do what, as one table: operation -> the roles of a person and the scope of a key that allow it. The
@@ -9,13 +9,13 @@ export interface AccessRule {
   roles: readonly Role[];
   scope: Scope | null;
   /** The rate limit policy that its requests count against. */
-  limit: PolicyName;
+  limit: OperationPolicyName;
 }
 
 /** For everybody, without a credential; `limit` null: not limited. */
 export interface PublicRule {
   public: true;
-  limit: PolicyName | null;
+  limit: OperationPolicyName | null;
 }
 
 const EVERYONE: readonly Role[] = ["admin", "seller", "analyst", "customer"];
@@ -56,6 +56,8 @@ export const ACCESS = {
   updateTenant: ADMINISTRATION,
   listMembers: ADMINISTRATION,
   inviteMember: ADMINISTRATION,
+  listInvitations: ADMINISTRATION,
+  revokeInvitation: ADMINISTRATION,
   acceptInvitation: { roles: EVERYONE, scope: null, limit: "standard" },
   updateMember: ADMINISTRATION,
   removeMember: ADMINISTRATION,

@@ -36,6 +36,11 @@ export function operatorContext(tenantId: string): RequestContext {
   return { tenantId, principal: { kind: "operator", tenantId }, requestId: "cli", sellerId: null };
 }
 
+/** A seller's membership names the seller that it acts for; no other role's does. */
+export function namesItsSeller(role: Role, sellerId: string | null | undefined): boolean {
+  return (role === "seller") === (sellerId !== null && sellerId !== undefined);
+}
+
 /** One text a principal, for keys and logs: kind and id. */
 export function principalName(principal: Principal): string {
   if (principal.kind === "user") return `user:${principal.userId}`;
@@ -44,16 +49,19 @@ export function principalName(principal: Principal): string {
 
 /**
  * Whom a principal acts for when it names `sellerId` (X-Seller-Id): an admin or a key that may write products for any
- * seller, a seller for itself only. Undefined when it may not.
+ * seller, a seller for itself only. Undefined when it may not: a seller whose membership names none acts for nobody, since
+ * null would be the whole tenant.
  */
 export function actingSeller(principal: Principal, sellerId: string | undefined): string | null | undefined {
-  const own = principal.kind === "user" ? principal.sellerId : null;
-  if (sellerId === undefined) return own;
-  if (principal.kind === "apiKey") {
-    const mayAct = principal.scopes.includes("products:write") || principal.scopes.includes("admin");
-    return mayAct ? sellerId : undefined;
+  if (principal.kind === "user" && principal.role === "seller") {
+    const own = principal.sellerId ?? undefined;
+    return sellerId === undefined || sellerId === own ? own : undefined;
   }
-  const mayAct = principal.kind === "operator" || principal.role === "admin" || own === sellerId;
+  if (sellerId === undefined) return null;
+  const mayAct =
+    principal.kind === "apiKey"
+      ? principal.scopes.includes("products:write") || principal.scopes.includes("admin")
+      : principal.kind === "operator" || principal.role === "admin";
   return mayAct ? sellerId : undefined;
 }
 

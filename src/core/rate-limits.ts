@@ -12,9 +12,12 @@ export const RATE_LIMIT_DEFAULTS = {
   analytics: "300/1m",
   eventsRead: "300/1m",
   eventsWrite: "1000/1s",
+  badCredentials: "100/1m",
 } as const;
 
 export type PolicyName = keyof typeof RATE_LIMIT_DEFAULTS;
+/** Those that operations count against; bad credentials are counted before an operation is known to be allowed. */
+export type OperationPolicyName = Exclude<PolicyName, "badCredentials">;
 export type RatePolicies = Record<PolicyName, RatePolicy | null>;
 
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000 } as const;

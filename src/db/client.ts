@@ -13,16 +13,17 @@ export interface DatabaseOptions {
 }
 
 /**
- * Separate pools, so that slow reads can never take the connections that ingest needs.
- * `begin` may be called on `transactions` only, and only through `transaction` where others might: never more often at
- * once than it has connections (postgres.js can run statements outside their transaction: porsager/postgres #1189, #823).
+ * Separate pools, so that slow reads can never take the connections that ingest needs, nor a recount those that requests
+ * need for their transactions. `begin` may be called on `transactions` only, never more often at once than it has
+ * connections (postgres.js can run statements outside their transaction: porsager/postgres #1189, #823).
  */
 export interface Database {
   write: Sql;
   read: Sql;
   rollup: Sql;
+  /** For the command line: a recount may take as long as it takes. */
   transactions: Sql;
-  /** A real transaction, for the few writes that can't be one statement. */
+  /** A real transaction, for the few writes of requests that can't be one statement; it waits seconds for a lock. */
   transaction: RunTransaction;
   orm: Orm;
   close(): Promise<void>;
@@ -31,11 +32,19 @@ export interface Database {
 const WRITE_CONNECTIONS = 4;
 const READ_CONNECTIONS = 6;
 const TRANSACTION_CONNECTIONS = 4;
+const REQUEST_TRANSACTION_CONNECTIONS = 4;
 const ORM_CONNECTIONS = 2;
 const READ_TIMEOUT_MS = 15_000;
 const WRITE_TIMEOUT_MS = 30_000;
 const ROLLUP_CONNECTIONS = 2;
 const ROLLUP_TIMEOUT_MS = 120_000;
+
+/**
+ * A transaction that waits for a lock, or whose process stopped in its middle, holds one of few connections: it must end
+ * long before the request that is answered by it does.
+ */
+const REQUEST_TRANSACTION_TIMEOUT_MS = 10_000;
+const REQUEST_TRANSACTION_SETTINGS = { lock_timeout: "5s", idle_in_transaction_session_timeout: "10s" };
 
 /**
  * Postgres can't know how many events a rollup will read and plans for one row. Told not to sort, it hashes the facts
@@ -53,6 +62,12 @@ export function createDatabase(options: DatabaseOptions): Database {
     lock_timeout: ROLLUP_LOCK_TIMEOUT,
   });
   const transactions = connect(options, TRANSACTION_CONNECTIONS, 0, ROLLUP_SETTINGS);
+  const requestTransactions = connect(
+    options,
+    REQUEST_TRANSACTION_CONNECTIONS,
+    REQUEST_TRANSACTION_TIMEOUT_MS,
+    REQUEST_TRANSACTION_SETTINGS,
+  );
   // drizzle replaces the date parsers of the client it is given, so it gets one of its own.
   const ormConnections = connect(options, ORM_CONNECTIONS, READ_TIMEOUT_MS);
   return {
@@ -60,11 +75,13 @@ export function createDatabase(options: DatabaseOptions): Database {
     read,
     rollup,
     transactions,
-    transaction: createTransactions(transactions, TRANSACTION_CONNECTIONS),
+    transaction: createTransactions(requestTransactions, REQUEST_TRANSACTION_CONNECTIONS),
     orm: drizzle(ormConnections),
     close: async () => {
       await Promise.all(
-        [write, read, rollup, transactions, ormConnections].map((pool) => pool.end({ timeout: 5 })),
+        [write, read, rollup, transactions, requestTransactions, ormConnections].map((pool) =>
+          pool.end({ timeout: 5 }),
+        ),
       );
     },
   };

@@ -1,7 +1,7 @@
 import { AppError } from "../core/errors.ts";
 
 /** What a database error means for the caller. Decided by SQLSTATE only: constraint names change under sharding. */
-export type FailureKind = "data" | "conflict" | "retry" | "unavailable" | "timeout" | "other";
+export type FailureKind = "data" | "conflict" | "retry" | "locked" | "unavailable" | "timeout" | "other";
 
 const UNAVAILABLE_CODES = new Set([
   "53300",
@@ -10,6 +10,7 @@ const UNAVAILABLE_CODES = new Set([
   "57P03",
   "57P04",
   "57P05",
+  "25P03",
   "25006",
   "EAI_AGAIN",
   "EHOSTUNREACH",
@@ -43,7 +44,8 @@ export function sqlState(error: unknown): string | null {
 export function classifyFailure(error: unknown): FailureKind {
   const state = sqlState(error);
   if (state === null) return "other";
-  if (state === "40001" || state === "40P01" || state === "55P03") return "retry";
+  if (state === "40001" || state === "40P01") return "retry";
+  if (state === "55P03") return "locked";
   if (state === "23505") return "conflict";
   if (state === "57014") return "timeout";
   if (UNAVAILABLE_CODES.has(state) || /^(08|53|58)/.test(state)) return "unavailable";
@@ -72,6 +74,11 @@ export function appErrorOf(error: unknown): AppError | null {
         retryAfterSeconds: 1,
         cause: error,
       });
+    case "locked":
+      return new AppError("unavailable", "The same records are being changed by somebody else.", {
+        retryAfterSeconds: 5,
+        cause: error,
+      });
     case "timeout":
       return new AppError("unavailable", "The question takes too long; ask for a shorter range.", {
         retryAfterSeconds: 5,
@@ -84,13 +91,19 @@ export function appErrorOf(error: unknown): AppError | null {
 
 const ATTEMPTS = 5;
 
-/** Runs `work` again when Postgres rolled it back for a deadlock or a serialization failure: nothing of it happened. */
-export async function retryRolledBack<T>(work: () => Promise<T>): Promise<T> {
+/**
+ * Runs `work` again when Postgres rolled it back: nothing of it happened. By default for a deadlock or a serialization
+ * failure; not for a lock that did not come free in time, since who waits for an answer has waited enough.
+ */
+export async function retryRolledBack<T>(
+  work: () => Promise<T>,
+  kinds: readonly FailureKind[] = ["retry"],
+): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work();
     } catch (error) {
-      if (attempt === ATTEMPTS || classifyFailure(error) !== "retry") throw error;
+      if (attempt === ATTEMPTS || !kinds.includes(classifyFailure(error))) throw error;
       await Bun.sleep(Math.random() * 20 * attempt);
     }
   }

@@ -12,10 +12,10 @@ export async function isolatePoison<T, R>(
 ): Promise<R[]> {
   if (items.length === 0) return [];
   try {
-    return [await retryRolledBack(() => work(items))];
+    return [await retryRolledBack(() => work(items), ["retry", "locked"])];
   } catch (error) {
     const kind = classifyFailure(error);
-    if (kind === "unavailable" || kind === "retry") throw error;
+    if (kind === "unavailable" || kind === "retry" || kind === "locked") throw error;
     const [only] = items;
     if (items.length === 1 && only !== undefined) {
       if (kind === "timeout") throw error;

@@ -15,43 +15,34 @@ const CACHE_A_DAY = "public, max-age=86400";
 
 /** `/openapi.json`, `/openapi.yaml` and `/docs`, whose assets are files embedded in the binary. */
 export function addDocs(app: OpenAPIHono<HttpEnv>, version: string): void {
+  const registry = app.openAPIRegistry;
+  registry.registerComponent("securitySchemes", "bearer", {
+    type: "http",
+    scheme: "bearer",
+    bearerFormat: "JWT",
+  });
+  registry.registerComponent("securitySchemes", "apiKey", {
+    type: "apiKey",
+    in: "header",
+    name: "X-Api-Key",
+  });
+
+  // Made when first asked for, since it describes the routes that are there by then; each text once.
   let document: object | undefined;
   const openApiDocument = () => {
-    app.openAPIRegistry.registerComponent("securitySchemes", "bearer", {
-      type: "http",
-      scheme: "bearer",
-      bearerFormat: "JWT",
-    });
-    app.openAPIRegistry.registerComponent("securitySchemes", "apiKey", {
-      type: "apiKey",
-      in: "header",
-      name: "X-Api-Key",
-    });
-    document ??= app.getOpenAPI31Document({
-      openapi: "3.1.0",
-      info: {
-        title: "Footfall",
-        version,
-        description:
-          "Self-hosted product analytics for online shops. Every route is served at the root and under /api. Errors are RFC 9457 problem details.",
-      },
-      servers: [{ url: "/" }],
-      tags: [
-        { name: "Events", description: "What visitors and customers do" },
-        { name: "Products", description: "The catalogue" },
-        { name: "Analytics", description: "Answers from the rollups" },
-        { name: "Identity", description: "Accounts, tenants, members, API keys" },
-        { name: "Queue", description: "What could not be rolled up" },
-        { name: "System", description: "Health, metrics" },
-      ],
-    });
+    document ??= app.getOpenAPI31Document(describe(version));
     return document;
   };
-
-  app.get("/openapi.json", (c) => c.json(openApiDocument()));
-  app.get("/openapi.yaml", (c) =>
-    c.body(stringify(openApiDocument()), 200, { "content-type": "application/yaml" }),
-  );
+  let json: string | undefined;
+  let yaml: string | undefined;
+  app.get("/openapi.json", (c) => {
+    json ??= JSON.stringify(openApiDocument());
+    return c.body(json, 200, { "content-type": "application/json" });
+  });
+  app.get("/openapi.yaml", (c) => {
+    yaml ??= stringify(openApiDocument());
+    return c.body(yaml, 200, { "content-type": "application/yaml" });
+  });
   app.get(
     DOCS_PATH,
     swaggerUI({ url: "/openapi.json", title: "Footfall API", manuallySwaggerUIHtml: docsPage }),
@@ -69,6 +60,31 @@ export function addDocs(app: OpenAPIHono<HttpEnv>, version: string): void {
       "cache-control": CACHE_A_DAY,
     }),
   );
+}
+
+function describe(version: string) {
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Footfall",
+      version,
+      description:
+        "Self-hosted product analytics for online shops. Every route is served at the root and under /api. Errors are RFC 9457 problem details.",
+    },
+    servers: [{ url: "/" }],
+    tags: [
+      { name: "Events", description: "What visitors and customers do" },
+      { name: "Products", description: "The catalogue" },
+      { name: "Orders", description: "Purchases and orders" },
+      { name: "Analytics", description: "Answers from the rollups" },
+      { name: "Notifications", description: "What happened to products and orders" },
+      { name: "Webhooks", description: "The same, sent to servers" },
+      { name: "Identity", description: "Accounts, tenants, members, API keys" },
+      { name: "Cache", description: "What is remembered of the answers" },
+      { name: "Queue", description: "Commands and batches that wait, and those that were given up" },
+      { name: "System", description: "Health, metrics" },
+    ],
+  };
 }
 
 function docsPage(): string {

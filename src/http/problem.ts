@@ -52,7 +52,12 @@ export function problem(c: Context, error: AppError): Response {
     requestId: c.get("requestId") ?? "",
     ...(error.errors ? { errors: error.errors } : {}),
   };
-  const headers: Record<string, string> = { ...error.headers, "content-type": "application/problem+json" };
+  const headers: Record<string, string> = {
+    ...error.headers,
+    "content-type": "application/problem+json",
+    // A 404 may be cached unless told otherwise, and this one may be somebody's own.
+    "cache-control": "no-store",
+  };
   if (retryable) headers["retry-after"] = String(error.retryAfterSeconds ?? RETRY_AFTER_SECONDS);
   if (status === 401) headers["www-authenticate"] = "Bearer";
   return c.body(JSON.stringify(body), status, headers);

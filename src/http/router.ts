@@ -5,7 +5,7 @@ import { type AccessRule, accessRule, isAllowed, type OperationId, type PublicRu
 import { AppError } from "../core/errors.ts";
 import { actingSeller, grantedPriority, type Principal, type RequestContext } from "../core/principal.ts";
 import { isPriority, PRIORITIES, type Priority } from "../core/priority.ts";
-import type { PolicyName } from "../core/rate-limits.ts";
+import type { OperationPolicyName } from "../core/rate-limits.ts";
 import { fieldErrorsOf } from "../core/validation.ts";
 import { ProblemSchema } from "./problem.ts";
 
@@ -22,11 +22,13 @@ export interface HttpEnv {
     rateLimits: RateLimits;
     loadShedding: LoadShedding;
     priority: Priority;
+    /** What is left of the tightest limit that the request was counted against. */
+    tightestRemaining: number | undefined;
   };
 }
 
 /** Counts every request of an operation against its policy and refuses the ones above it. */
-export type RateLimits = Record<PolicyName, MiddlewareHandler<HttpEnv>>;
+export type RateLimits = Record<OperationPolicyName, MiddlewareHandler<HttpEnv>>;
 
 /** Lets requests in, or refuses them with `unavailable` by their priority and the load. */
 export interface LoadShedding {
@@ -71,6 +73,8 @@ type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware"> & 
   operationId: OperationId;
   /** Statuses of problems beside those that follow from the rule and the body. */
   problems?: readonly ProblemStatus[];
+  /** The answer holds a credential: nothing on the way may keep it. */
+  secret?: boolean;
   middleware?: MiddlewareHandler<HttpEnv>[];
 };
 
@@ -80,7 +84,7 @@ type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware"> & 
  */
 export function defineRoute<const R extends Operation>(operation: R) {
   const rule = accessRule(operation.operationId);
-  const { problems = [], middleware = [], ...config } = operation;
+  const { problems = [], secret = false, middleware = [], ...config } = operation;
   const statuses = new Set<ProblemStatus>([400, 503, ...problems]);
   const isPublic = "public" in rule;
   if (!isPublic) statuses.add(401).add(403);
@@ -89,7 +93,12 @@ export function defineRoute<const R extends Operation>(operation: R) {
   return createRoute({
     ...(config as R),
     security: isPublic ? [] : securityOf(rule),
-    middleware: [guard(rule), ...(operation.request?.body ? [requireJsonText] : []), ...middleware],
+    middleware: [
+      cacheability(isPublic, secret),
+      guard(rule),
+      ...(operation.request?.body ? [requireJsonText] : []),
+      ...middleware,
+    ],
     responses: { ...problemResponses(statuses), ...config.responses } as R["responses"],
   });
 }
@@ -109,7 +118,22 @@ function problemResponses(statuses: Iterable<ProblemStatus>) {
   return Object.fromEntries(entries);
 }
 
-/** Credential, permission, load, rate limit, in this order: what is not allowed costs nobody a request of its limit. */
+const CREDENTIAL_HEADERS = "Authorization, X-Api-Key, X-Tenant-Id, X-Seller-Id";
+
+/**
+ * What caches may do with an answer. One that follows from a credential belongs to a browser's own cache at the most,
+ * where it is asked for again each time (with its ETag), and never to another credential.
+ */
+function cacheability(isPublic: boolean, secret: boolean): MiddlewareHandler<HttpEnv> {
+  return (c, next) => {
+    if (secret) c.header("cache-control", "no-store");
+    else if (!isPublic) c.header("cache-control", "private, no-cache");
+    if (!isPublic && c.req.method === "GET") c.header("vary", CREDENTIAL_HEADERS, { append: true });
+    return next();
+  };
+}
+
+/** Credential, permission, rate limit, in this order: what is not allowed costs nobody a request of its limit. */
 function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     if (!("public" in rule)) {
@@ -122,7 +146,7 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
     }
     // What shows whether the process lives must answer under load, too.
     if (rule.limit === null) return next();
-    const limited = () => c.get("rateLimits")[rule.limit as PolicyName](c, next);
+    const limited = () => c.get("rateLimits")[rule.limit as OperationPolicyName](c, next);
     const shedding = c.get("loadShedding");
     if (rule.limit === "eventsWrite") {
       shedding.admitIngest();
@@ -157,17 +181,26 @@ function readSeller(c: HttpContext, principal: Principal): string | null {
     throw new AppError("invalid_input", `X-Seller-Id has 1 to ${MAX_SELLER_ID} characters.`);
   }
   const sellerId = actingSeller(principal, named);
+  if (sellerId === undefined && named === undefined)
+    throw new AppError("forbidden", "This seller's membership names no seller; an admin can name one.");
   if (sellerId === undefined) throw new AppError("forbidden", "This credential may not act for that seller.");
   return sellerId;
 }
 
 /**
+ * A body in a Content-Encoding would be read as the JSON that it is not; only bulk inflates.
  * Without a Content-Type zod-openapi takes a body for {}, and text decoding puts U+FFFD for what is not UTF-8: both would
  * be accepted. Reads into the cache that the validator takes the body from.
  */
 const requireJsonText: MiddlewareHandler<HttpEnv> = async (c, next) => {
   if (c.req.header("content-type") === undefined)
     throw new AppError("unsupported_media_type", "Send the body as application/json.");
+  const encoding = c.req.header("content-encoding")?.trim().toLowerCase() ?? "identity";
+  if (encoding !== "identity") {
+    throw new AppError("unsupported_media_type", "Send the body without a Content-Encoding.", {
+      headers: { "accept-encoding": "identity" },
+    });
+  }
   if (!isUtf8(await c.req.arrayBuffer()))
     throw new AppError("malformed_body", "The body is not valid UTF-8.");
   return next();

@@ -166,6 +166,16 @@ describe("login and me", () => {
   });
 });
 
+test("a tenant's id is the same in capitals", async () => {
+  const email = newEmail();
+  const { body } = await register({ email, tenantName: "Capitals" });
+  const tenantId = body.user.tenantId.toUpperCase();
+  const signedIn = await login({ email, password: PASSWORD, tenantId });
+  expect(signedIn.body.user.tenantId).toBe(body.user.tenantId);
+  const headers = { "x-tenant-id": tenantId };
+  expect((await api.call("GET", "/auth/me", { as: body.token, headers })).status).toBe(200);
+});
+
 describe("refresh and logout", () => {
   test("rotates: the new token works", async () => {
     const { body } = await register();

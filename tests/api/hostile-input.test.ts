@@ -284,3 +284,23 @@ describe("gzip", () => {
     expect((await send(await whole(), { "content-encoding": encoding })).status).toBe(415);
   });
 });
+
+test.each(["gzip", "br", "deflate", "x"])(
+  "a JSON body in the encoding %s is a 415, on every route but those of events",
+  async (encoding) => {
+    const headers = { ...JSON_TYPE, "content-encoding": encoding };
+    const body = await gzip(JSON.stringify({ name: "key" }));
+    for (const path of ["/api-keys", "/members", "/auth/login", "/auth/refresh"]) {
+      const answer = await api.call("POST", path, { as: tenant.key, body, headers });
+      expect(answer.status).toBe(415);
+      expect(answer.headers.get("accept-encoding")).toBe("identity");
+    }
+    const plain = { ...JSON_TYPE, "content-encoding": "identity" };
+    const made = await api.call("POST", "/api-keys", {
+      as: tenant.key,
+      body: '{"name":"key"}',
+      headers: plain,
+    });
+    expect(made.status).toBe(201);
+  },
+);

@@ -177,3 +177,12 @@ test.each(["/events", "/events/bulk", "/auth/login"])(
     expect(text).toContain("took too long");
   },
 );
+test("a request without a Host, as HTTP/1.0 health checks send it, is routed by its path", async () => {
+  for (const path of ["/health/live", "/api/health/live", "/health/live?probe=1"]) {
+    const text = await talk([`GET ${path} HTTP/1.0\r\n\r\n`]);
+    expect(text).toMatch(/^HTTP\/1\.[01] 200 /);
+    expect(text).toContain('{"status":"ok"}');
+  }
+  expect(await talk(["GET /nowhere HTTP/1.0\r\n\r\n"])).toMatch(/^HTTP\/1\.[01] 404 /);
+  expect(await talk(["GET /health/live HTTP/1.1\r\nhost:\r\n\r\n"])).toMatch(/^HTTP\/1\.1 (200|400) /);
+});

@@ -80,7 +80,7 @@ export async function createVictim(target: Target): Promise<Victim> {
     where tenant_id = ${tenant.tenantId} and rolled_up_at is null returning batch_id as id`;
   const invitation = await target.call("POST", "/members", {
     as,
-    json: { email: "victim-guest@example.com", role: "admin", sellerId: "victim-seller" },
+    json: { email: "victim-guest@example.com", role: "seller", sellerId: "victim-seller" },
   });
   const webhook = await target.call("POST", "/webhooks", {
     as,

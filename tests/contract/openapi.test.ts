@@ -154,6 +154,16 @@ describe("the document", () => {
     expect(known.sort()).toEqual(["apiKey", "bearer"]);
   });
 
+  test("is made once, however often it is read", async () => {
+    const registered = () => api.app.openAPIRegistry.definitions.length;
+    const [before, first] = [registered(), await api.call("GET", "/openapi.json")];
+    for (let n = 0; n < 5; n += 1) {
+      expect((await api.call("GET", "/openapi.json")).body).toEqual(first.body);
+      await api.call("GET", "/openapi.yaml");
+    }
+    expect(registered()).toBe(before);
+  });
+
   test("is the same as YAML", async () => {
     const { body, headers } = await api.call("GET", "/openapi.yaml");
     expect(headers.get("content-type")).toBe("application/yaml");

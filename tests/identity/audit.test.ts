@@ -29,6 +29,8 @@ const send = (method: string, path: string, json?: object, headers = {}) =>
 
 /** What each writing operation of the admins' is called with, and the entry that it leaves. */
 const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = {
+  clearCache: { action: "cache.cleared", run: () => send("DELETE", "/cache/clear") },
+  clearAnalyticsCache: { action: "cache.cleared", run: () => send("POST", "/analytics/cache/clear") },
   updateTenant: {
     action: "tenant.updated",
     run: () => send("PATCH", "/tenants/current", { name: "Renamed" }),
@@ -36,6 +38,13 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
   inviteMember: {
     action: "member.invited",
     run: () => send("POST", "/members", { email: "a@example.com", role: "customer" }),
+  },
+  revokeInvitation: {
+    action: "invitation.revoked",
+    run: async () => {
+      const { body } = await send("POST", "/members", { email: "b@example.com", role: "customer" });
+      await send("DELETE", `/members/invitations/${body.id}`);
+    },
   },
   updateMember: {
     action: "member.updated",

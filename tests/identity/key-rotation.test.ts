@@ -4,10 +4,11 @@ import { cleanup, eventually } from "../harness.ts";
 
 let api: TestApi;
 let as: string;
+let tenantId: string;
 
 beforeAll(async () => {
   api = await createTestApi();
-  ({ key: as } = await createTenant(api));
+  ({ key: as, tenantId } = await createTenant(api));
 });
 afterAll(cleanup);
 
@@ -49,11 +50,40 @@ test("neither key outlives the expiry that was set", async () => {
   expect([body.expiresAt, (await listed(old.id)).expiresAt]).toEqual([expiresAt, expiresAt]);
 });
 
-test("rotated ten times at once, every answer is a key that works", async () => {
+test("rotated ten times at once, one answer is a key, and the others say that there is one", async () => {
   const old = await create();
   const answers = await Promise.all(Array.from({ length: 10 }, () => rotate(old.id)));
-  for (const { status, body } of answers) {
-    expect(status).toBe(201);
-    expect(await works(body.key)).toBe(true);
-  }
+  const made = answers.filter(({ status }) => status === 201);
+  expect(made.length).toBe(1);
+  expect(answers.filter(({ status }) => status === 409).length).toBe(9);
+  expect(await works(made[0]?.body.key)).toBe(true);
+});
+
+test("a key that was rotated is not rotated again; its successor is, and keeps the expiry that was set", async () => {
+  const expiresAt = new Date(Date.now() + 7 * 86_400_000).toISOString();
+  const old = await create({ expiresAt });
+  const { body: next } = await rotate(old.id, { overlapSeconds: 60 });
+  const again = await rotate(old.id);
+  expect([again.status, again.body.code]).toEqual([409, "conflict"]);
+  expect(again.body.detail).toContain(next.id);
+  const third = await rotate(next.id);
+  expect([next.expiresAt, third.body.expiresAt]).toEqual([expiresAt, expiresAt]);
+});
+
+test("a key that is being revoked at that moment gets no successor", async () => {
+  const old = await create();
+  const keys = async () => (await api.sql`select id from api_keys where tenant_id = ${tenantId}`).length;
+  const before = await keys();
+  const rotated = await api.sql.begin(async (tx) => {
+    await tx`update api_keys set revoked_at = now() where id = ${old.id}`;
+    const answer = rotate(old.id);
+    await eventually(async () => {
+      const waiting = await api.sql`select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'`;
+      expect(waiting.length).toBe(1);
+    });
+    return { answer };
+  });
+  expect((await rotated.answer).status).toBe(404);
+  expect(await keys()).toBe(before);
 });

@@ -111,11 +111,28 @@ describe("signing in is counted", () => {
     expect((await login("203.0.113.2", "by-address-1@example.com")).status).toBe(401);
   });
 
-  test("by e-mail, whatever the address and however it is spelled", async () => {
+  test("so that a stranger who has used up its tries keeps nobody else from that e-mail", async () => {
+    const email = "victim@example.com";
     const answers = [];
-    for (let n = 0; n < 12; n += 1)
-      answers.push(await login(`198.51.100.${n}`, n % 2 ? "By-Mail@Example.com" : "by-mail@example.com"));
+    for (let n = 0; n < 12; n += 1) answers.push(await login("198.51.100.1", email));
     expect([count(answers, 401), count(answers, 429)]).toEqual([10, 2]);
+    expect((await login("198.51.100.2", email)).status).toBe(401);
+  });
+
+  test("by e-mail at ten times the limit, whatever the address and however it is spelled", async () => {
+    const answers = [];
+    for (let n = 0; n < 102; n += 1)
+      answers.push(await login(`192.0.2.${n}`, n % 2 ? "By-Mail@Example.com" : "by-mail@example.com"));
+    expect([count(answers, 401), count(answers, 429)]).toEqual([100, 2]);
+  }, 30_000);
+
+  test("and the headers tell of the count that will refuse first", async () => {
+    const left = [];
+    for (let n = 0; n < 4; n += 1) {
+      const { headers } = await login("203.0.113.77", `headers-${n}@example.com`);
+      left.push(/;r=(\d+);/.exec(headers.get("ratelimit") ?? "")?.[1]);
+    }
+    expect(left).toEqual(["9", "8", "7", "6"]);
   });
 
   test("by the /64 of an IPv6 address", async () => {

@@ -1,5 +1,6 @@
 /** X-Seller-Id: whom a request acts for, and ETags of what it reads. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Role } from "../../src/core/principal.ts";
 import {
   createKey,
   createPerson,
@@ -29,10 +30,56 @@ describe("X-Seller-Id", () => {
   });
 
   test("a seller names itself, and nobody else", async () => {
-    const { userId, token } = await createPerson(api, tenant.tenantId, "seller");
-    await api.sql`update memberships set seller_id = 's-1' where user_id = ${userId}`;
+    const { token } = await createPerson(api, tenant.tenantId, "seller", "s-1");
     expect(await readAs(token, "s-1")).toBe(200);
     expect(await readAs(token, "s-2")).toBe(403);
+    expect((await api.call("GET", "/tenants/current", { as: token })).status).toBe(200);
+  });
+
+  test("a seller of nobody, as old rows may have one, does nothing for anybody", async () => {
+    const { token } = await createPerson(api, tenant.tenantId, "seller", null);
+    for (const path of ["/tenants/current", "/auth/me"])
+      expect((await api.call("GET", path, { as: token })).status).toBe(403);
+    const json = { type: "view", anonymousId: "a" };
+    expect((await api.call("POST", "/events", { as: token, json })).status).toBe(403);
+    expect(await readAs(token, "s-1")).toBe(403);
+  });
+
+  test.each(["customer", "analyst"] as const)(
+    "a seller id in an old row of a %s means nothing",
+    async (role) => {
+      const { token } = await createPerson(api, tenant.tenantId, role, "s-1");
+      expect(await readAs(token, "s-1")).toBe(403);
+      expect((await api.call("GET", "/tenants/current", { as: token })).status).toBe(200);
+    },
+  );
+
+  test.each<[Role, string | undefined, number]>([
+    ["seller", "s-1", 201],
+    ["seller", undefined, 400],
+    ["admin", "s-1", 400],
+    ["customer", "s-1", 400],
+    ["analyst", undefined, 201],
+  ])("an invitation as %s with the seller %s is a %d", async (role, sellerId, expected) => {
+    const json = { email: "invited@example.com", role, sellerId };
+    const { status, body } = await api.call("POST", "/members", { as: tenant.key, json });
+    expect(status).toBe(expected);
+    if (status === 400) expect(body.errors[0].path).toBe("sellerId");
+  });
+
+  test.each<[Role, string | null, object, number]>([
+    ["seller", "s-1", { sellerId: "s-2" }, 204],
+    ["seller", "s-1", { sellerId: null }, 400],
+    ["seller", "s-1", { role: "analyst" }, 400],
+    ["seller", "s-1", { role: "analyst", sellerId: null }, 204],
+    ["analyst", null, { role: "seller" }, 400],
+    ["analyst", null, { sellerId: "s-1" }, 400],
+    ["analyst", null, { role: "seller", sellerId: "s-1" }, 204],
+    ["seller", null, { sellerId: "s-1" }, 204],
+  ])("a %s of %s changed by %j is a %d", async (role, sellerId, json, expected) => {
+    const { userId } = await createPerson(api, tenant.tenantId, role, sellerId);
+    const { status } = await api.call("PATCH", `/members/${userId}`, { as: tenant.key, json });
+    expect(status).toBe(expected);
   });
 
   test("others name no seller, and no name is too long", async () => {

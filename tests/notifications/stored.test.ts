@@ -34,7 +34,7 @@ const stored = ({ tenantId }: TestTenant) =>
 const undone = ({ tenantId }: TestTenant) =>
   api.sql`select id, undone, announcements from outbox where tenant_id = ${tenantId} and undone <> '{}'`;
 
-/** Makes what was announced due again, as time would. */
+/** Makes what was announced due again, as time would. Not from now on: the column rounds to milliseconds, up too. */
 const makeDue = () =>
   api.sql`update outbox set announce_at = now() - interval '1 second' where undone <> '{}'`;
 
@@ -285,6 +285,26 @@ test("housekeeping prunes handled events after an hour and notifications after t
     await api.sql`select (select count(*)::int from outbox where tenant_id = ${own.tenantId}) as events,
     (select count(*)::int from notifications where tenant_id = ${own.tenantId}) as notifications`;
   expect(left).toEqual({ events: 1, notifications: 1 });
+});
+
+test("what a full Redis refuses is due again at once, not after minutes", async () => {
+  const own = await createTenant(api);
+  await emit(api, own, [{}]);
+  const relay = createRelay(api.deps);
+  await api.deps.redis.config("SET", "maxmemory", "1");
+  try {
+    for (let round = 0; round < 5; round += 1) {
+      const failure = await relay.runOnce().then(
+        () => "",
+        (error) => String(error),
+      );
+      expect(failure).toContain("OOM");
+    }
+  } finally {
+    await api.deps.redis.config("SET", "maxmemory", "0");
+  }
+  await handling.handleAll();
+  expect((await stored(own)).length).toBe(1);
 });
 
 test("everything but the push works while Redis is away", async () => {

@@ -153,6 +153,28 @@ describe("configuration", () => {
     expect(() => parseConfig(testEnv(env))).toThrow(name);
   });
 
+  test.each([
+    ["0.0.0.0", "", false],
+    ["10.1.2.3", "", false],
+    ["127.evil.example", "", false],
+    ["localhost", "", true],
+    ["127.0.0.2", "", true],
+    ["::1", "", true],
+    ["", "", false],
+    ["0.0.0.0", "development", true],
+    ["0.0.0.0", "test", true],
+    ["127.0.0.1", "production", false],
+  ])("HOST=%s NODE_ENV=%s without a secret starts: %p", (HOST, NODE_ENV, starts) => {
+    const secrets = ["", "development-only-secret-not-for-production-use"];
+    for (const JWT_SECRET of secrets) {
+      const parse = () => parseConfig(testEnv({ HOST, NODE_ENV, JWT_SECRET }));
+      if (starts) expect(parse().jwtSecret.length).toBeGreaterThan(30);
+      else expect(parse).toThrow("JWT_SECRET");
+    }
+    if (NODE_ENV !== "production")
+      expect(parseConfig(testEnv({ HOST, NODE_ENV, JWT_SECRET: "mine" })).jwtSecret).toBe("mine");
+  });
+
   test("is frozen, and an empty variable is one that is not set", () => {
     const config = parseConfig(testEnv({ PORT: "", NODE_ENV: "production" }));
     expect(config.port).toBe(3000);

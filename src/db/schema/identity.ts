@@ -62,6 +62,8 @@ export const apiKeys = pgTable(
     expiresAt: timestamp("expires_at", { withTimezone: true, precision: 3 }),
     lastUsedAt: timestamp("last_used_at", { withTimezone: true, precision: 3 }),
     revokedAt: timestamp("revoked_at", { withTimezone: true, precision: 3 }),
+    /** The key that took its place when it was rotated. */
+    replacedBy: uuid("replaced_by"),
     createdAt: createdAt(),
   },
   (table) => [primaryKey({ columns: [table.tenantId, table.id] })],
@@ -84,7 +86,12 @@ export const refreshTokens = pgTable(
     revokedAt: timestamp("revoked_at", { withTimezone: true, precision: 3 }),
     createdAt: createdAt(),
   },
-  (table) => [index("refresh_tokens_family").on(table.familyId)],
+  (table) => [
+    index("refresh_tokens_family").on(table.familyId),
+    index("refresh_tokens_member").on(table.tenantId, table.userId),
+    // The last token of each family: the one that was not swapped for another.
+    index("refresh_tokens_last").on(table.expiresAt).where(sql`used_at is null`),
+  ],
 );
 
 /** An offer to join a tenant, to be taken once by whoever holds its token, which is a signature and stored nowhere. */
@@ -100,6 +107,14 @@ export const invitations = pgTable(
     sellerId: text("seller_id"),
     expiresAt: timestamp("expires_at", { withTimezone: true, precision: 3 }).notNull(),
     acceptedAt: timestamp("accepted_at", { withTimezone: true, precision: 3 }),
+    /** Withdrawn, superseded, or void since the one who was invited or the one who invited lost their standing. */
+    revokedAt: timestamp("revoked_at", { withTimezone: true, precision: 3 }),
+    /** Kind and id of the principal, e.g. `user:<id>`; null in rows older than the column. */
+    invitedBy: text("invited_by"),
   },
-  (table) => [primaryKey({ columns: [table.tenantId, table.id] })],
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.id] }),
+    index("invitations_email").on(table.tenantId, table.email),
+    index("invitations_expiry").on(table.expiresAt),
+  ],
 );

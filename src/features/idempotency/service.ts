@@ -89,10 +89,18 @@ async function findAnswer(tx: Transaction, tenantId: string, owner: string, key:
   return row ?? null;
 }
 
-/** Deletes expired keys, at most `limit`; returns how many. */
+/** Deletes expired keys, at most `limit`; returns how many. One that was taken into use again meanwhile stays. */
 export async function pruneIdempotencyKeys(sql: Sql, limit: number): Promise<number> {
-  const rows = await sql`
-    delete from idempotency_keys where (tenant_id, principal, key) in (
-      select tenant_id, principal, key from idempotency_keys where expires_at < now() limit ${limit})`;
-  return rows.count;
+  const rows = await sql<{ tenantId: string; principal: string; key: string }[]>`
+    select tenant_id as "tenantId", principal, key from idempotency_keys
+    where expires_at < now() order by expires_at limit ${limit}`;
+  if (rows.length === 0) return 0;
+  const column = (name: "tenantId" | "principal" | "key") => rows.map((row) => row[name]);
+  const deleted = await sql`
+    delete from idempotency_keys k
+    using unnest(${column("tenantId")}::uuid[], ${column("principal")}::text[], ${column("key")}::text[])
+      as expired(tenant_id, principal, key)
+    where k.tenant_id = expired.tenant_id and k.principal = expired.principal and k.key = expired.key
+      and k.expires_at < now()`;
+  return deleted.count;
 }

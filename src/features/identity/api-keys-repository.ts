@@ -31,28 +31,41 @@ export async function insertApiKey(tx: Transaction, tenantId: string, key: NewAp
   return row;
 }
 
-/** Keys that still work, newest first. */
-export async function selectApiKeys(sql: Sql, tenantId: string): Promise<ApiKeyRow[]> {
+/** Keys that still work, newest first; ids are time-ordered. `before` is the last id of the page before. */
+export async function selectApiKeys(
+  sql: Sql,
+  tenantId: string,
+  before: string | null,
+  limit: number,
+): Promise<ApiKeyRow[]> {
   return sql<ApiKeyRow[]>`
-    select ${columns(sql)} from api_keys where tenant_id = ${tenantId} and ${isLive(sql)} order by created_at desc, id desc`;
+    select ${columns(sql)} from api_keys
+    where tenant_id = ${tenantId} and ${isLive(sql)} ${before === null ? sql`` : sql`and id < ${before}`}
+    order by id desc limit ${limit}`;
 }
 
-/** A live key of the tenant, held until the transaction ends. */
-export async function lockApiKey(tx: Transaction, tenantId: string, id: string): Promise<ApiKeyRow | null> {
-  const [row] = await tx<ApiKeyRow[]>`
-    select ${columns(tx)} from api_keys where tenant_id = ${tenantId} and id = ${id} and ${isLive(tx)} for update`;
-  return row ?? null;
-}
-
-/** Lets a key end after `seconds`, or earlier if it was to. */
-export async function expireApiKey(
+/** A live key of the tenant, held until the transaction ends. `replacedBy`: the key that it was rotated to. */
+export async function lockApiKey(
   tx: Transaction,
   tenantId: string,
   id: string,
+): Promise<(ApiKeyRow & { replacedBy: string | null }) | null> {
+  const [row] = await tx<(ApiKeyRow & { replacedBy: string | null })[]>`
+    select ${columns(tx)}, replaced_by as "replacedBy" from api_keys where tenant_id = ${tenantId} and id = ${id} and ${isLive(tx)} for update`;
+  return row ?? null;
+}
+
+/** Names the key that takes over, and lets the old one end after `seconds`, or earlier if it was to. */
+export async function replaceApiKey(
+  tx: Transaction,
+  tenantId: string,
+  id: string,
+  replacedBy: string,
   seconds: number,
 ): Promise<void> {
   await tx`
-    update api_keys set expires_at = least(expires_at, now() + ${seconds} * interval '1 second')
+    update api_keys set replaced_by = ${replacedBy},
+      expires_at = least(expires_at, now() + ${seconds} * interval '1 second')
     where tenant_id = ${tenantId} and id = ${id}`;
 }
 

@@ -1,3 +1,4 @@
+import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
 import { isUuid, newId } from "../../core/ids.ts";
 import type { RequestContext, Scope } from "../../core/principal.ts";
@@ -6,6 +7,7 @@ import { recordAudit } from "../audit/index.ts";
 import { type ApiKeyKind, makeApiKey } from "./api-keys.ts";
 import type { ApiKeyRow } from "./api-keys-repository.ts";
 import * as repository from "./api-keys-repository.ts";
+import { requireStanding } from "./standing.ts";
 
 export type ApiKeysService = ReturnType<typeof createApiKeysService>;
 
@@ -34,6 +36,7 @@ export function createApiKeysService({ db }: { db: Database }) {
       const { key, ...secret } = makeApiKey(input.kind);
       const row = { id: newId(), name: input.name, kind: input.kind, scopes, expiresAt, ...secret };
       const stored = await db.transaction(async (tx) => {
+        await requireStanding(tx, ctx);
         const inserted = await repository.insertApiKey(tx, ctx.tenantId, row);
         await recordAudit(tx, ctx, { action: "api_key.created", target: row.id, after: present(inserted) });
         return inserted;
@@ -41,16 +44,29 @@ export function createApiKeysService({ db }: { db: Database }) {
       return { ...present(stored), key };
     },
 
-    async listApiKeys({ tenantId }: RequestContext) {
-      return (await repository.selectApiKeys(db.read, tenantId)).map(present);
+    async listApiKeys({ tenantId }: RequestContext, { limit, cursor }: { limit: number; cursor?: string }) {
+      const [before = null] = cursor ? decodeCursor("apiKeys", cursor, 1) : [];
+      if (before !== null && !isUuid(before)) throw new AppError("invalid_input", "The cursor is not valid.");
+      const rows = await repository.selectApiKeys(db.read, tenantId, before, limit + 1);
+      const last = rows.length > limit ? rows[limit - 1] : undefined;
+      return {
+        items: rows.slice(0, limit).map(present),
+        nextCursor: last ? encodeCursor("apiKeys", [last.id]) : null,
+      };
     },
 
-    /** A new key of the same name, scopes and expiry; the old one goes on working for `overlapSeconds`. */
+    /**
+     * A new key of the same name, scopes and expiry; the old one goes on working for `overlapSeconds`. Throws `conflict`
+     * for a key that was rotated before: its expiry is that of the overlap by now, and a second successor would take it.
+     */
     async rotateApiKey(ctx: RequestContext, id: string, overlapSeconds: number) {
       const { tenantId } = ctx;
       return db.transaction(async (tx) => {
+        await requireStanding(tx, ctx);
         const old = isUuid(id) ? await repository.lockApiKey(tx, tenantId, id) : null;
         if (!old) throw noKey();
+        if (old.replacedBy !== null)
+          throw new AppError("conflict", `This key was rotated already; rotate ${old.replacedBy} instead.`);
         const { key, ...secret } = makeApiKey(old.kind);
         const { name, kind, scopes, expiresAt } = old;
         const stored = await repository.insertApiKey(tx, tenantId, {
@@ -61,7 +77,7 @@ export function createApiKeysService({ db }: { db: Database }) {
           expiresAt,
           ...secret,
         });
-        await repository.expireApiKey(tx, tenantId, id, overlapSeconds);
+        await repository.replaceApiKey(tx, tenantId, id, stored.id, overlapSeconds);
         await recordAudit(tx, ctx, {
           action: "api_key.rotated",
           target: id,

@@ -29,6 +29,7 @@ export function createCredentialVerifier(
   { orm, read }: Database,
   tokens: AccessTokens,
   guard: Pick<ReadGuard, "run">,
+  maxRemembered = MAX_REMEMBERED,
 ) {
   const remembered = new Map<string, Remembered>();
   /** Checks under way: all requests of a key share one. */
@@ -38,7 +39,7 @@ export function createCredentialVerifier(
     // Insertion order is age order, so the first entry is the one to drop.
     remembered.delete(name);
     const oldest = remembered.keys().next().value;
-    if (remembered.size >= MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
+    if (remembered.size >= maxRemembered && oldest !== undefined) remembered.delete(oldest);
     remembered.set(name, { principal, checkedAtMs: Date.now(), expiresAtMs });
     return principal;
   }
@@ -68,16 +69,25 @@ export function createCredentialVerifier(
     return remember(name, principal, claims.expiresAtMs);
   }
 
-  /** The principal behind a bearer token or API key; synchronous when it was checked a moment ago. */
+  /**
+   * The principal behind a bearer token or API key; synchronous when it was checked a moment ago. `keyOnly`: came as
+   * X-Api-Key, where a token is none. `admitUnknown` is asked before a credential is looked at that was not found good
+   * before, and refuses it by throwing.
+   */
   return function verifyCredential(
     credential: string,
-    tenantId: string | undefined,
+    namedTenant: string | undefined,
+    keyOnly: boolean,
+    admitUnknown: () => void = () => {},
   ): Principal | Promise<Principal> {
+    if (keyOnly && !looksLikeApiKey(credential)) return Promise.reject(badApiKey());
+    const tenantId = namedTenant?.toLowerCase();
     const name = tenantId === undefined ? credential : `${credential} ${tenantId}`;
     const known = recall(name, REMEMBER_MS);
     if (known) return known;
     const running = checks.get(name);
     if (running) return running;
+    if (!remembered.has(name)) admitUnknown();
     const started = check(name, credential, tenantId)
       .catch((error) => {
         const trusted = isAway(error) ? recall(name, TRUST_WITHOUT_POSTGRES_MS) : null;
@@ -95,7 +105,7 @@ async function checkApiKey(sql: Sql, credential: string, tenantId: string | unde
   const keyHash = sha256(credential);
   const row = await findApiKey(sql, keyHash);
   if (!row || !timingSafeEqual(Buffer.from(row.keyHash), Buffer.from(keyHash))) {
-    throw new AppError("unauthenticated", "The API key is not valid, was revoked or has expired.");
+    throw badApiKey();
   }
   if (tenantId !== undefined && tenantId !== row.tenantId) throw forbiddenTenant();
   // Only for people to see; a check must not wait for it or fail with it.
@@ -107,6 +117,10 @@ async function checkApiKey(sql: Sql, credential: string, tenantId: string | unde
     scopes: row.scopes,
   };
   return { principal, expiresAtMs: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY };
+}
+
+function badApiKey(): AppError {
+  return new AppError("unauthenticated", "The API key is not valid, was revoked or has expired.");
 }
 
 function forbiddenTenant(): AppError {

@@ -14,21 +14,26 @@ export interface InvitationTokens {
   verify(token: string): InvitationName | null;
 }
 
-/** Signs with `secret`; also accepts tokens of `previous`, so that an invitation outlives a change of the secret. */
+/** Signs with `secret`; also believes tokens of `previous`, so that a changed secret leaves open invitations open. */
 export function createInvitationTokens(secret: string, previous: string | null): InvitationTokens {
   const accepted = previous === null ? [secret] : [secret, previous];
-  const signatureOf = (text: string, key = secret) =>
-    createHmac("sha256", key).update(`invitation ${text}`).digest("base64url");
+  const isGenuine = (text: string, signature: string) => {
+    const given = Buffer.from(signature);
+    return accepted.some((key) => {
+      const expected = Buffer.from(signatureOf(text, key));
+      return given.length === expected.length && timingSafeEqual(given, expected);
+    });
+  };
   return {
-    sign: ({ tenantId, id }) => `${tenantId}.${id}.${signatureOf(`${tenantId}.${id}`)}`,
+    sign: ({ tenantId, id }) => `${tenantId}.${id}.${signatureOf(`${tenantId}.${id}`, secret)}`,
     verify(token) {
       const [tenantId = "", id = "", signature = ""] = token.split(".");
-      const given = Buffer.from(signature);
-      const genuine = accepted.some((key) => {
-        const expected = Buffer.from(signatureOf(`${tenantId}.${id}`, key));
-        return given.length === expected.length && timingSafeEqual(given, expected);
-      });
-      return genuine && isUuid(tenantId) && isUuid(id) ? { tenantId, id } : null;
+      const named = isUuid(tenantId) && isUuid(id) ? { tenantId, id } : null;
+      return isGenuine(`${tenantId}.${id}`, signature) ? named : null;
     },
   };
+}
+
+function signatureOf(text: string, secret: string): string {
+  return createHmac("sha256", secret).update(`invitation ${text}`).digest("base64url");
 }

@@ -1,3 +1,4 @@
+import { AppError } from "../../core/errors.ts";
 import type { Role } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
@@ -23,6 +24,14 @@ export async function selectMembers(
     from memberships m join users u on u.id = m.user_id
     where m.tenant_id = ${tenantId} ${after === null ? sql`` : sql`and m.user_id > ${after}`}
     order by m.user_id limit ${limit}`;
+}
+
+/**
+ * Makes changes of who belongs to a tenant one after the other. Not `for update`, which would also hold up every row that
+ * refers to the tenant, sessions above all.
+ */
+export async function lockTenant(tx: Transaction, tenantId: string): Promise<void> {
+  await tx`select from tenants where id = ${tenantId} for no key update`;
 }
 
 /** Holds the row until the transaction ends. */
@@ -56,27 +65,10 @@ export async function deleteMembership(tx: Transaction, tenantId: string, userId
   await tx`delete from refresh_tokens where tenant_id = ${tenantId} and user_id = ${userId}`;
 }
 
-export interface InvitationRow {
-  id: string;
-  email: string;
-  role: Role;
-  sellerId: string | null;
-  expiresAt: Date;
-}
-
-export async function insertInvitation(tx: Transaction, tenantId: string, row: InvitationRow): Promise<void> {
-  await tx`
-    insert into invitations (tenant_id, id, email, role, seller_id, expires_at)
-    values (${tenantId}, ${row.id}, ${row.email}, ${row.role}, ${row.sellerId}, ${row.expiresAt.toISOString()})`;
-}
-
-/** Marks a live invitation for this e-mail as taken and returns it; null when there is none. */
-export async function takeInvitation(tx: Transaction, tenantId: string, id: string, email: string) {
-  const [row] = await tx<{ tenantId: string; role: Role; sellerId: string | null }[]>`
-    update invitations set accepted_at = now()
-    where tenant_id = ${tenantId} and id = ${id} and email = ${email} and accepted_at is null and expires_at > now()
-    returning tenant_id as "tenantId", role, seller_id as "sellerId"`;
-  return row ?? null;
+/** Of a user, whom no tenant owns. */
+export async function selectEmail(tx: Transaction, userId: string): Promise<string | null> {
+  const [row] = await tx<{ email: string }[]>`select email from users where id = ${userId}`;
+  return row?.email ?? null;
 }
 
 /** Joins, or changes the role of who is in already. */
@@ -90,4 +82,11 @@ export async function upsertMember(
   await tx`
     insert into memberships (tenant_id, user_id, role, seller_id) values (${tenantId}, ${userId}, ${role}, ${sellerId})
     on conflict (tenant_id, user_id) do update set role = excluded.role, seller_id = excluded.seller_id`;
+}
+
+/** Throws `conflict` when this user is the only one of the tenant's `admins`. */
+export function requireOtherAdmin(admins: readonly string[], userId: string): void {
+  if (admins.length === 1 && admins[0] === userId) {
+    throw new AppError("conflict", "This is the tenant's last admin; make somebody else an admin first.");
+  }
 }

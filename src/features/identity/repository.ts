@@ -56,7 +56,7 @@ export interface NewUser {
   passwordHash: string;
 }
 
-/** A user without any membership yet. A taken e-mail is a unique violation. */
+/** An account without any membership yet. A taken e-mail is a unique violation. */
 export async function insertAccount(tx: Transaction, user: NewUser): Promise<Date> {
   const [row] = await tx<{ created_at: Date }[]>`
     insert into users (id, email, name, password_hash)

@@ -1,12 +1,19 @@
 import { z } from "@hono/zod-openapi";
 import { json, jsonBody, PageQuery } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
-import type { ApiKeysService, IdentityService, MembersService, TenantService } from "./index.ts";
+import type {
+  ApiKeysService,
+  IdentityService,
+  InvitationsService,
+  MembersService,
+  TenantService,
+} from "./index.ts";
 import {
   AcceptInput,
   ApiKey,
   ApiKeyInput,
   CreatedApiKey,
+  CreatedInvitation,
   Invitation,
   InvitationInput,
   LoginInput,
@@ -31,14 +38,16 @@ const IdempotencyHeader = z.object({
 export interface IdentityServices {
   identity: IdentityService;
   apiKeys: ApiKeysService;
+  invitations: InvitationsService;
   members: MembersService;
   tenant: TenantService;
 }
 
-export function createIdentityRoutes({ identity, apiKeys, members, tenant }: IdentityServices) {
+export function createIdentityRoutes({ identity, apiKeys, invitations, members, tenant }: IdentityServices) {
   const router = createRouter();
   addSessionRoutes(router, identity);
   addApiKeyRoutes(router, apiKeys);
+  addInvitationRoutes(router, invitations);
   addMemberRoutes(router, members);
   addTenantRoutes(router, tenant);
   return router;
@@ -49,6 +58,7 @@ type Router = ReturnType<typeof createRouter>;
 function addSessionRoutes(router: Router, identity: IdentityService): void {
   const register = defineRoute({
     operationId: "register",
+    secret: true,
     method: "post",
     path: "/auth/register",
     tags,
@@ -63,18 +73,22 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
 
   const login = defineRoute({
     operationId: "login",
+    secret: true,
     method: "post",
     path: "/auth/login",
     tags,
-    summary: "Sign in",
+    summary: "Sign in, and with invitationToken to the tenant that invites",
     request: jsonBody(LoginInput),
     responses: { 200: json(Session, "Signed in") },
-    problems: [401],
+    problems: [401, 409],
   });
-  router.openapi(login, async (c) => c.json(await identity.login(c.req.valid("json")), 200));
+  router.openapi(login, async (c) =>
+    c.json(await identity.login(c.req.valid("json"), c.get("requestId")), 200),
+  );
 
   const refresh = defineRoute({
     operationId: "refresh",
+    secret: true,
     method: "post",
     path: "/auth/refresh",
     tags,
@@ -115,6 +129,7 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
 function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
   const createApiKey = defineRoute({
     operationId: "createApiKey",
+    secret: true,
     method: "post",
     path: "/api-keys",
     tags,
@@ -132,21 +147,28 @@ function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
     path: "/api-keys",
     tags,
     summary: "List the API keys that work",
-    responses: { 200: json(z.object({ items: z.array(ApiKey) }), "The keys, newest first") },
+    request: { query: PageQuery },
+    responses: {
+      200: json(
+        z.object({ items: z.array(ApiKey), nextCursor: z.string().nullable() }),
+        "A page, newest first",
+      ),
+    },
   });
   router.openapi(listApiKeys, async (c) =>
-    c.json({ items: await apiKeys.listApiKeys(requestContext(c)) }, 200),
+    c.json(await apiKeys.listApiKeys(requestContext(c), c.req.valid("query")), 200),
   );
 
   const rotateApiKey = defineRoute({
     operationId: "rotateApiKey",
+    secret: true,
     method: "post",
     path: "/api-keys/{id}/rotate",
     tags,
     summary: "Replace an API key; the old one goes on working for a while",
     request: { params: IdParam, ...jsonBody(RotateInput) },
     responses: { 201: json(CreatedApiKey, "The new key; `key` is shown this once") },
-    problems: [404],
+    problems: [404, 409],
   });
   router.openapi(rotateApiKey, async (c) => {
     const { overlapSeconds } = c.req.valid("json");
@@ -172,6 +194,62 @@ function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
   });
 }
 
+function addInvitationRoutes(router: Router, invitations: InvitationsService): void {
+  const inviteMember = defineRoute({
+    operationId: "inviteMember",
+    secret: true,
+    method: "post",
+    path: "/members",
+    tags,
+    summary: "Invite somebody by e-mail and role",
+    description:
+      "Footfall sends no mail: pass the token on. The answer is the same whether the e-mail has an account or not. Earlier invitations of the e-mail end.",
+    request: { headers: IdempotencyHeader, ...jsonBody(InvitationInput) },
+    responses: { 201: json(CreatedInvitation, "The invitation; `token` is shown this once") },
+    problems: [409, 422],
+  });
+  router.openapi(inviteMember, async (c) => {
+    const key = c.req.header("idempotency-key");
+    const { invitation, replayed } = await invitations.inviteMember(
+      requestContext(c),
+      c.req.valid("json"),
+      key,
+    );
+    if (replayed) c.header("idempotent-replayed", "true");
+    return c.json(invitation, 201);
+  });
+
+  const listInvitations = defineRoute({
+    operationId: "listInvitations",
+    method: "get",
+    path: "/members/invitations",
+    tags,
+    summary: "List the open invitations, newest first",
+    request: { query: PageQuery },
+    responses: {
+      200: json(z.object({ items: z.array(Invitation), nextCursor: z.string().nullable() }), "A page"),
+    },
+  });
+  router.openapi(listInvitations, async (c) =>
+    c.json(await invitations.listInvitations(requestContext(c), c.req.valid("query")), 200),
+  );
+
+  const revokeInvitation = defineRoute({
+    operationId: "revokeInvitation",
+    method: "delete",
+    path: "/members/invitations/{id}",
+    tags,
+    summary: "Withdraw an invitation",
+    request: { params: IdParam },
+    responses: { 204: { description: "Nobody can take it any more" } },
+    problems: [404],
+  });
+  router.openapi(revokeInvitation, async (c) => {
+    await invitations.revokeInvitation(requestContext(c), c.req.valid("param").id);
+    return c.body(null, 204);
+  });
+}
+
 function addMemberRoutes(router: Router, members: MembersService): void {
   const listMembers = defineRoute({
     operationId: "listMembers",
@@ -187,25 +265,6 @@ function addMemberRoutes(router: Router, members: MembersService): void {
   router.openapi(listMembers, async (c) =>
     c.json(await members.listMembers(requestContext(c), c.req.valid("query")), 200),
   );
-
-  const inviteMember = defineRoute({
-    operationId: "inviteMember",
-    method: "post",
-    path: "/members",
-    tags,
-    summary: "Invite somebody by e-mail and role",
-    description:
-      "Footfall sends no mail: pass the token on. The answer is the same whether the e-mail has an account or not.",
-    request: { headers: IdempotencyHeader, ...jsonBody(InvitationInput) },
-    responses: { 201: json(Invitation, "The invitation; `token` is shown this once") },
-    problems: [409, 422],
-  });
-  router.openapi(inviteMember, async (c) => {
-    const key = c.req.header("idempotency-key");
-    const { invitation, replayed } = await members.inviteMember(requestContext(c), c.req.valid("json"), key);
-    if (replayed) c.header("idempotent-replayed", "true");
-    return c.json(invitation, 201);
-  });
 
   const acceptInvitation = defineRoute({
     operationId: "acceptInvitation",

@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { isTimeZone } from "../../core/days.ts";
-import { SCOPES } from "../../core/principal.ts";
+import { namesItsSeller, SCOPES } from "../../core/principal.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
 
@@ -42,7 +42,14 @@ export const RegisterInput = z
   .openapi("RegisterInput", { not: { required: ["tenantName", "invitationToken"] } });
 
 export const LoginInput = z
-  .strictObject({ email: Email, password: z.string().max(MAX_PASSWORD), tenantId: z.uuid().optional() })
+  .strictObject({
+    email: Email,
+    password: z.string().max(MAX_PASSWORD),
+    tenantId: z.uuid().toLowerCase().optional(),
+    invitationToken: Token.optional().openapi({
+      description: "Joins the tenant that invited this e-mail, and signs in to it",
+    }),
+  })
   .openapi("LoginInput");
 
 export const RefreshInput = z.strictObject({ refreshToken: Token }).openapi("RefreshInput");
@@ -126,6 +133,8 @@ export const RotateInput = z
 /** X-Seller-Id and memberships name sellers by ids of the shop's choice. */
 const SellerId = PlainText(100);
 
+const SELLER_RULE = "required of the role seller, and of no other";
+
 export const Member = z
   .object({
     userId: z.uuid(),
@@ -138,7 +147,12 @@ export const Member = z
   .openapi("Member");
 
 export const InvitationInput = z
-  .strictObject({ email: Email, role: RoleName, sellerId: SellerId.optional() })
+  .strictObject({
+    email: Email,
+    role: RoleName,
+    sellerId: SellerId.optional().openapi({ description: SELLER_RULE }),
+  })
+  .refine(({ role, sellerId }) => namesItsSeller(role, sellerId), { path: ["sellerId"], error: SELLER_RULE })
   .openapi("InvitationInput");
 
 export const Invitation = z
@@ -147,17 +161,28 @@ export const Invitation = z
     email: z.string(),
     role: RoleName,
     sellerId: z.string().nullable(),
-    token: z
-      .string()
-      .openapi({ description: "For the invited person: at registration, or at /members/accept" }),
+    invitedBy: z.string().nullable().openapi({ example: "user:0190b0a2-7c3e-7d11-8a55-2f6f0a3f9b10" }),
     expiresAt: Instant,
   })
   .openapi("Invitation");
 
+export const CreatedInvitation = Invitation.extend({
+  token: z.string().openapi({
+    description: "For the invited person: at registration, at sign-in, or at /members/accept",
+  }),
+}).openapi("CreatedInvitation");
+
 export const AcceptInput = z.strictObject({ token: Token }).openapi("AcceptInput");
 
 export const MemberChange = z
-  .strictObject({ role: RoleName.optional(), sellerId: SellerId.nullable().optional() })
+  .strictObject({
+    role: RoleName.optional(),
+    sellerId: SellerId.nullable()
+      .optional()
+      .openapi({
+        description: `${SELLER_RULE}: the membership as it will be is checked, so null when somebody stops being a seller`,
+      }),
+  })
   .refine((change) => Object.keys(change).length > 0, "nothing to change")
   .openapi("MemberChange", { minProperties: 1 });
 

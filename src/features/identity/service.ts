@@ -3,10 +3,9 @@ import { newId, sha256 } from "../../core/ids.ts";
 import type { RequestContext, Role } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import { classifyFailure } from "../../db/failures.ts";
-import { recordAudit } from "../audit/index.ts";
 import { ensureAdmin } from "./ensure-admin.ts";
 import type { InvitationName, InvitationTokens } from "./invitation-tokens.ts";
-import { takeInvitation, upsertMember } from "./members-repository.ts";
+import { joinByInvitation } from "./joining.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import * as repository from "./repository.ts";
 import { ACCESS_TOKEN_SECONDS, type AccessTokens, makeRefreshToken } from "./tokens.ts";
@@ -25,6 +24,13 @@ export interface RegisterInput {
   password: string;
   name?: string;
   tenantName?: string;
+  invitationToken?: string;
+}
+
+export interface LoginInput {
+  email: string;
+  password: string;
+  tenantId?: string;
   invitationToken?: string;
 }
 
@@ -64,6 +70,17 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
     return (tenantId ? memberships.find((one) => one.tenantId === tenantId) : memberships[0]) ?? null;
   }
 
+  /** Null for an invitation that is no good for this user. */
+  async function joinWith(token: string, user: repository.UserRow, requestId: string) {
+    const named = invitationTokens.verify(token);
+    try {
+      return await db.transaction((tx) => joinByInvitation(tx, named, user, requestId));
+    } catch (error) {
+      if (error instanceof AppError && error.code === "not_found") return null;
+      throw error;
+    }
+  }
+
   return {
     /**
      * With `tenantName` makes a tenant, with `invitationToken` joins the one that invited, else the default one. Throws
@@ -97,12 +114,22 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
       }
     },
 
-    /** Throws `unauthenticated` in the same words and time for an unknown user, a wrong password and a foreign tenant. */
-    async login(input: { email: string; password: string; tenantId?: string }) {
+    /**
+     * With `invitationToken` joins the tenant that invited, which is the only way back for who has no membership left.
+     * Throws `unauthenticated` in the same words and time for an unknown user, a wrong password, a foreign tenant and an
+     * invitation that is no good.
+     */
+    async login(input: LoginInput, requestId: string) {
+      if (input.tenantId && input.invitationToken)
+        throw new AppError("invalid_input", "Give tenantId or invitationToken, not both.");
       const user = await repository.findUserByEmail(orm, input.email);
       const matches = await verifyPassword(user?.passwordHash ?? null, input.password);
-      const membership = user && matches ? await chooseMembership(user.id, input.tenantId) : null;
-      if (!user || !membership) throw new AppError("unauthenticated", "E-mail or password is wrong.");
+      if (!user || !matches) throw wrongLogin();
+      const membership =
+        input.invitationToken === undefined
+          ? await chooseMembership(user.id, input.tenantId)
+          : await joinWith(input.invitationToken, user, requestId);
+      if (!membership) throw wrongLogin();
       return openSession(user, membership.tenantId, membership.role);
     },
 
@@ -147,6 +174,10 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
   };
 }
 
+function wrongLogin(): AppError {
+  return new AppError("unauthenticated", "E-mail or password is wrong.");
+}
+
 /** Account and membership by an invitation, in one transaction. */
 async function joinAsNewUser(
   db: Database,
@@ -155,15 +186,8 @@ async function joinAsNewUser(
   requestId: string,
 ) {
   return db.transaction(async (tx) => {
-    const taken = invitation && (await takeInvitation(tx, invitation.tenantId, invitation.id, user.email));
-    if (!taken) throw new AppError("not_found", "There is no such invitation for this e-mail address.");
     const createdAt = await repository.insertAccount(tx, user);
-    await upsertMember(tx, taken.tenantId, user.id, taken.role, taken.sellerId);
-    const { tenantId, role, sellerId } = taken;
-    const principal = { kind: "user", userId: user.id, tenantId, role, sellerId } as const;
-    const entry = { action: "member.joined", target: user.id, after: { role, sellerId } };
-    await recordAudit(tx, { tenantId, principal, requestId, sellerId }, entry);
-    return { ...taken, createdAt };
+    return { ...(await joinByInvitation(tx, invitation, user, requestId)), createdAt };
   });
 }
 

@@ -87,6 +87,15 @@ export async function claimAnnouncements(sql: Sql, limit: number): Promise<Event
     returning o.tenant_id as "tenantId", o.id`;
 }
 
+/** Undoes a claim whose announcement failed, or an outage of Redis would be followed by waits of minutes. */
+export async function releaseAnnouncements(sql: Sql, refs: readonly EventRef[]): Promise<void> {
+  const tenantIds = refs.map((ref) => ref.tenantId);
+  const ids = refs.map((ref) => ref.id);
+  await sql`update outbox o set announcements = greatest(o.announcements - 1, 0), announce_at = now()
+    from (select * from unnest(${tenantIds}::uuid[], ${ids}::uuid[]) as w(tenant_id, id) order by 1, 2) failed
+    where o.tenant_id = failed.tenant_id and o.id = failed.id and o.undone <> '{}'`;
+}
+
 /** Deletes events that every consumer has handled, an hour after they happened; returns how many, `limit` at the most. */
 export async function pruneOutbox(sql: Sql, limit: number): Promise<number> {
   const rows = await sql`

@@ -5,7 +5,13 @@ import { pruneAll } from "../../db/prune.ts";
 import { encodeDomainAnnouncement } from "../../streams/messages.ts";
 import { DOMAIN_STREAM } from "../../streams/topology.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { claimAnnouncements, pruneOutbox, readOutboxBacklog } from "./repository.ts";
+import {
+  claimAnnouncements,
+  type EventRef,
+  pruneOutbox,
+  readOutboxBacklog,
+  releaseAnnouncements,
+} from "./repository.ts";
 
 export interface OutboxDeps {
   db: Database;
@@ -30,21 +36,29 @@ export function createOutboxService({ db, redis, metrics }: OutboxDeps) {
     async () => (await readBacklog()).oldestSeconds,
   );
 
+  async function announce(events: readonly EventRef[]): Promise<void> {
+    if (events.length === 0) return;
+    const { key, maxLength } = DOMAIN_STREAM;
+    const pipeline = redis.pipeline();
+    for (const event of events)
+      pipeline.xadd(key, "MAXLEN", "~", maxLength, "*", ...encodeDomainAnnouncement(event));
+    for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error;
+  }
+
   return {
     /**
-     * Announces up to `limit` events that are due; returns how many. Asks Redis first: what is claimed and then can't be
-     * announced would wait for its next turn. Throws when Redis or Postgres is away.
+     * Announces up to `limit` events that are due; returns how many. Asks Redis first, which is cheaper than claiming what
+     * can't be announced. Throws when Redis or Postgres is away, or Redis is full: then it is due again at once.
      */
     async announceDue(limit: number): Promise<number> {
       await redis.ping();
       const due = await retryRolledBack(() => claimAnnouncements(db.write, limit));
-      if (due.length === 0) return 0;
-      const pipeline = redis.pipeline();
-      const { key, maxLength } = DOMAIN_STREAM;
-      for (const event of due)
-        pipeline.xadd(key, "MAXLEN", "~", maxLength, "*", ...encodeDomainAnnouncement(event));
-      const replies = (await pipeline.exec()) ?? [];
-      for (const [error] of replies) if (error) throw error;
+      try {
+        await announce(due);
+      } catch (error) {
+        await retryRolledBack(() => releaseAnnouncements(db.write, due));
+        throw error;
+      }
       metrics.domainEventsAnnounced.inc(due.length);
       return due.length;
     },

@@ -26,11 +26,24 @@ export interface ServiceHealth {
 export type SystemService = ReturnType<typeof createSystemService>;
 
 const PROBE_TIMEOUT_MS = 2_000;
+const PROBE_KEPT_MS = 1_000;
 /** Batches older than this say that no worker keeps up. */
 const MAX_LAG_MS = 60_000;
 
 export function createSystemService({ sql, redis, version, degradation }: SystemDeps) {
   const startedAt = Date.now();
+
+  const probeServices = shared(() => Promise.all([probe(() => sql`select 1`), probe(() => redis.ping())]));
+  const findReasons = shared(async () => {
+    try {
+      if (!(await withTimeout(isMigrated(sql))))
+        return ["the database is not migrated: run `footfall migrate`"];
+      const lagMs = await withTimeout(readLagMs(sql));
+      return lagMs > MAX_LAG_MS ? [`the worker is ${Math.round(lagMs / 1000)} s behind`] : [];
+    } catch {
+      return ["Postgres does not answer"];
+    }
+  });
 
   let stopping = false;
 
@@ -42,10 +55,7 @@ export function createSystemService({ sql, redis, version, degradation }: System
 
     /** `degraded` without Redis (everything works, slower), `down` without Postgres. */
     async getHealth() {
-      const [postgres, redisHealth] = await Promise.all([
-        probe(() => sql`select 1`),
-        probe(() => redis.ping()),
-      ]);
+      const [postgres, redisHealth] = await probeServices();
       const status = postgres.status === "down" ? "down" : redisHealth.status === "down" ? "degraded" : "ok";
       const { rss, heapUsed } = process.memoryUsage();
       return {
@@ -76,16 +86,22 @@ export function createSystemService({ sql, redis, version, degradation }: System
 
     /** What keeps this process from serving well; nothing when it is ready. Redis is no reason: ingest and reads go on. */
     async findReasonsNotReady(): Promise<string[]> {
-      if (stopping) return ["this process is stopping"];
-      try {
-        if (!(await withTimeout(isMigrated(sql))))
-          return ["the database is not migrated: run `footfall migrate`"];
-        const lagMs = await withTimeout(readLagMs(sql));
-        return lagMs > MAX_LAG_MS ? [`the worker is ${Math.round(lagMs / 1000)} s behind`] : [];
-      } catch {
-        return ["Postgres does not answer"];
-      }
+      return stopping ? ["this process is stopping"] : findReasons();
     },
+  };
+}
+
+/** Probes are public and not limited, so however many ask, the services are asked once at a time and once a second. */
+function shared<T>(ask: () => Promise<T>): () => Promise<T> {
+  let answer: Promise<T> | undefined;
+  let untilMs = Number.POSITIVE_INFINITY;
+  return () => {
+    if (answer !== undefined && Date.now() < untilMs) return answer;
+    untilMs = Number.POSITIVE_INFINITY;
+    answer = ask().finally(() => {
+      untilMs = Date.now() + PROBE_KEPT_MS;
+    });
+    return answer;
   };
 }
 

@@ -1,23 +1,43 @@
 import type { MiddlewareHandler } from "hono";
+import { AppError } from "../../core/errors.ts";
 import type { Principal } from "../../core/principal.ts";
+import { addressBlock } from "../client-address.ts";
 import type { HttpEnv } from "../router.ts";
+import type { BadCredentials } from "./bad-credentials.ts";
 
-/** Checks one credential. `tenantId` is the caller's X-Tenant-Id, when sent. Throws AppError for a bad one. */
+/**
+ * Checks one credential. `tenantId` is the caller's X-Tenant-Id, when sent; `keyOnly` when only an API key will do;
+ * `admitUnknown` throws when a credential must not even be looked at. Rejects with an AppError for a bad one.
+ */
 export type VerifyCredential = (
   credential: string,
   tenantId: string | undefined,
+  keyOnly: boolean,
+  admitUnknown: () => void,
 ) => Promise<Principal> | Principal;
 
 /**
  * Offers the request's credential to the routes that need it; nothing is verified until a route asks. A token or key
  * comes as `Authorization: Bearer`, a key also as `X-Api-Key`.
  */
-export function authenticate(verify: VerifyCredential): MiddlewareHandler<HttpEnv> {
+export function authenticate(
+  verify: VerifyCredential,
+  badCredentials: BadCredentials | null,
+): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     c.set("authenticate", () => {
-      const bearer = c.req.header("authorization");
-      const credential = bearer?.match(/^Bearer\s+(\S+)$/i)?.[1] ?? c.req.header("x-api-key");
-      return credential === undefined ? null : verify(credential, c.req.header("x-tenant-id"));
+      const bearer = c.req.header("authorization")?.match(/^Bearer\s+(\S+)$/i)?.[1];
+      const credential = bearer ?? c.req.header("x-api-key");
+      if (credential === undefined) return null;
+      const address = () => addressBlock(c.get("clientAddress")());
+      const admitUnknown = () => badCredentials?.refuse(address());
+      const principal = verify(credential, c.req.header("x-tenant-id"), bearer === undefined, admitUnknown);
+      if (badCredentials === null || !(principal instanceof Promise)) return principal;
+      return principal.catch(async (error) => {
+        if (error instanceof AppError && error.code === "unauthenticated")
+          await badCredentials.count(address());
+        throw error;
+      });
     });
     await next();
   };

@@ -2,7 +2,7 @@ import type { MiddlewareHandler } from "hono";
 import { rateLimiter, type Store } from "hono-rate-limiter";
 import { AppError } from "../../core/errors.ts";
 import { principalName } from "../../core/principal.ts";
-import type { PolicyName, RatePolicies, RatePolicy } from "../../core/rate-limits.ts";
+import type { OperationPolicyName, RatePolicies, RatePolicy } from "../../core/rate-limits.ts";
 import type { RateCounters, RateDecision } from "../../redis/rate-limit.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { addressBlock } from "../client-address.ts";
@@ -14,24 +14,38 @@ export interface RateLimitDeps {
   metrics: Metrics;
 }
 
-type KeyOf = (c: HttpContext) => string | Promise<string>;
+export type Decide = (key: string, policy: RatePolicy) => Promise<RateDecision>;
 
-const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
-
-/**
- * `auth` counts by address and, where the body names one, by e-mail; `standard` and `import` by the seller that is acted
- * for, if any; everything else by principal. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
- */
-export function createRateLimits({ policies, counters, metrics }: RateLimitDeps): RateLimits {
-  const decide = (key: string, policy: RatePolicy): Promise<RateDecision> =>
+/** Counts in Redis, and in this process while Redis is away. */
+export function createDecide({ counters, metrics }: Omit<RateLimitDeps, "policies">): Decide {
+  return (key, policy) =>
     counters.shared(key, policy).catch(() => {
       metrics.redisFallbacks.inc({ operation: "rate_limit" });
       return counters.local(key, policy);
     });
+}
 
-  function limiter(name: PolicyName, keyOf: KeyOf): MiddlewareHandler<HttpEnv> {
-    const policy = policies[name];
-    if (policy === null) return PASS;
+type KeyOf = (c: HttpContext) => string | Promise<string>;
+
+/**
+ * How many times its limit `auth` lets all addresses together try one e-mail: at the limit itself, any single stranger
+ * could keep somebody from signing in.
+ */
+const EMAIL_CEILING = 10;
+
+const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
+
+/**
+ * `auth` counts by address and, with a higher ceiling, by the e-mail that the body names; `standard` and `import` by
+ * the seller that is acted for, if any; everything else by principal. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
+ */
+export function createRateLimits({ policies, counters, metrics }: RateLimitDeps): RateLimits {
+  const decide = createDecide({ counters, metrics });
+
+  function limiter(name: OperationPolicyName, keyOf: KeyOf, times = 1): MiddlewareHandler<HttpEnv> {
+    const configured = policies[name];
+    if (configured === null) return PASS;
+    const policy = { ...configured, limit: configured.limit * times };
     const limit = rateLimiter<HttpEnv>({
       ...policy,
       standardHeaders: false,
@@ -51,16 +65,21 @@ export function createRateLimits({ policies, counters, metrics }: RateLimitDeps)
     });
     return (c, next) =>
       limit(c, () => {
-        for (const [header, value] of Object.entries(headersOf(name, policy, infoOf(c))))
-          c.header(header, value);
+        const info = infoOf(c);
+        // Of several counts, the one that will refuse first is the one to know.
+        if (info.remaining < (c.get("tightestRemaining") ?? Number.POSITIVE_INFINITY)) {
+          c.set("tightestRemaining", info.remaining);
+          for (const [header, value] of Object.entries(headersOf(name, policy, info)))
+            c.header(header, value);
+        }
         return next();
       });
   }
 
   const byAddress = limiter("auth", (c) => `{address:${addressBlock(c.get("clientAddress")())}}`);
-  const byEmail = limiter("auth", emailKey);
-  const byPrincipal = (name: PolicyName) => limiter(name, principalKey);
-  const bySeller = (name: PolicyName) => limiter(name, sellerKey);
+  const bySeller = (name: OperationPolicyName) => limiter(name, sellerKey);
+  const byEmail = limiter("auth", emailKey, EMAIL_CEILING);
+  const byPrincipal = (name: OperationPolicyName) => limiter(name, principalKey);
   return {
     auth: async (c, next) => byAddress(c, async () => void (await byEmail(c, next))),
     standard: bySeller("standard"),
@@ -102,7 +121,7 @@ function secondsUntil({ resetTime }: RateInfo): number {
 
 /** Header fields of the IETF draft "RateLimit header fields for HTTP". */
 function headersOf(
-  name: PolicyName,
+  name: OperationPolicyName,
   { limit, windowMs }: RatePolicy,
   info: RateInfo,
 ): Record<string, string> {

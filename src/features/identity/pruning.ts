@@ -1,0 +1,40 @@
+import type { Sql } from "../../db/client.ts";
+
+/** Families whose tokens one round looks at, and tokens of each: a client may have refreshed for months. */
+const FAMILIES_A_ROUND = 100;
+const KEEP_INVITATION_DAYS = 30;
+
+/**
+ * Deletes the tokens of sessions that have ended, at most `limit`; returns how many. A family goes when its last token,
+ * the one that was not swapped for another, has been over for a day: until then, a used token must be known, since using
+ * it again ends the family. The last one goes last, because the family is found by it.
+ */
+export async function pruneRefreshTokens(sql: Sql, limit: number): Promise<number> {
+  const each = Math.max(1, Math.floor(limit / FAMILIES_A_ROUND));
+  const rows = await sql<{ hash: string }[]>`
+    select token.hash from (
+      select family_id from refresh_tokens
+      where used_at is null and expires_at < now() - interval '1 day' order by expires_at limit ${FAMILIES_A_ROUND}
+    ) ended cross join lateral (
+      select t.token_hash as hash from refresh_tokens t
+      where t.family_id = ended.family_id order by t.used_at nulls last limit ${each}
+    ) token`;
+  if (rows.length === 0) return 0;
+  const hashes = rows.map(({ hash }) => hash);
+  const deleted = await sql`delete from refresh_tokens where token_hash = any(${hashes}::text[])`;
+  return deleted.count;
+}
+
+/** Deletes invitations that ran out a month ago, taken or not, at most `limit`; returns how many. */
+export async function pruneInvitations(sql: Sql, limit: number): Promise<number> {
+  const rows = await sql<{ tenantId: string; id: string }[]>`
+    select tenant_id as "tenantId", id from invitations
+    where expires_at < now() - ${KEEP_INVITATION_DAYS} * interval '1 day' order by expires_at limit ${limit}`;
+  if (rows.length === 0) return 0;
+  const deleted = await sql`
+    delete from invitations i
+    using unnest(${rows.map(({ tenantId }) => tenantId)}::uuid[], ${rows.map(({ id }) => id)}::uuid[])
+      as ended(tenant_id, id)
+    where i.tenant_id = ended.tenant_id and i.id = ended.id`;
+  return deleted.count;
+}
