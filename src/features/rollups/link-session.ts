@@ -13,8 +13,8 @@ export interface SessionLinkDeps {
 
 export type SessionLinks = ReturnType<typeof createSessionLinks>;
 
-/** Events a transaction moves: some tens of milliseconds in which workers may wait for the same rows. */
-const EVENTS_AT_ONCE = 5_000;
+/** Events a transaction moves: a fraction of a second, in which workers may wait for the same rows. */
+const EVENTS_AT_ONCE = 2_000;
 /** Events and batches a request gets through; calling again goes on. */
 const MAX_EVENTS = 100_000;
 const BATCHES_AT_ONCE = 200;
@@ -36,7 +36,10 @@ export function createSessionLinks({ db, rollups, invalidator }: SessionLinkDeps
   }
 
   return {
-    /** How many events changed hands. Again with the same session: 0, or those that came since. */
+    /**
+     * How many events changed hands. Again with the same session: 0, or those that came since. Throws `unavailable` while
+     * a rebuild takes long; what was linked until then stays so.
+     */
     async linkSession({ tenantId, principal }: RequestContext, sessionId: string): Promise<number> {
       if (principal.kind !== "user")
         throw new AppError("forbidden", "Only a signed-in user has events to be given.");
