@@ -24,8 +24,8 @@ import type { NotificationsService } from "./features/notifications/index.ts";
 import { createNotificationRoutes } from "./features/notifications/routes.ts";
 import type { ProductsService } from "./features/products/index.ts";
 import { createProductRoutes } from "./features/products/routes.ts";
-import type { RollupService } from "./features/rollups/index.ts";
-import { createQueueRoutes } from "./features/rollups/routes.ts";
+import type { RollupService, SessionLinks } from "./features/rollups/index.ts";
+import { createQueueRoutes, createSessionRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
@@ -67,6 +67,7 @@ export interface AppDeps {
   events: EventsService;
   catalogueImports: CatalogueImportService;
   rollups: RollupService;
+  sessionLinks: SessionLinks;
   analytics: AnalyticsService;
   caching: CachingService;
   notifications: NotificationsService;
@@ -94,8 +95,14 @@ const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
 /** Limited and cut off by how its bytes flow, see http/upload.ts. */
 const IMPORT_PATH = "/products/import";
-/** Reads of one resource and of analytics: If-None-Match answers 304. */
-const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me", "/webhooks/:id"];
+/** Reads of one resource and of analytics: If-None-Match answers 304. An export must not be read to its end for a hash. */
+const ETAGGED_PATHS = [
+  "/analytics/*",
+  "/events/:id{[0-9a-f-]+}",
+  "/tenants/current",
+  "/auth/me",
+  "/webhooks/:id",
+];
 /** Ours that a 304 carries, too: without those of CORS, a browser does not let its page see the answer. */
 const RETAINED_HEADERS = [
   ...RETAINED_304_HEADERS,
@@ -157,6 +164,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics));
   app.route("/", createQueueRoutes(deps.rollups));
+  app.route("/", createSessionRoutes(deps.sessionLinks));
   app.route("/", createCachingRoutes(deps.caching));
   app.route("/", createWebhookRoutes(deps.webhooks));
   addDocs(app, options.version);

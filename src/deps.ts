@@ -26,7 +26,7 @@ import {
 import { createNotificationsService } from "./features/notifications/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
 import { createProductsService } from "./features/products/index.ts";
-import { createRollupService } from "./features/rollups/index.ts";
+import { createRollupService, createSessionLinks } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import {
   createAddressGuard,
@@ -103,6 +103,8 @@ export function createDeps(config: Config, role: string) {
     metrics,
   });
 
+  const rollups = createRollupService({ db, log, metrics });
+
   return {
     log,
     metrics,
@@ -150,7 +152,8 @@ export function createDeps(config: Config, role: string) {
       retentionDays: config.notificationRetentionDays,
     }),
     outbox: createOutboxService({ db, redis, metrics }),
-    rollups: createRollupService({ db, log, metrics }),
+    rollups,
+    sessionLinks: createSessionLinks({ db, rollups, invalidator }),
     analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
     caching: createCachingService({ db, redis, stats: cacheStats }),
     system: createSystemService({

@@ -85,7 +85,7 @@ function toRequestInit(method: string, { as, json, body, headers = {} }: CallReq
 /** Reads an answer, and checks of every error answer that it is a problem of the contract's one shape. */
 async function readAnswer(response: Response): Promise<Answer> {
   const text = await readBody(response);
-  const isJson = /json/.test(response.headers.get("content-type") ?? "");
+  const isJson = /[/+]json/.test(response.headers.get("content-type") ?? "");
   const answer = {
     status: response.status,
     headers: response.headers,

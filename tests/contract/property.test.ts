@@ -87,7 +87,7 @@ async function check({ operation, path, init, what }: GeneratedRequest): Promise
   }
   const validate = validatorFor(operation, status, mediaType);
   if (!validate) throw new Error(`an undocumented media type ${mediaType}: ${story}`);
-  if (!validate(/json/.test(mediaType) ? JSON.parse(text) : text))
+  if (!validate(/[/+]json/.test(mediaType) ? JSON.parse(text) : text))
     throw new Error(`another schema, ${JSON.stringify(validate.errors)}: ${story}`);
 }
 

@@ -41,14 +41,14 @@ describe("cursors", () => {
 });
 
 describe("money", () => {
-  const cell = (revenue: string) => ({ type: "purchase", events: 1, units: 1, revenue });
+  const cell = (revenue: string) => ({ type: "purchase", events: "1", units: "1", revenue });
 
   test("a million dimes are a hundred thousand", () => {
-    expect(addCells(Array(10_000).fill(cell("0.1000"))).counts.revenue).toBe(1_000);
-    expect(addCells([cell("0.1"), cell("0.2")]).counts.revenue).toBe(0.3);
-    expect(addCells([cell("-0.0001"), cell("0")]).counts.revenue).toBe(-0.0001);
-    expect(addCells([cell("-12.5"), cell("12.4999")]).counts.revenue).toBe(-0.0001);
-    expect(addCells([]).counts.revenue).toBe(0);
+    expect(addCells(Array(10_000).fill(cell("0.1000"))).measures.revenue).toBe(1_000);
+    expect(addCells([cell("0.1"), cell("0.2")]).measures.revenue).toBe(0.3);
+    expect(addCells([cell("-0.0001"), cell("0")]).measures.revenue).toBe(-0.0001);
+    expect(addCells([cell("-12.5"), cell("12.4999")]).measures.revenue).toBe(-0.0001);
+    expect(addCells([]).measures.revenue).toBe(0);
   });
 
   test("is the nearest double of the exact sum", () => {
@@ -56,7 +56,9 @@ describe("money", () => {
     fc.assert(
       fc.property(fc.array(tenThousandths, { maxLength: 20 }), (amounts) => {
         const sum = amounts.reduce((total, one) => total + one, 0n);
-        expect(addCells(amounts.map((one) => cell(decimal(one)))).counts.revenue).toBe(Number(decimal(sum)));
+        expect(addCells(amounts.map((one) => cell(decimal(one)))).measures.revenue).toBe(
+          Number(decimal(sum)),
+        );
       }),
     );
   });

@@ -3,6 +3,7 @@
  * what it checks.
  */
 export interface RawEvent {
+  id: string;
   tsMs: number;
   type: string;
   productId: string | null;

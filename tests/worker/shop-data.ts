@@ -2,13 +2,26 @@ import type { Sql } from "postgres";
 import type { TestApi, TestTenant } from "../factories.ts";
 import { type RawEvent, randomFrom } from "./brute-force.ts";
 
-/** Over a change of clocks in Europe (25 October 2026) and over a month's end. */
-export const FROM = "2026-10-20";
-export const TO = "2026-11-04";
-const START_MS = Date.parse(`${FROM}T00:00:00Z`) - 16 * 3_600_000;
-const END_MS = Date.parse(`${TO}T00:00:00Z`) + 40 * 3_600_000;
-/** A third of all events lie here: in the night in which an hour comes twice. */
-const NIGHT_MS = Date.parse("2026-10-24T22:00:00Z");
+/** Days to put events into, some beyond both ends; a third of them into the night that begins at `nightMs`. */
+export interface Season {
+  from: string;
+  to: string;
+  nightMs: number;
+}
+
+/** Over a change of clocks in Europe (25 October 2026), in which an hour comes twice, and over a month's end. */
+export const AUTUMN: Season = {
+  from: "2026-10-20",
+  to: "2026-11-04",
+  nightMs: Date.parse("2026-10-24T22:00:00Z"),
+};
+/** Over the changes in Europe (29 March 2026: an hour is missing) and on Lord Howe (5 April: half an hour comes twice). */
+export const SPRING: Season = {
+  from: "2026-03-24",
+  to: "2026-04-08",
+  nightMs: Date.parse("2026-03-28T22:00:00Z"),
+};
+export const { from: FROM, to: TO } = AUTUMN;
 const NIGHT_LENGTH_MS = 6 * 3_600_000;
 
 const TYPES = [
@@ -45,7 +58,10 @@ export async function ingestShop(
   { key }: TestTenant,
   seed: number,
   requests = 12,
+  { from, to, nightMs }: Season = AUTUMN,
 ): Promise<void> {
+  const startMs = Date.parse(`${from}T00:00:00Z`) - 16 * 3_600_000;
+  const endMs = Date.parse(`${to}T00:00:00Z`) + 40 * 3_600_000;
   const random = randomFrom(seed);
   const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
   const maybe = <T>(value: T, chance = 0.5): T | undefined => (random() < chance ? value : undefined);
@@ -56,7 +72,7 @@ export async function ingestShop(
       if (random() < 0.05) return { type: "NOT VALID" };
       const type = pick(TYPES);
       const at =
-        random() < 0.35 ? NIGHT_MS + random() * NIGHT_LENGTH_MS : START_MS + random() * (END_MS - START_MS);
+        random() < 0.35 ? nightMs + random() * NIGHT_LENGTH_MS : startMs + random() * (endMs - startMs);
       const country = maybe(pick(COUNTRIES), 0.7);
       const event = {
         type,
@@ -84,7 +100,7 @@ export async function ingestShop(
 
 export async function readRaw(sql: Sql, tenantId: string): Promise<RawEvent[]> {
   const rows = await sql<RawEvent[]>`
-    select extract(epoch from ts) * 1000 as "tsMs", type, product_id as "productId", session_id as "sessionId", user_id,
+    select id, extract(epoch from ts) * 1000 as "tsMs", type, product_id as "productId", session_id as "sessionId", user_id,
       anonymous_id, quantity, unit_price::text as "unitPrice", properties, context
     from events where tenant_id = ${tenantId}`;
   return rows.map((row) => {

@@ -18,6 +18,8 @@ export interface Question {
   range: Range;
   granularity: Granularity;
   skipCache: boolean;
+  /** Beside those of the range's months. */
+  tags?: readonly string[];
   /** Under load, the same may be answered at a coarser granularity. */
   mayCoarsen?: boolean;
 }
@@ -58,7 +60,7 @@ export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
       scope: "analytics",
       name: `${question.name}:${from}:${to}:${timeZone}:${granularity}`,
       // A day of any zone is at most a day away from the same day of the tenant's zone.
-      tags: analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)),
+      tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
       ttlSeconds: ttlSeconds(endOfDayMs(to), Date.now()),
       skipRead: skipCache,
       toleratesStale: true,

@@ -1,6 +1,6 @@
-import { addDays, countDays, type Day, dayInZone } from "../../core/days.ts";
+import { addDays, countDays, type Day, dayInZone, nextMonth } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
-import { MAX_RANGE_DAYS } from "./schema.ts";
+import { MAX_RANGE_DAYS, type Period } from "./schema.ts";
 
 export interface Range {
   from: Day;
@@ -47,4 +47,25 @@ export function hoursAlign({ from, to, timeZone }: Range, otherZone: string): bo
     if (one.format(Date.parse(day)) !== other.format(Date.parse(day))) return false;
   }
   return true;
+}
+
+/** The equally long range directly before. */
+export function rangeBefore({ from, to, timeZone }: Range): Range {
+  return { from: addDays(from, -countDays(from, to)), to: addDays(from, -1), timeZone };
+}
+
+export function daysOf({ from, to }: Range): Day[] {
+  return Array.from({ length: countDays(from, to) }, (_, index) => addDays(from, index));
+}
+
+/** First day of the period that holds `day`; weeks begin on Monday. */
+export function startOfPeriod(day: Day, period: Period): Day {
+  if (period === "day") return day;
+  if (period === "month") return `${day.slice(0, 7)}-01`;
+  return addDays(day, -((new Date(day).getUTCDay() + 6) % 7));
+}
+
+export function nextPeriod(start: Day, period: Period): Day {
+  if (period === "month") return nextMonth(start);
+  return addDays(start, period === "day" ? 1 : 7);
 }

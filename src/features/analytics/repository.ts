@@ -1,132 +1,120 @@
 import type { Day } from "../../core/days.ts";
-import type { Sql } from "../../db/client.ts";
-import { type Counts, sumMeasures, type TypeCell } from "./measures.ts";
+import type { Fragment, Sql } from "../../db/client.ts";
+import type { Plan, Source } from "./planner.ts";
 import type { Range } from "./range.ts";
-import type { Granularity } from "./schema.ts";
+import { type Dimension, GRANULARITIES, type Granularity, type Metric } from "./schema.ts";
 
-/** What each sort name means in SQL, over the sums of a group. */
-const SORT_EXPRESSION = {
-  events: "sum(events)",
-  views: "sum(views)",
-  clicks: "sum(clicks)",
-  addToCarts: "sum(add_to_carts)",
-  checkoutStarts: "sum(checkout_starts)",
-  purchases: "sum(purchases)",
-  units: "sum(units)",
-  revenue: "sum(revenue)",
-  conversionRate: "case when sum(views) = 0 then 0 else sum(purchases) / sum(views) end",
+/** Counts and sums as exact decimal text, by the names of the dimensions and metrics. */
+export type MetricsRow = Record<string, string>;
+
+/** The column of each dimension that is not time. */
+const DIMENSION_COLUMN = {
+  type: "type",
+  product: "product_id",
+  property: "value",
+  user: "user_key",
 } as const;
-export type SortBy = keyof typeof SORT_EXPRESSION;
 
-export async function selectTopProducts(
+const FILTER_COLUMN = { type: "type", productId: "product_id", value: "value", userId: "user_key" } as const;
+
+/**
+ * A planned question as one statement; everything named in its text comes from the tables of planner.ts. Rows are grouped
+ * as they are and become text afterwards, once a group. The best few of many are found by the one metric that they are
+ * sorted by, and only they are added up in full: of 150,000 product days, that halves the time of nine sums.
+ */
+export async function selectMetrics(sql: Sql, tenantId: string, plan: Plan): Promise<MetricsRow[]> {
+  const { source, metrics, dimensions, limit } = plan;
+  const values = [
+    ...dimensions.map((one) => sql`${dimensionOf(sql, one, plan)} as ${sql(one)}`),
+    ...metrics.map((one) => sql`${metricOf(sql, source, one)} as ${sql(one)}`),
+  ];
+  const texts = [
+    ...dimensions.map((one) => (one === "hour" ? hourText(sql, sql`${sql(one)}`) : sql`${sql(one)}::text`)),
+    ...metrics.map((one) => sql`${sql(one)}::text`),
+  ].map((text, index) => sql`${text} as ${sql([...dimensions, ...metrics][index] ?? "")}`);
+  const rows = rowsOf(sql, tenantId, plan, bestOf(sql, tenantId, plan));
+  if (dimensions.length === 0)
+    return sql<
+      MetricsRow[]
+    >`select ${listOf(sql, texts)} from (select ${listOf(sql, values)} from ${rows}) summed`;
+  return sql<MetricsRow[]>`
+    select ${listOf(sql, texts)}
+    from (select ${listOf(sql, values)} from ${rows} group by ${ordinals(sql, dimensions.length)}) grouped
+    order by ${orderOf(sql, plan)}
+    ${limit === undefined ? sql`` : sql`limit ${limit}`}`;
+}
+
+function metricOf(sql: Sql, { metrics }: Source, metric: Metric) {
+  return sql`(${sql.unsafe(metrics[metric] ?? "null")})`;
+}
+
+function ordinals(sql: Sql, count: number) {
+  return sql.unsafe(Array.from({ length: count }, (_, index) => index + 1).join(", "));
+}
+
+/** A condition that leaves only the groups that the answer will show; none where all are shown or counted anyway. */
+function bestOf(sql: Sql, tenantId: string, plan: Plan): Fragment {
+  const { source, dimensions, sort, limit, filters = {} } = plan;
+  const [dimension] = dimensions;
+  const metric = sort && source.metrics[sort.by as Metric] ? (sort.by as Metric) : undefined;
+  const worthwhile = dimension === "product" && dimensions.length === 1 && Object.keys(filters).length === 0;
+  if (!worthwhile || metric === undefined || limit === undefined) return sql``;
+  const direction = sort?.direction === "desc" ? sql`desc` : sql``;
+  return sql`and product_id = any(array(
+    select product_id from ${rowsOf(sql, tenantId, plan, sql``)} group by product_id
+    order by ${metricOf(sql, source, metric)} ${direction}, product_id collate "C" limit ${limit}))`;
+}
+
+function listOf(sql: Sql, fragments: readonly Fragment[]) {
+  return fragments.map((one, index) => (index === 0 ? one : sql`, ${one}`));
+}
+
+/** The rows of a source that the question is about. */
+function rowsOf(
   sql: Sql,
   tenantId: string,
-  { from, to }: Range,
-  sortBy: SortBy,
-  limit: number,
+  { source, range, filters = {}, property }: Plan,
+  condition: Fragment,
 ) {
-  return sql<(Counts & { productId: string })[]>`
-    select product_id as "productId", ${sumMeasures(sql)} from product_daily_stats
-    where tenant_id = ${tenantId} and day between ${from} and ${to}
-    group by product_id
-    order by ${sql.unsafe(SORT_EXPRESSION[sortBy])} desc, product_id collate "C" limit ${limit}`;
-}
-
-/** Only the days on which something happened. */
-export async function selectProductDays(sql: Sql, tenantId: string, { from, to }: Range, productId: string) {
-  return sql<(Counts & { day: Day })[]>`
-    select day::text as day, ${sumMeasures(sql)} from product_daily_stats
-    where tenant_id = ${tenantId} and product_id = ${productId} and day between ${from} and ${to}
-    group by day order by day`;
-}
-
-export async function selectUserTotals(sql: Sql, tenantId: string, { from, to }: Range, userKey: string) {
-  const [row] = await sql<(Counts & { events: number; activeDays: number })[]>`
-    select count(distinct day)::int as "activeDays", ${sumMeasures(sql)} from user_daily_stats
-    where tenant_id = ${tenantId} and user_key = ${userKey} and day between ${from} and ${to}
-    having count(*) > 0`;
-  return row ?? null;
-}
-
-export async function selectBreakdown(
-  sql: Sql,
-  tenantId: string,
-  { from, to }: Range,
-  property: string,
-  sortBy: SortBy,
-  limit: number,
-) {
-  return sql<(Counts & { value: string; events: number })[]>`
-    select value, ${sumMeasures(sql)} from property_daily_stats
-    where tenant_id = ${tenantId} and property = ${property} and day between ${from} and ${to}
-    group by value
-    order by ${sql.unsafe(SORT_EXPRESSION[sortBy])} desc, value collate "C" limit ${limit}`;
-}
-
-export type BucketCell = TypeCell & { bucket: string };
-
-/** Bucket and type sums from the hourly rollup. The bucket's text is what the client sees. */
-export async function selectBucketsFromRollup(
-  sql: Sql,
-  tenantId: string,
-  range: Range,
-  groupBy: Granularity,
-) {
-  return sql<BucketCell[]>`
-    select ${bucketText(sql, groupBy, "hour", range.timeZone)} as bucket, type, sum(events)::float8 as events,
-      sum(units)::float8 as units, sum(revenue)::text as revenue
-    from event_hourly_stats
-    where tenant_id = ${tenantId} and ${onDays(sql, "hour", range)}
-    group by 1, type`;
-}
-
-/** The same from raw events: for a time zone whose hours are not those that the rollup was kept by. */
-export async function selectBucketsFromEvents(
-  sql: Sql,
-  tenantId: string,
-  range: Range,
-  groupBy: Granularity,
-) {
-  return sql<BucketCell[]>`
-    select bucket, type, count(*)::float8 as events, sum(units)::float8 as units,
-      sum(units * coalesce(unit_price, 0))::text as revenue
+  const conditions = Object.entries(filters).map(([name, values]) => {
+    const column = sql(FILTER_COLUMN[name as keyof typeof FILTER_COLUMN]);
+    return values ? sql`and ${column} = any(${sql.array([...values])}::text[])` : sql``;
+  });
+  const inDays =
+    source.time === "day" ? sql`day between ${range.from} and ${range.to}` : onDays(sql, source.time, range);
+  const where = sql`where tenant_id = ${tenantId} and ${inDays}
+    ${property === undefined ? sql`` : sql`and property = ${property}`} ${conditions.length === 0 ? sql`` : conditions} ${condition}`;
+  if (source.time !== "ts") return sql`${sql(source.table)} ${where}`;
+  return sql`(
+    select ts, type, session_id, user_key, 1 as events, units, units * coalesce(unit_price, 0) as revenue
     from (
-      select ${bucketText(sql, groupBy, "ts", range.timeZone)} as bucket, type, unit_price,
+      select ts, type, session_id, coalesce(user_id, anonymous_id, session_id) as user_key, unit_price,
         case type when 'purchase' then quantity when 'refund' then -quantity else 0 end as units
-      from events
-      where tenant_id = ${tenantId} and ${onDays(sql, "ts", range)}
+      from ${sql(source.table)} ${where}
     ) sale
-    group by bucket, type`;
+  ) facts`;
 }
 
-export interface Audience {
-  uniqueUsers: number;
-  sessions: number;
+function dimensionOf(sql: Sql, dimension: Dimension, { source, range }: Plan) {
+  if (!isGranularity(dimension)) return sql`${sql(DIMENSION_COLUMN[dimension])} collate "C"`;
+  // An hour of the rollup is one already. Where half an hour comes twice, cutting it off again would find another.
+  if (source.time === "hour" && dimension === "hour") return sql`hour`;
+  if (source.time !== "day") return bucket(sql, dimension, source.time, range.timeZone);
+  return dimension === "day" ? sql`day` : sql`date_trunc(${dimension}, day::timestamp)::date`;
 }
 
-/** Exact, over the tenant's own days. */
-export async function selectAudienceFromRollup(
-  sql: Sql,
-  tenantId: string,
-  { from, to }: Range,
-): Promise<Audience> {
-  const [row] = await sql<Audience[]>`
-    select
-      (select count(distinct user_key)::float8 from user_daily_stats
-        where tenant_id = ${tenantId} and day between ${from} and ${to}) as "uniqueUsers",
-      (select count(distinct session_id)::float8 from session_daily_stats
-        where tenant_id = ${tenantId} and day between ${from} and ${to}) as sessions`;
-  return row ?? { uniqueUsers: 0, sessions: 0 };
+/** Metrics are ordered as numbers, dimensions as bytes; ties by the dimensions. */
+function orderOf(sql: Sql, { dimensions, sort }: Plan) {
+  const first = sort
+    ? [sort.direction === "desc" ? sql`${column(sql, sort.by)} desc` : column(sql, sort.by)]
+    : [];
+  const rest = dimensions.filter((one) => one !== sort?.by).map((one) => column(sql, one));
+  return listOf(sql, [...first, ...rest]);
 }
 
-/** Exact, over the days of any time zone. */
-export async function selectAudienceFromEvents(sql: Sql, tenantId: string, range: Range): Promise<Audience> {
-  const [row] = await sql<Audience[]>`
-    select count(distinct coalesce(user_id, anonymous_id, session_id))::float8 as "uniqueUsers",
-      count(distinct session_id)::float8 as sessions
-    from events
-    where tenant_id = ${tenantId} and ${onDays(sql, "ts", range)}`;
-  return row ?? { uniqueUsers: 0, sessions: 0 };
+/** Of the groups, not of the texts made of them, which have the same names. */
+function column(sql: Sql, name: string): Fragment {
+  return sql`grouped.${sql(name)}`;
 }
 
 /** Starts of all buckets that touch the range, so that gaps can be filled; Postgres knows which days have 23 hours. */
@@ -135,7 +123,7 @@ export async function selectBucketStarts(sql: Sql, range: Range, groupBy: Granul
   if (groupBy === "hour") {
     // By half hours: where the clock moves by thirty minutes, hours begin at half past from then on.
     const rows = await sql<{ bucket: string }[]>`
-      select distinct ${bucketText(sql, "hour", "instant", timeZone)} as bucket
+      select distinct ${hourText(sql, bucket(sql, "hour", "instant", timeZone))} as bucket
       from generate_series(${from}::date::timestamp at time zone ${timeZone} - interval '1 day',
         ${to}::date::timestamp at time zone ${timeZone} + interval '2 days', interval '30 minutes') as instant
       where ${onDays(sql, "instant", range)} order by bucket`;
@@ -145,6 +133,13 @@ export async function selectBucketStarts(sql: Sql, range: Range, groupBy: Granul
     select start::date::text as bucket
     from generate_series(date_trunc(${groupBy}, ${from}::date::timestamp), ${to}::date::timestamp, ${`1 ${groupBy}`}::interval) as start`;
   return rows.map((row) => row.bucket);
+}
+
+/** The first day on which the tenant counts anything; null for a tenant without events. */
+export async function selectFirstDay(sql: Sql, tenantId: string): Promise<Day | null> {
+  const [row] = await sql<{ day: Day | null }[]>`
+    select min(day)::text as day from user_daily_stats where tenant_id = ${tenantId}`;
+  return row?.day ?? null;
 }
 
 /**
@@ -158,9 +153,18 @@ function onDays(sql: Sql, column: "hour" | "ts" | "instant", { from, to, timeZon
     and (${instant} at time zone ${timeZone})::date between ${from}::date and ${to}::date`;
 }
 
-function bucketText(sql: Sql, groupBy: Granularity, column: "hour" | "ts" | "instant", timeZone: string) {
-  if (groupBy === "hour") {
-    return sql`to_char(date_trunc('hour', ${sql(column)}, ${timeZone}) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
-  }
-  return sql`date_trunc(${groupBy}, ${sql(column)} at time zone ${timeZone})::date::text`;
+/** Start of the bucket of an instant: an instant for hours, else a day. */
+function bucket(sql: Sql, groupBy: Granularity, name: "hour" | "ts" | "instant", timeZone: string) {
+  if (groupBy === "hour") return sql`date_trunc('hour', ${sql(name)}, ${timeZone})`;
+  if (groupBy === "day") return sql`(${sql(name)} at time zone ${timeZone})::date`;
+  return sql`date_trunc(${groupBy}, ${sql(name)} at time zone ${timeZone})::date`;
+}
+
+/** As the contract writes instants. */
+function hourText(sql: Sql, instant: Fragment) {
+  return sql`to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+}
+
+function isGranularity(dimension: Dimension): dimension is Granularity {
+  return GRANULARITIES.includes(dimension as Granularity);
 }

@@ -1,13 +1,25 @@
 import { z } from "@hono/zod-openapi";
-import { json } from "../../http/responses.ts";
+import { json, jsonBody } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import type { AnalyticsService } from "./index.ts";
 import {
   Breakdown,
   BreakdownQuery,
+  Funnel,
+  FunnelQuery,
+  MetricsAnswer,
+  MetricsQueryBody,
+  ProductStats,
+  ProductStatsQuery,
   ProductTimeseries,
   RangeQuery,
+  Realtime,
+  RealtimeQuery,
+  Retention,
+  RetentionQuery,
   Summary,
+  SummaryPage,
+  SummaryPageQuery,
   SummaryQuery,
   TopProducts,
   TopQuery,
@@ -19,7 +31,15 @@ const tags = ["Analytics"];
 
 export function createAnalyticsRoutes(analytics: AnalyticsService) {
   const router = createRouter();
+  addProductRoutes(router, analytics);
+  addSummaryRoutes(router, analytics);
+  addBehaviourRoutes(router, analytics);
+  return router;
+}
 
+type Router = ReturnType<typeof createRouter>;
+
+function addProductRoutes(router: Router, analytics: AnalyticsService): void {
   const getTopProducts = defineRoute({
     operationId: "getTopProducts",
     method: "get",
@@ -47,6 +67,23 @@ export function createAnalyticsRoutes(analytics: AnalyticsService) {
     return c.json(await analytics.getProductTimeseries(requestContext(c), id, c.req.valid("query")), 200);
   });
 
+  const getProductStats = defineRoute({
+    operationId: "getProductStats",
+    method: "get",
+    path: "/analytics/products/stats",
+    tags,
+    summary: "The table of all products",
+    description:
+      "The live products of the catalogue, with or without events, and every other product that has events in the range. A deleted product keeps its name; one that the catalogue never knew has none.",
+    request: { query: ProductStatsQuery },
+    responses: { 200: json(ProductStats, "A page; ties by productId") },
+  });
+  router.openapi(getProductStats, async (c) =>
+    c.json(await analytics.getProductStats(requestContext(c), c.req.valid("query")), 200),
+  );
+}
+
+function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
   const getMySummary = defineRoute({
     operationId: "getMySummary",
     method: "get",
@@ -87,6 +124,21 @@ export function createAnalyticsRoutes(analytics: AnalyticsService) {
     c.json(await analytics.getSummary(requestContext(c), c.req.valid("query")), 200),
   );
 
+  const getSummaryPage = defineRoute({
+    operationId: "getSummaryPage",
+    method: "get",
+    path: "/analytics/summary/paginated",
+    tags,
+    summary: "The series of the whole shop, page by page",
+    request: { query: SummaryPageQuery },
+    responses: { 200: json(SummaryPage, "The oldest bucket first, gaps filled with zeros") },
+  });
+  router.openapi(getSummaryPage, async (c) =>
+    c.json(await analytics.getSummaryPage(requestContext(c), c.req.valid("query")), 200),
+  );
+}
+
+function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
   const getBreakdown = defineRoute({
     operationId: "getBreakdown",
     method: "get",
@@ -100,5 +152,63 @@ export function createAnalyticsRoutes(analytics: AnalyticsService) {
     c.json(await analytics.getBreakdown(requestContext(c), c.req.valid("query")), 200),
   );
 
-  return router;
+  const getFunnel = defineRoute({
+    operationId: "getFunnel",
+    method: "get",
+    path: "/analytics/funnel",
+    tags,
+    summary: "How many users take one step after the other",
+    description:
+      "Per unique user (userId, else anonymousId, else sessionId). A chain begins with an event of the first type in the range; every next step is a later event (by time, then id) of its type, no later than windowHours after the first. Of all chains of a user the deepest counts. Reads raw events, over at most 93 days.",
+    request: { query: FunnelQuery },
+    responses: { 200: json(Funnel, "Users by the step that they reached") },
+  });
+  router.openapi(getFunnel, async (c) =>
+    c.json(await analytics.getFunnel(requestContext(c), c.req.valid("query")), 200),
+  );
+
+  const getRetention = defineRoute({
+    operationId: "getRetention",
+    method: "get",
+    path: "/analytics/retention",
+    tags,
+    summary: "Who comes back",
+    description:
+      "Cohorts of users by the period in which they first came ever, and how many of them were active in each period since. The range is widened to begin with a whole period; by default the last 14 days, 12 weeks or 12 months.",
+    request: { query: RetentionQuery },
+    responses: { 200: json(Retention, "A row a cohort, the oldest first") },
+  });
+  router.openapi(getRetention, async (c) =>
+    c.json(await analytics.getRetention(requestContext(c), c.req.valid("query")), 200),
+  );
+
+  const getRealtime = defineRoute({
+    operationId: "getRealtime",
+    method: "get",
+    path: "/analytics/realtime",
+    tags,
+    summary: "The last thirty minutes",
+    description:
+      "Reads raw events, so that nothing waits for a rollup; an answer is shared for five seconds.",
+    request: { query: RealtimeQuery },
+    responses: { 200: json(Realtime, "Minute by minute, this one included") },
+  });
+  router.openapi(getRealtime, async (c) =>
+    c.json(await analytics.getRealtime(requestContext(c), c.req.valid("query")), 200),
+  );
+
+  const queryMetrics = defineRoute({
+    operationId: "queryMetrics",
+    method: "post",
+    path: "/analytics/query",
+    tags,
+    summary: "Ask the rollups for metrics by dimensions",
+    description:
+      "Reads only. Together can be asked: all measures by time and type (hours, and other time zones); by time and product; by time and a value of one property; by time and user, with uniqueUsers and activeDays; sessions by time. What no rollup holds together is a 400.",
+    request: jsonBody(MetricsQueryBody),
+    responses: { 200: json(MetricsAnswer, "A row a combination that has events") },
+  });
+  router.openapi(queryMetrics, async (c) =>
+    c.json(await analytics.queryMetrics(requestContext(c), c.req.valid("json")), 200),
+  );
 }

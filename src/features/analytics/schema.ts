@@ -41,6 +41,28 @@ export const SORTABLE = [
   "conversionRate",
 ] as const;
 
+/** Names of measures that every row carries. */
+export const MEASURE_NAMES = [
+  "views",
+  "clicks",
+  "addToCarts",
+  "removeFromCarts",
+  "checkoutStarts",
+  "purchases",
+  "units",
+  "revenue",
+  "conversionRate",
+] as const;
+
+export const METRICS = ["events", ...MEASURE_NAMES, "uniqueUsers", "sessions", "activeDays"] as const;
+export type Metric = (typeof METRICS)[number];
+
+export const DIMENSIONS = [...GRANULARITIES, "type", "product", "property", "user"] as const;
+export type Dimension = (typeof DIMENSIONS)[number];
+
+export const FILTERS = ["type", "productId", "value", "userId"] as const;
+export type FilterName = (typeof FILTERS)[number];
+
 const limit = z.coerce.number().int().min(1).max(50).default(10);
 
 export const RangeQuery = z.strictObject(rangeFields);
@@ -49,12 +71,121 @@ export type RangeQuery = z.infer<typeof RangeQuery>;
 export const TopQuery = z.strictObject({ ...rangeFields, limit, sortBy: z.enum(SORTABLE).default("views") });
 export type TopQuery = z.infer<typeof TopQuery>;
 
-export const SummaryQuery = z.strictObject({
+const seriesFields = {
   ...rangeFields,
   groupBy: z.enum(GRANULARITIES).default("day"),
   timeZone: z.string().max(64).refine(isTimeZone, "must be an IANA time zone").optional(),
+};
+
+export const SummaryQuery = z.strictObject({
+  ...seriesFields,
+  compare: z
+    .enum(["previous"])
+    .optional()
+    .openapi({ description: "Beside it, the totals of the equally long period directly before" }),
 });
 export type SummaryQuery = z.infer<typeof SummaryQuery>;
+
+const pageLimit = z.coerce.number().int().min(1).max(100).default(20);
+const cursor = z.string().max(1000).optional();
+
+export const SummaryPageQuery = z.strictObject({ ...seriesFields, limit: pageLimit, cursor });
+export type SummaryPageQuery = z.infer<typeof SummaryPageQuery>;
+
+/** Far beyond any catalogue that is paged by hand; deeper, a cursor does not count rows. */
+const MAX_PAGE = 10_000;
+
+export const ProductStatsQuery = z.strictObject({
+  ...rangeFields,
+  search: z
+    .string()
+    .min(1)
+    .max(100)
+    .refine(isStorable, "holds a character that can't be stored")
+    .optional()
+    .openapi({ description: "Part of the name, id or sku; the case of letters does not count" }),
+  sortBy: z.enum(["name", "events", ...MEASURE_NAMES]).default("views"),
+  sortDir: z.enum(["asc", "desc"]).default("desc"),
+  limit: pageLimit,
+  page: z.coerce.number().int().min(1).max(MAX_PAGE).optional(),
+  cursor: cursor.openapi({ description: "Instead of page: goes on where the last page ended" }),
+});
+export type ProductStatsQuery = z.infer<typeof ProductStatsQuery>;
+
+const EVENT_TYPE = /^[a-z0-9_.:-]{1,64}$/;
+const MAX_WINDOW_HOURS = 720;
+
+export const FunnelQuery = z.strictObject({
+  ...rangeFields,
+  steps: z
+    .string()
+    .max(600)
+    .default("view,add_to_cart,checkout_start,purchase")
+    .refine((text) => {
+      const steps = text.split(",");
+      return steps.length >= 2 && steps.length <= 8 && steps.every((step) => EVENT_TYPE.test(step));
+    }, "must be 2 to 8 event types, separated by commas")
+    .openapi({ description: "2 to 8 event types in order, separated by commas", example: "view,purchase" }),
+  windowHours: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(MAX_WINDOW_HOURS)
+    .default(168)
+    .openapi({ description: "All steps within so many hours of the first" }),
+});
+export type FunnelQuery = z.infer<typeof FunnelQuery>;
+
+export const PERIODS = ["day", "week", "month"] as const;
+export type Period = (typeof PERIODS)[number];
+
+export const RetentionQuery = z.strictObject({ ...rangeFields, period: z.enum(PERIODS).default("week") });
+export type RetentionQuery = z.infer<typeof RetentionQuery>;
+
+export const RealtimeQuery = z.strictObject({ skipCache: rangeFields.skipCache });
+export type RealtimeQuery = z.infer<typeof RealtimeQuery>;
+
+const filter = z
+  .array(z.string().min(1).max(256).refine(isStorable, "holds a character that can't be stored"))
+  .min(1)
+  .max(50);
+
+export const MetricsQueryBody = z
+  .strictObject({
+    metrics: z.array(z.enum(METRICS)).min(1).max(METRICS.length),
+    dimensions: z
+      .array(z.enum(DIMENSIONS))
+      .max(2)
+      .default([])
+      .openapi({ description: "At most one of hour, day, week and month" }),
+    property: z
+      .string()
+      .min(1)
+      .max(100)
+      .refine(isStorable, "holds a character that can't be stored")
+      .optional()
+      .openapi({ description: "Whose values the dimension `property` and the filter `value` mean" }),
+    filters: z
+      .strictObject({
+        type: filter.optional(),
+        productId: filter.optional(),
+        value: filter.optional(),
+        userId: filter.optional(),
+      })
+      .default({}),
+    days: z.int().min(1).max(MAX_RANGE_DAYS).optional(),
+    startDate: Day.optional(),
+    endDate: Day.optional(),
+    timeZone: seriesFields.timeZone,
+    sort: z
+      .strictObject({ by: z.enum([...METRICS, ...DIMENSIONS]), direction: z.enum(["asc", "desc"]) })
+      .optional()
+      .openapi({ description: "By default by time, or else by the first metric, the largest first" }),
+    limit: z.int().min(1).max(1_000).default(100),
+    skipCache: z.boolean().default(false),
+  })
+  .openapi("MetricsQuery");
+export type MetricsQueryBody = z.infer<typeof MetricsQueryBody>;
 
 export const BreakdownQuery = z.strictObject({
   ...rangeFields,
@@ -118,19 +249,127 @@ export const UserSummary = z
   })
   .openapi("UserSummary");
 
+const Totals = Measures.extend({ events: count, uniqueUsers: count, sessions: count }).openapi(
+  "SummaryTotals",
+);
+export type Totals = z.infer<typeof Totals>;
+
+const Bucket = Measures.extend({
+  bucket: z.string().openapi({ description: "Start: an instant for hours, else the first day" }),
+  events: count,
+}).openapi("SummaryBucket");
+
+const Change = z
+  .object({
+    absolute: z.number(),
+    percent: z.number().nullable().openapi({ description: "null when there was nothing before" }),
+  })
+  .openapi("Change");
+export type Change = z.infer<typeof Change>;
+
+export const TOTAL_NAMES = ["events", "uniqueUsers", "sessions", ...MEASURE_NAMES] as const;
+
 export const Summary = z
   .object({
-    totals: Measures.extend({ events: count, uniqueUsers: count, sessions: count }),
+    totals: Totals,
     byType: z.array(z.object({ type: z.string(), events: count })),
-    series: z.array(
+    series: z.array(Bucket),
+    previous: z
+      .object({
+        from: Day,
+        to: Day,
+        totals: Totals,
+        change: z.object(
+          Object.fromEntries(TOTAL_NAMES.map((name) => [name, Change])) as Record<
+            (typeof TOTAL_NAMES)[number],
+            typeof Change
+          >,
+        ),
+      })
+      .optional(),
+    meta: Meta,
+  })
+  .openapi("Summary");
+
+export const SummaryPage = z
+  .object({ items: z.array(Bucket), nextCursor: z.string().nullable(), meta: Meta })
+  .openapi("SummaryPage");
+
+const text = z.string().nullable();
+
+export const ProductStats = z
+  .object({
+    page: count.nullable().openapi({ description: "null for a page by cursor" }),
+    limit: count,
+    total: count,
+    items: z.array(
       Measures.extend({
-        bucket: z.string().openapi({ description: "Start: an instant for hours, else the first day" }),
+        productId: z.string(),
+        name: text,
+        sku: text,
+        price: z.number().nullable(),
+        status: z
+          .enum(["active", "inactive", "deleted", "unknown"])
+          .openapi({ description: "unknown: events name it, the catalogue does not" }),
         events: count,
+      }),
+    ),
+    nextCursor: text,
+    meta: Meta,
+  })
+  .openapi("ProductStats");
+
+export const Funnel = z
+  .object({
+    steps: z.array(
+      z.object({
+        type: z.string(),
+        users: count,
+        rate: z.number().openapi({ description: "Share of the users of the first step" }),
+        dropOff: z.number().openapi({ description: "Share of the users of the step before who are missing" }),
+      }),
+    ),
+    windowHours: count,
+    meta: Meta,
+  })
+  .openapi("Funnel");
+
+export const Retention = z
+  .object({
+    period: z.enum(PERIODS),
+    cohorts: z.array(
+      z.object({
+        cohort: Day.openapi({ description: "First day of the period in which these users first came" }),
+        users: count,
+        periods: z.array(z.object({ offset: count, users: count, rate: z.number() })).openapi({
+          description: "Who came again so many periods later; the last one may still be going on",
+        }),
       }),
     ),
     meta: Meta,
   })
-  .openapi("Summary");
+  .openapi("Retention");
+
+export const Realtime = z
+  .object({
+    activeUsers: count,
+    events: count,
+    minutes: z.array(z.object({ minute: Instant, events: count, activeUsers: count })),
+    topProducts: z.array(
+      z.object({ productId: z.string(), name: text, events: count, views: count, purchases: count }),
+    ),
+    meta: Meta,
+  })
+  .openapi("Realtime");
+
+export const MetricsAnswer = z
+  .object({
+    rows: z.array(z.record(z.string(), z.union([z.string(), z.number()]))).openapi({
+      description: "One key a dimension and metric; what has no events has no row",
+    }),
+    meta: Meta,
+  })
+  .openapi("MetricsAnswer");
 
 export const Breakdown = z
   .object({ items: z.array(Measures.extend({ value: z.string(), events: count })), meta: Meta })

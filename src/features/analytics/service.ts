@@ -1,12 +1,16 @@
-import { addDays, countDays, type Day } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
+import { sha256 } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
-import { type AnswersDeps, createAnswers, type Question } from "./answers.ts";
-import { addCells, NO_COUNTS, toMeasures } from "./measures.ts";
-import { badRange, hoursAlign, type Range, resolveRange } from "./range.ts";
-import * as repository from "./repository.ts";
-import type { BreakdownQuery, RangeQuery, SummaryQuery, TopQuery } from "./schema.ts";
+import { type AnswersDeps, createAnswers } from "./answers.ts";
+import { createBehaviourAnswers } from "./behaviour.ts";
+import { createDesk, skips } from "./desk.ts";
+import { measuresOf, ROW_METRICS } from "./measures.ts";
+import { checkDimensions, granularityOf, type MetricsQuestion } from "./planner.ts";
+import { createProductAnswers } from "./products.ts";
+import type { BreakdownQuery, MetricsQueryBody, RangeQuery } from "./schema.ts";
+import { GRANULARITIES } from "./schema.ts";
+import { createSummaryAnswers } from "./summary.ts";
 
 export interface AnalyticsDeps extends AnswersDeps {
   readTenantSettings: ReadTenantSettings;
@@ -14,142 +18,93 @@ export interface AnalyticsDeps extends AnswersDeps {
 
 export type AnalyticsService = ReturnType<typeof createAnalyticsService>;
 
-/** An hourly series longer than this is asked for in parts. */
-const MAX_HOURLY_DAYS = 93;
-/** How far a question may go that only raw events can answer. */
-const MAX_RAW_DAYS = 93;
-
-/** Every answer comes from rollups, through the tag cache, with a `meta` that says what it is worth. */
+/** Every answer comes through the tag cache, with a `meta` that says what it is worth; nearly all from rollups. */
 export function createAnalyticsService(deps: AnalyticsDeps) {
-  const { sql, readTenantSettings } = deps;
-  const answer = createAnswers(deps);
+  const desk = createDesk(deps.sql, createAnswers(deps), deps.readTenantSettings);
+  const { answer, rangeOf, prepare } = desk;
 
-  async function rangeOf(ctx: RequestContext, query: RangeQuery, timeZone?: string): Promise<Range> {
-    const settings = await readTenantSettings(ctx.tenantId);
-    return resolveRange(query, timeZone ?? settings.timeZone, Date.now());
-  }
-
-  const skips = (query: RangeQuery) => query.skipCache === "true";
-
-  async function summarizeUser(ctx: RequestContext, userId: string, query: RangeQuery) {
+  async function getUserSummary(ctx: RequestContext, userId: string, query: RangeQuery) {
     const range = await rangeOf(ctx, query);
-    const question: Question = { name: `user:${userId}`, range, granularity: "day", skipCache: skips(query) };
-    return answer(ctx, question, async () => {
-      const row = await repository.selectUserTotals(sql, ctx.tenantId, range, userId);
-      const measures = toMeasures(row ?? NO_COUNTS);
+    const measure = await prepare(ctx, {
+      range,
+      metrics: [...ROW_METRICS, "activeDays"],
+      dimensions: [],
+      filters: { userId: [userId] },
+    });
+    const question = { name: `user:${userId}`, range, skipCache: skips(query) };
+    return answer(ctx, { ...question, granularity: "day" }, async () => {
+      const [row] = await measure();
+      const measures = measuresOf(row);
       const totals = {
-        events: row?.events ?? 0,
+        events: Number(row?.events),
         ...measures,
         spend: measures.revenue,
-        activeDays: row?.activeDays ?? 0,
+        activeDays: Number(row?.activeDays),
       };
       return { userId, totals };
     });
   }
 
   return {
-    async getTopProducts(ctx: RequestContext, query: TopQuery) {
-      const range = await rangeOf(ctx, query);
-      const { sortBy, limit } = query;
-      const question: Question = {
-        name: `top:${sortBy}:${limit}`,
-        range,
-        granularity: "day",
-        skipCache: skips(query),
-      };
-      return answer(ctx, question, async () => {
-        const rows = await repository.selectTopProducts(sql, ctx.tenantId, range, sortBy, limit);
-        return { items: rows.map((row) => ({ productId: row.productId, name: null, ...toMeasures(row) })) };
-      });
-    },
-
-    async getProductTimeseries(ctx: RequestContext, productId: string, query: RangeQuery) {
-      const range = await rangeOf(ctx, query);
-      const question: Question = {
-        name: `timeseries:${productId}`,
-        range,
-        granularity: "day",
-        skipCache: skips(query),
-      };
-      return answer(ctx, question, async () => {
-        const rows = await repository.selectProductDays(sql, ctx.tenantId, range, productId);
-        const byDay = new Map(rows.map((row) => [row.day, row]));
-        const points = daysOf(range).map((day) => ({ day, ...toMeasures(byDay.get(day) ?? NO_COUNTS) }));
-        return { productId, points };
-      });
-    },
+    ...createProductAnswers(desk),
+    ...createSummaryAnswers(desk),
+    ...createBehaviourAnswers(desk),
+    getUserSummary,
 
     async getMySummary(ctx: RequestContext, query: RangeQuery) {
       if (ctx.principal.kind !== "user")
         throw new AppError("forbidden", "Only a user has a summary of its own.");
-      return summarizeUser(ctx, ctx.principal.userId, query);
+      return getUserSummary(ctx, ctx.principal.userId, query);
     },
-
-    getUserSummary: summarizeUser,
 
     async getBreakdown(ctx: RequestContext, query: BreakdownQuery) {
       const range = await rangeOf(ctx, query);
       const { property, sortBy, limit } = query;
-      const name = `breakdown:${sortBy}:${limit}:${property}`;
-      return answer(ctx, { name, range, granularity: "day", skipCache: skips(query) }, async () => {
-        const rows = await repository.selectBreakdown(sql, ctx.tenantId, range, property, sortBy, limit);
-        return { items: rows.map((row) => ({ value: row.value, events: row.events, ...toMeasures(row) })) };
+      const measure = await prepare(ctx, {
+        range,
+        metrics: ROW_METRICS,
+        dimensions: ["property"],
+        property,
+        sort: { by: sortBy, direction: "desc" },
+        limit,
+      });
+      const question = { name: `breakdown:${sortBy}:${limit}:${property}`, range, skipCache: skips(query) };
+      return answer(ctx, { ...question, granularity: "day" }, async () => {
+        const items = (await measure()).map(({ property: value = "", ...row }) => {
+          return { value, events: Number(row.events), ...measuresOf(row) };
+        });
+        return { items };
       });
     },
 
-    /** In another time zone than the tenant's, unique users (and fractional-hour buckets) are counted from raw events. */
-    async getSummary(ctx: RequestContext, query: SummaryQuery) {
-      const settings = await readTenantSettings(ctx.tenantId);
-      const range = await rangeOf(ctx, query, query.timeZone);
-      const { groupBy } = query;
-      const length = countDays(range.from, range.to);
-      if (groupBy === "hour" && length > MAX_HOURLY_DAYS)
-        throw badRange("groupBy", `hours for at most ${MAX_HOURLY_DAYS} days`);
-      const ownZone = range.timeZone === settings.timeZone;
-      if (!ownZone && length > MAX_RAW_DAYS)
-        throw badRange("timeZone", `another time zone for at most ${MAX_RAW_DAYS} days`);
-      const fromRollup = ownZone || hoursAlign(range, settings.timeZone);
-      const { tenantId } = ctx;
-      const question: Question = {
-        name: "summary",
-        range,
-        granularity: groupBy,
-        skipCache: skips(query),
-        mayCoarsen: true,
-      };
-      return answer(ctx, question, async (granularity) => {
-        const [cells, starts, audience] = await Promise.all([
-          fromRollup
-            ? repository.selectBucketsFromRollup(sql, tenantId, range, granularity)
-            : repository.selectBucketsFromEvents(sql, tenantId, range, granularity),
-          repository.selectBucketStarts(sql, range, granularity),
-          ownZone
-            ? repository.selectAudienceFromRollup(sql, tenantId, range)
-            : repository.selectAudienceFromEvents(sql, tenantId, range),
-        ]);
-        return summarize(cells, starts, audience);
+    /** Any question that a rollup holds. Throws `invalid_input` for the others. */
+    async queryMetrics(ctx: RequestContext, query: MetricsQueryBody) {
+      const { metrics, dimensions, filters, property, sort, limit, skipCache } = query;
+      const range = await rangeOf(
+        ctx,
+        { days: query.days, startDate: query.startDate, endDate: query.endDate },
+        query.timeZone,
+      );
+      const asked: MetricsQuestion = { range, metrics, dimensions, filters, property, limit };
+      const question = { ...asked, sort: sort ?? usualSort(asked) };
+      checkDimensions(question);
+      const measure = await prepare(ctx, question);
+      const name = `query:${sha256(JSON.stringify(question))}`;
+      const granularity = granularityOf(dimensions);
+      return answer(ctx, { name, range, granularity, skipCache }, async () => {
+        const rows = (await measure()).map((row) => {
+          const values = metrics.map((metric) => [metric, Number(row[metric])]);
+          return { ...row, ...Object.fromEntries(values) } as Record<string, string | number>;
+        });
+        return { rows };
       });
     },
   };
 }
 
-function summarize(
-  cells: readonly repository.BucketCell[],
-  starts: readonly string[],
-  audience: repository.Audience,
-) {
-  const byBucket = Map.groupBy(cells, (cell) => cell.bucket);
-  const series = starts.map((bucket) => {
-    const { events, counts } = addCells(byBucket.get(bucket) ?? []);
-    return { bucket, events, ...toMeasures(counts) };
-  });
-  const byType = [...Map.groupBy(cells, (cell) => cell.type)]
-    .map(([type, ofType]) => ({ type, events: addCells(ofType).events }))
-    .sort((a, b) => b.events - a.events || (a.type < b.type ? -1 : 1));
-  const { events, counts } = addCells(cells);
-  return { totals: { events, ...audience, ...toMeasures(counts) }, byType, series };
-}
-
-function daysOf({ from, to }: Range): Day[] {
-  return Array.from({ length: countDays(from, to) }, (_, index) => addDays(from, index));
+function usualSort({ metrics, dimensions }: MetricsQuestion): MetricsQuestion["sort"] {
+  if (dimensions.length === 0) return undefined;
+  const time = GRANULARITIES.find((one) => dimensions.includes(one));
+  if (time) return { by: time, direction: "asc" };
+  return metrics[0] && { by: metrics[0], direction: "desc" };
 }

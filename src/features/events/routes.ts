@@ -9,14 +9,17 @@ import {
   BulkInput,
   BulkQuery,
   EventAccepted,
+  EventExportQuery,
   EventInput,
   EventListQuery,
   EventPage,
+  ExportedLine,
   SingleEventInput,
   StoredEvent,
 } from "./schema.ts";
 
 const JSON_TYPE = "application/json";
+const CSV_TYPE = "text/csv";
 
 export interface EventRouteLimits {
   maxBodyBytes: number;
@@ -84,6 +87,34 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
   router.openapi(listEvents, async (c) =>
     c.json(await events.listEvents(requestContext(c), c.req.valid("query")), 200),
   );
+
+  // Before GET /events/{id}, which would take "export" for an id.
+  const exportEvents = defineRoute({
+    operationId: "exportEvents",
+    method: "get",
+    path: "/events/export",
+    tags: ["Events"],
+    summary: "Export events, newest first, as a stream",
+    description:
+      'One event a line, or a CSV row whose cells are safe to open in a spreadsheet. The last line is the count, {"count":n} or # count=n: an export without it was cut off.',
+    request: { query: EventExportQuery },
+    responses: {
+      200: {
+        description: "All events of the filter",
+        content: { [NDJSON]: { schema: ExportedLine }, [CSV_TYPE]: { schema: z.string() } },
+      },
+    },
+  });
+  router.openapi(exportEvents, async (c) => {
+    const query = c.req.valid("query");
+    const [type, file] = query.format === "csv" ? [CSV_TYPE, "events.csv"] : [NDJSON, "events.ndjson"];
+    const body = await events.exportEvents(requestContext(c), query);
+    return c.body(body, 200, {
+      "content-type": type,
+      "content-disposition": `attachment; filename="${file}"`,
+      "cache-control": "no-store",
+    }) as never;
+  });
 
   const getEvent = defineRoute({
     operationId: "getEvent",

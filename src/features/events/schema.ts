@@ -125,13 +125,24 @@ const Filter = z
   .refine(isStorable, "holds a character that can't be stored")
   .optional();
 
-export const EventListQuery = z.strictObject({
+const filters = {
   type: z.string().regex(TYPE).optional(),
   productId: ProductId.optional(),
   userId: Filter,
   sessionId: Filter,
   from: z.iso.datetime({ offset: true }).optional().openapi({ description: "Included" }),
   to: z.iso.datetime({ offset: true }).optional().openapi({ description: "Not included" }),
+};
+
+export const EventExportQuery = z.strictObject({
+  ...filters,
+  format: z.enum(["ndjson", "csv"]).default("ndjson"),
+});
+export type EventExportQuery = z.infer<typeof EventExportQuery>;
+export type ExportFormat = EventExportQuery["format"];
+
+export const EventListQuery = z.strictObject({
+  ...filters,
   limit: z.coerce.number().int().min(1).max(100).default(20),
   cursor: z.string().max(1000).optional(),
 });
@@ -140,3 +151,7 @@ export type EventListQuery = z.infer<typeof EventListQuery>;
 export const EventPage = z
   .object({ items: z.array(StoredEvent), nextCursor: z.string().nullable() })
   .openapi("EventPage");
+
+export const ExportedLine = z
+  .union([StoredEvent, z.object({ count: z.number().int() })])
+  .openapi("ExportedLine", { description: "An event a line; the last line counts them" });

@@ -7,6 +7,7 @@ import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import { MALFORMED_LINE } from "./bulk-body.ts";
 import type { EventWriter, WriteOutcome } from "./event-writer.ts";
+import { streamEvents } from "./export.ts";
 import {
   EARLIEST_MS,
   errorsOfSharedContext,
@@ -16,7 +17,13 @@ import {
   parseEvent,
 } from "./parse-event.ts";
 import { selectEvent, selectEvents } from "./repository.ts";
-import { type BulkFrame, type EventListQuery, type StoredEvent, Timestamp } from "./schema.ts";
+import {
+  type BulkFrame,
+  type EventExportQuery,
+  type EventListQuery,
+  type StoredEvent,
+  Timestamp,
+} from "./schema.ts";
 
 export interface EventsDeps {
   read: Sql;
@@ -35,6 +42,8 @@ export interface BulkResult {
 export type EventsService = ReturnType<typeof createEventsService>;
 
 const DAY_MS = 86_400_000;
+/** Events an export reads at once: at 32 KB each, what an API process may hold a few times over. */
+const EXPORT_PAGE = 500;
 
 /** Ingest and reading back of single events. */
 export function createEventsService({ read, writer, readTenantSettings }: EventsDeps) {
@@ -121,6 +130,18 @@ export function createEventsService({ read, writer, readTenantSettings }: Events
         items: items.slice(0, limit),
         nextCursor: last ? encodeCursor(filters, [last.timestamp, last.id]) : null,
       };
+    },
+
+    /**
+     * All events of the filter, the newest first, as a stream of text. What arrives meanwhile is newer than what was
+     * already given, and not part of it.
+     */
+    exportEvents(ctx: RequestContext, query: EventExportQuery): Promise<ReadableStream<Uint8Array>> {
+      const { format, ...filters } = query;
+      return streamEvents(format, (after) => {
+        const before = after ? { timestamp: after.timestamp, id: after.id } : undefined;
+        return selectEvents(read, ctx.tenantId, { ...filters, before, limit: EXPORT_PAGE });
+      });
     },
 
     async getEvent(ctx: RequestContext, id: string): Promise<StoredEvent> {

@@ -1,4 +1,5 @@
 import { open } from "node:fs/promises";
+import { csvField } from "../../core/csv.ts";
 import { AppError } from "../../core/errors.ts";
 import type { Rejection } from "./import-events.ts";
 
@@ -16,16 +17,10 @@ export async function createRejectionFile(path: string): Promise<RejectionFile> 
   return {
     async write(rejections) {
       const lines = rejections.flatMap(({ line, errors }) =>
-        errors.map(({ path, message }) => `${line},${cell(path)},${cell(message)}\n`),
+        errors.map(({ path, message }) => `${line},${csvField(path)},${csvField(message)}\n`),
       );
       await file.write(lines.join(""));
     },
     close: () => file.close(),
   };
-}
-
-/** Quoted, and never a formula to a spreadsheet: a path can hold a key that somebody else chose. */
-function cell(text: string): string {
-  const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

@@ -45,6 +45,15 @@ const TYPE_SUMS =
 /** Longer property values share a row by their beginning, so that the key stays far below an index row's limit. */
 const MAX_VALUE_CHARACTERS = 256;
 
+/** The only rollup that knows users: linking a session changes no other. */
+export const USER_DAILY: Rollup = {
+  table: "user_daily_stats",
+  keys: ["tenant_id", "day", "user_key"],
+  measures: PRODUCT_MEASURES,
+  bucket: "day",
+  aggregate: sumByType("tenant_id, day, user_key", "facts"),
+};
+
 export const ROLLUPS: readonly Rollup[] = [
   {
     table: "product_daily_stats",
@@ -53,13 +62,7 @@ export const ROLLUPS: readonly Rollup[] = [
     bucket: "day",
     aggregate: sumByType("tenant_id, day, product_id", "facts where product_id is not null"),
   },
-  {
-    table: "user_daily_stats",
-    keys: ["tenant_id", "day", "user_key"],
-    measures: PRODUCT_MEASURES,
-    bucket: "day",
-    aggregate: sumByType("tenant_id, day, user_key", "facts"),
-  },
+  USER_DAILY,
   {
     table: "session_daily_stats",
     keys: ["tenant_id", "day", "session_id"],

@@ -1,3 +1,4 @@
+export { createSessionLinks, type SessionLinks } from "./link-session.ts";
 export {
   changeTimeZone,
   type DayRange,

@@ -1,0 +1,131 @@
+import { PRODUCTS_TAG } from "../../cache/tags.ts";
+import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
+import { isDay } from "../../core/days.ts";
+import { AppError } from "../../core/errors.ts";
+import { sha256 } from "../../core/ids.ts";
+import type { RequestContext } from "../../core/principal.ts";
+import { isStorable } from "../../core/validation.ts";
+import {
+  type ProductStatsPage,
+  type ProductStatsRow,
+  selectProductNames,
+  selectProductStats,
+} from "./catalogue-repository.ts";
+import { type Desk, skips } from "./desk.ts";
+import { measuresOf, ROW_METRICS } from "./measures.ts";
+import { daysOf } from "./range.ts";
+import type { ProductStatsQuery, RangeQuery, TopQuery } from "./schema.ts";
+
+export function createProductAnswers(desk: Desk) {
+  const { sql, answer, rangeOf, prepare } = desk;
+
+  return {
+    async getTopProducts(ctx: RequestContext, query: TopQuery) {
+      const range = await rangeOf(ctx, query);
+      const { sortBy, limit } = query;
+      const measure = await prepare(ctx, {
+        range,
+        metrics: ROW_METRICS,
+        dimensions: ["product"],
+        sort: { by: sortBy, direction: "desc" },
+        limit,
+      });
+      const name = `top:${sortBy}:${limit}`;
+      const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG] };
+      return answer(ctx, { ...question, granularity: "day" }, async () => {
+        const rows = await measure();
+        const names = await selectProductNames(
+          sql,
+          ctx.tenantId,
+          rows.map(({ product = "" }) => product),
+        );
+        const items = rows.map(({ product = "", ...row }) => {
+          return { productId: product, name: names.get(product) ?? null, ...measuresOf(row) };
+        });
+        return { items };
+      });
+    },
+
+    async getProductTimeseries(ctx: RequestContext, productId: string, query: RangeQuery) {
+      const range = await rangeOf(ctx, query);
+      const measure = await prepare(ctx, {
+        range,
+        metrics: ROW_METRICS,
+        dimensions: ["day"],
+        filters: { productId: [productId] },
+      });
+      const name = `timeseries:${productId}`;
+      return answer(ctx, { name, range, granularity: "day", skipCache: skips(query) }, async () => {
+        const byDay = new Map((await measure()).map((row) => [row.day, row]));
+        const points = daysOf(range).map((day) => ({ day, ...measuresOf(byDay.get(day)) }));
+        return { productId, points };
+      });
+    },
+
+    /** By page or by cursor; a cursor keeps the range of the first page, so that midnight moves nothing. */
+    async getProductStats(ctx: RequestContext, query: ProductStatsQuery) {
+      const { search, sortBy, sortDir, limit, cursor } = query;
+      if (cursor !== undefined && query.page !== undefined)
+        throw new AppError("invalid_input", "Give a page or a cursor.");
+      const filters = { search, sortBy, sortDir, ...rangeTexts(query) };
+      const after = cursor === undefined ? null : readCursor(filters, cursor, sortBy);
+      const asked = after ? { startDate: after.from, endDate: after.to } : query;
+      const range = await rangeOf(ctx, asked);
+      const page = after ? null : (query.page ?? 1);
+      const offset = page === null ? 0 : (page - 1) * limit;
+      const listing: ProductStatsPage = { search, sortBy, sortDir, limit: limit + 1, offset, after };
+      const name = `stats:${sha256(JSON.stringify(listing))}`;
+      const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG] };
+      const { rows, total, meta } = await answer(ctx, { ...question, granularity: "day" }, async () => {
+        const found = await selectProductStats(sql, ctx.tenantId, range, listing);
+        return { rows: found, total: Number(found[0]?.total ?? (await countProducts(ctx, range, listing))) };
+      });
+      const last = rows.length > limit ? rows[limit - 1] : undefined;
+      const key = last && [range.from, range.to, last.sortValue, last.productId];
+      return {
+        page,
+        limit,
+        total,
+        items: rows.slice(0, limit).map(toItem),
+        nextCursor: key ? encodeCursor(filters, key) : null,
+        meta,
+      };
+    },
+  };
+
+  /** Beyond the last page no row tells how many there are. */
+  async function countProducts(
+    { tenantId }: RequestContext,
+    range: { from: string; to: string; timeZone: string },
+    listing: ProductStatsPage,
+  ): Promise<string> {
+    const first = { ...listing, limit: 1, offset: 0, after: null };
+    const [row] = await selectProductStats(sql, tenantId, range, first);
+    return row?.total ?? "0";
+  }
+}
+
+function toItem({ productId, name, sku, price, status, ...row }: ProductStatsRow) {
+  return {
+    productId,
+    name,
+    sku,
+    price: price === null ? null : Number(price),
+    status,
+    events: Number(row.events ?? 0),
+    ...measuresOf(row),
+  };
+}
+
+/** The range as it was asked for: what a cursor is bound to. */
+function rangeTexts({ days, startDate, endDate }: RangeQuery) {
+  return { days, startDate, endDate };
+}
+
+function readCursor(filters: unknown, cursor: string, sortBy: ProductStatsQuery["sortBy"]) {
+  const [from = "", to = "", sortValue = "", productId = ""] = decodeCursor(filters, cursor, 4);
+  const sorts = sortBy === "name" ? isStorable(sortValue) : /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(sortValue);
+  if (!isDay(from) || !isDay(to) || !sorts || !isStorable(productId))
+    throw new AppError("invalid_input", "The cursor is not valid.");
+  return { from, to, sortValue, productId };
+}

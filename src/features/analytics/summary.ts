@@ -1,0 +1,129 @@
+import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
+import { isDay } from "../../core/days.ts";
+import { AppError } from "../../core/errors.ts";
+import type { RequestContext } from "../../core/principal.ts";
+import { type Desk, skips } from "./desk.ts";
+import { addCells, CELL_METRICS, type TypeCell } from "./measures.ts";
+import { type Range, rangeBefore } from "./range.ts";
+import { type MetricsRow, selectBucketStarts } from "./repository.ts";
+import {
+  type Change,
+  type Granularity,
+  type Meta,
+  type SummaryPageQuery,
+  type SummaryQuery,
+  TOTAL_NAMES,
+  type Totals,
+} from "./schema.ts";
+
+/**
+ * The whole shop, bucket by bucket. In another time zone than the tenant's, unique users (and buckets of hours that do
+ * not align) are counted from raw events; the planner bounds how far.
+ */
+export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare }: Desk) {
+  async function prepareSeries(ctx: RequestContext, range: Range, groupBy: Granularity) {
+    const measure = await prepare(ctx, { range, metrics: CELL_METRICS, dimensions: [groupBy, "type"] });
+    return async () => {
+      const [rows, starts] = await Promise.all([measure(), selectBucketStarts(sql, range, groupBy)]);
+      const cells = rows as (MetricsRow & TypeCell)[];
+      const byBucket = Map.groupBy(cells, (cell) => cell[groupBy]);
+      const series = starts.map((bucket) => {
+        const { events, measures } = addCells(byBucket.get(bucket) ?? []);
+        return { bucket, events, ...measures };
+      });
+      return { cells, series };
+    };
+  }
+
+  /** Unique users and sessions live in rollups of their own, but one scan of raw events counts both. */
+  async function prepareAudience(ctx: RequestContext, range: Range) {
+    const together = range.timeZone !== (await tenantZone(ctx));
+    const groups = together
+      ? ([["uniqueUsers", "sessions"]] as const)
+      : ([["uniqueUsers"], ["sessions"]] as const);
+    const asked = groups.map((metrics) => prepare(ctx, { range, metrics, dimensions: [] }));
+    const measures = await Promise.all(asked);
+    return async () => {
+      const rows = (await Promise.all(measures.map((measure) => measure()))).flat();
+      const { uniqueUsers, sessions } = Object.assign({}, ...rows) as MetricsRow;
+      return { uniqueUsers: Number(uniqueUsers), sessions: Number(sessions) };
+    };
+  }
+
+  async function summarize(ctx: RequestContext, range: Range, groupBy: Granularity, skipCache: boolean) {
+    const [asRequested, countAudience] = await Promise.all([
+      prepareSeries(ctx, range, groupBy),
+      prepareAudience(ctx, range),
+    ]);
+    const question = { name: "summary", range, granularity: groupBy, skipCache, mayCoarsen: true };
+    return answer(ctx, question, async (granularity) => {
+      const measureSeries =
+        granularity === groupBy ? asRequested : await prepareSeries(ctx, range, granularity);
+      const [{ cells, series }, audience] = await Promise.all([measureSeries(), countAudience()]);
+      const byType = [...Map.groupBy(cells, (cell) => cell.type)]
+        .map(([type, ofType]) => ({ type, events: addCells(ofType).events }))
+        .sort((a, b) => b.events - a.events || (a.type < b.type ? -1 : 1));
+      const { events, measures } = addCells(cells);
+      return { totals: { events, ...audience, ...measures }, byType, series };
+    });
+  }
+
+  return {
+    async getSummary(ctx: RequestContext, query: SummaryQuery) {
+      const range = await rangeOf(ctx, query, query.timeZone);
+      const asked = (of: Range) => summarize(ctx, of, query.groupBy, skips(query));
+      if (query.compare === undefined) return asked(range);
+      const before = rangeBefore(range);
+      const [summary, { totals, meta }] = await Promise.all([asked(range), asked(before)]);
+      const { from, to } = before;
+      const previous = { from, to, totals, change: changeOf(totals, summary.totals) };
+      return { ...summary, previous, meta: worst(summary.meta, meta) };
+    },
+
+    /** The series in pages, the oldest bucket first; a cursor keeps the range of the first page. */
+    async getSummaryPage(ctx: RequestContext, query: SummaryPageQuery) {
+      const { limit, cursor, skipCache, ...filters } = query;
+      const [from, to, last = ""] = cursor === undefined ? [] : decodeCursor(filters, cursor, 3);
+      if (cursor !== undefined && !(isDay(from ?? "") && isDay(to ?? "")))
+        throw new AppError("invalid_input", "The cursor is not valid.");
+      const range = await rangeOf(
+        ctx,
+        cursor === undefined ? query : { startDate: from, endDate: to },
+        query.timeZone,
+      );
+      const measure = await prepareSeries(ctx, range, query.groupBy);
+      const question = { name: "series", range, granularity: query.groupBy, skipCache: skips(query) };
+      const { series, meta } = await answer(ctx, question, async () => ({
+        series: (await measure()).series,
+      }));
+      const rest = series.filter(({ bucket }) => bucket > last);
+      const items = rest.slice(0, limit);
+      const end = items.at(-1);
+      const nextCursor =
+        end && rest.length > limit ? encodeCursor(filters, [range.from, range.to, end.bucket]) : null;
+      return { items, nextCursor, meta };
+    },
+  };
+}
+
+/** Percent of what was before; null where that was nothing. */
+function changeOf(before: Totals, now: Totals): Record<(typeof TOTAL_NAMES)[number], Change> {
+  const entries = TOTAL_NAMES.map((name) => {
+    const difference = now[name] - before[name];
+    // Two doubles of exact decimals, and so is what lies between them: the error of subtracting goes.
+    const absolute = name === "revenue" ? Number(difference.toFixed(4)) : difference;
+    const percent = before[name] === 0 ? null : (difference / Math.abs(before[name])) * 100;
+    return [name, { absolute, percent }];
+  });
+  return Object.fromEntries(entries);
+}
+
+/** Of two answers in one, what holds for both. */
+function worst(one: Meta, other: Meta): Meta {
+  const order = ["hit", "miss", "stale"] as const;
+  const cache = order[Math.max(order.indexOf(one.cache), order.indexOf(other.cache))] ?? one.cache;
+  const asOf = one.asOf < other.asOf ? one.asOf : other.asOf;
+  const reason = one.reason ?? other.reason;
+  const degraded = one.degraded || other.degraded;
+  return { ...one, cache, asOf, degraded, ...(reason === undefined ? {} : { reason }) };
+}

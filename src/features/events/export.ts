@@ -1,0 +1,72 @@
+import { csvField } from "../../core/csv.ts";
+import type { ExportFormat, StoredEvent } from "./schema.ts";
+
+/**
+ * An export reads page after page by keyset and only as fast as it is taken, so its memory is that of a page. Its last
+ * line says how many events it holds: without that line it is not complete.
+ */
+interface Dialect {
+  header: string;
+  line(event: StoredEvent): string;
+  trailer(count: number): string;
+}
+
+const COLUMNS = [
+  "id",
+  "messageId",
+  "type",
+  "productId",
+  "userId",
+  "anonymousId",
+  "sessionId",
+  "timestamp",
+  "receivedAt",
+  "properties",
+  "context",
+] as const;
+
+const DIALECTS: Record<ExportFormat, Dialect> = {
+  ndjson: {
+    header: "",
+    line: (event) => `${JSON.stringify(event)}\n`,
+    trailer: (count) => `${JSON.stringify({ count })}\n`,
+  },
+  csv: {
+    header: `${COLUMNS.join()}\r\n`,
+    line: (event) => {
+      const fields = COLUMNS.map((column) => {
+        const value = event[column];
+        return csvField(typeof value === "object" && value !== null ? JSON.stringify(value) : value);
+      });
+      return `${fields.join()}\r\n`;
+    },
+    trailer: (count) => `# count=${count}\r\n`,
+  },
+};
+
+/** `nextPage` gives the events after one of them (null: the first ones), an empty page at the end. */
+export async function streamEvents(
+  format: ExportFormat,
+  nextPage: (after: StoredEvent | null) => Promise<StoredEvent[]>,
+): Promise<ReadableStream<Uint8Array>> {
+  const { header, line, trailer } = DIALECTS[format];
+  const encoder = new TextEncoder();
+  let count = 0;
+  // Read before the answer begins, so that what fails at once is a problem and not a broken stream.
+  let page = await nextPage(null);
+  let before = header;
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const last = page.at(-1);
+        count += page.length;
+        const text = before + page.map(line).join("");
+        before = "";
+        controller.enqueue(encoder.encode(last ? text : text + trailer(count)));
+        if (!last) return controller.close();
+        page = await nextPage(last);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}

@@ -1,0 +1,117 @@
+import type { Sql } from "../../db/client.ts";
+import type { Transaction } from "../../db/transaction.ts";
+import { factsFrom, type Rollup, USER_DAILY } from "./definitions.ts";
+import type { LedgerRow } from "./repository.ts";
+
+/**
+ * Batches with anonymous events of a session that are not rolled up yet, dead letters aside. The session's events are
+ * read once, not once a waiting batch.
+ */
+export async function selectUndoneBatches(
+  sql: Sql,
+  tenantId: string,
+  sessionId: string,
+  limit: number,
+): Promise<LedgerRow[]> {
+  const rows = await sql<{ batchId: string; minMs: number; maxMs: number }[]>`
+    with anonymous as materialized (
+      select distinct tenant_id, batch_id from events
+      where tenant_id = ${tenantId} and session_id = ${sessionId} and user_id is null
+    ), undone as materialized (
+      select tenant_id, batch_id, received_at, min_ts, max_ts from event_batches
+      where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is null
+    )
+    select batch_id as "batchId", (extract(epoch from min_ts) * 1000)::float8 as "minMs",
+      (extract(epoch from max_ts) * 1000)::float8 as "maxMs"
+    from undone join anonymous using (tenant_id, batch_id) order by received_at limit ${limit}`;
+  return rows.map((row) => ({ tenantId, ...row }));
+}
+
+/** What moved events count under one key: the very definition of the rollup, over them alone. */
+function countedBy({ aggregate }: Rollup, userId: string): string {
+  const source = `(select moved.*, ${userId} as user_id from moved) e join tenants t on t.id = e.tenant_id`;
+  return `with ${factsFrom(source, "t.id = $1")} ${aggregate}`;
+}
+
+/**
+ * Gives events to a user and moves what they count in the rollup by user from the old key to the new one. Only events
+ * of batches whose rollup is committed: no worker reads those any more, and taking away and adding commute with its
+ * additions to the same rows. $1 tenant, $2 session, $3 user, $4 how many events at the most.
+ */
+function moveStatement(rollup: Rollup): string {
+  const { table, keys, measures } = rollup;
+  const columns = [...keys, ...measures].join(", ");
+  const negated = measures.map((measure) => `-${measure} as ${measure}`);
+  const summed = measures.map((measure) => `sum(${measure}) as ${measure}`);
+  const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
+  return `with picked as (
+    select e.tenant_id, e.ts, e.id from events e
+    where e.tenant_id = $1 and e.session_id = $2 and e.user_id is null
+      and not exists (select from event_batches b
+        where b.tenant_id = e.tenant_id and b.batch_id = e.batch_id and b.rolled_up_at is null)
+    order by e.ts, e.id limit $4
+  ), moved as (
+    update events e set user_id = $3 from picked
+    where e.tenant_id = picked.tenant_id and e.ts = picked.ts and e.id = picked.id and e.tenant_id = $1
+      and e.user_id is null
+    returning e.tenant_id, e.ts, e.type, e.product_id, e.anonymous_id, e.session_id, e.quantity, e.unit_price,
+      e.properties, e.context
+  ), lost as (${countedBy(rollup, "null::text")}
+  ), gained as (${countedBy(rollup, "$3::text")}
+  ), changed as (
+    insert into ${table} as kept (${columns})
+    select ${columns} from (
+      select ${keys.join(", ")}, ${summed.join(", ")} from (
+        select ${keys.join(", ")}, ${negated.join(", ")} from lost union all select ${columns} from gained
+      ) sides group by ${keys.join(", ")} offset 0
+    ) grouped order by ${keys.join(", ")}
+    on conflict (${keys.join(", ")}) do update set ${added.join(", ")}
+    returning day, user_key, events
+  )
+  select (select count(*)::int from moved) as moved,
+    (select (extract(epoch from min(ts)) * 1000)::float8 from moved) as "minMs",
+    (select (extract(epoch from max(ts)) * 1000)::float8 from moved) as "maxMs",
+    coalesce((select jsonb_agg(jsonb_build_array(day, user_key)) from changed where events = 0), '[]') as emptied`;
+}
+
+const MOVE_EVENTS = moveStatement(USER_DAILY);
+
+export interface Moved {
+  moved: number;
+  minMs: number | null;
+  maxMs: number | null;
+  /** Days and keys whose rows now count nothing. */
+  emptied: [day: string, userKey: string][];
+}
+
+export async function moveEvents(
+  tx: Transaction,
+  tenantId: string,
+  sessionId: string,
+  userId: string,
+  limit: number,
+): Promise<Moved> {
+  const [row] = await tx.unsafe<Moved[]>(MOVE_EVENTS, [tenantId, sessionId, userId, limit]);
+  return row ?? { moved: 0, minMs: null, maxMs: null, emptied: [] };
+}
+
+/** A rollup holds no row of nothing: a recount would not make one. */
+export async function deleteEmptyRows(
+  tx: Transaction,
+  tenantId: string,
+  emptied: Moved["emptied"],
+): Promise<void> {
+  await tx`
+    delete from user_daily_stats kept
+    using unnest(${tx.array(emptied.map(([day]) => day))}::date[], ${tx.array(emptied.map(([, key]) => key))}::text[])
+      as empty(day, user_key)
+    where kept.tenant_id = ${tenantId} and kept.day = empty.day and kept.user_key = empty.user_key and kept.events = 0`;
+}
+
+/**
+ * A rebuild locks this table in a mode that this one waits for, and workers' upserts do not: rows that a rebuild has
+ * deleted and those it has not counted yet must not be changed beside it.
+ */
+export async function waitForRebuild(tx: Transaction): Promise<void> {
+  await tx`lock table product_daily_stats in row exclusive mode`;
+}

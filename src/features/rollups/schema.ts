@@ -1,0 +1,10 @@
+import { z } from "@hono/zod-openapi";
+import { isStorable } from "../../core/validation.ts";
+
+export const LinkSession = z
+  .strictObject({
+    sessionId: z.string().min(1).max(200).refine(isStorable, "holds a character that can't be stored"),
+  })
+  .openapi("LinkSession");
+
+export const SessionLinked = z.object({ linked: z.number().int() }).openapi("SessionLinked");

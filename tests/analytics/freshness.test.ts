@@ -1,0 +1,113 @@
+/** A cached answer is dropped by every event that changes it, also by those outside of its range. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import {
+  createTenant,
+  createTestApi,
+  eventInput,
+  rollUpAll,
+  type TestApi,
+  type TestTenant,
+} from "../factories.ts";
+import { cleanup } from "../harness.ts";
+
+let api: TestApi;
+let tenant: TestTenant;
+
+const at = (day: string) => `${day}T12:00:00Z`;
+
+beforeAll(async () => {
+  // Strict: what is served for a moment longer, as `stale`, is told in tests/cache.
+  api = await createTestApi({ CACHE_STALE_MS: "0" });
+});
+afterAll(cleanup);
+
+async function send(...events: Record<string, unknown>[]): Promise<void> {
+  const { status } = await api.call("POST", "/events/bulk", { as: tenant.key, json: { events } });
+  expect(status).toBe(202);
+  await rollUpAll(api);
+}
+
+const RANGE = "startDate=2026-03-02&endDate=2026-03-29";
+const CASES: [string, string, string, (body: Answer) => unknown, unknown, unknown][] = [
+  [
+    "a step months after the range",
+    `/analytics/funnel?steps=view,purchase&windowHours=720&${RANGE}`,
+    "2026-04-20",
+    (body) => body.steps[1].users,
+    0,
+    1,
+  ],
+  [
+    "a first visit long before the range",
+    `/analytics/retention?period=week&${RANGE}`,
+    "2025-07-01",
+    (body) => body.cohorts.map(({ users }: Answer) => users),
+    [0, 0, 0, 1],
+    [0, 0, 0, 0],
+  ],
+  [
+    "an event of the period before",
+    `/analytics/summary?compare=previous&${RANGE}`,
+    "2026-02-10",
+    (body) => body.previous.totals.events,
+    0,
+    1,
+  ],
+  [
+    "an event of the range, in the table",
+    `/analytics/products/stats?${RANGE}`,
+    "2026-03-05",
+    (body) => body.items.map(({ events }: Answer) => events),
+    [1],
+    [2],
+  ],
+  [
+    "an event of the range, in the pages",
+    `/analytics/summary/paginated?groupBy=month&${RANGE}`,
+    "2026-03-05",
+    (body) => body.items[0].events,
+    1,
+    2,
+  ],
+  [
+    "an event of the range, in a breakdown",
+    `/analytics/breakdown?property=country&${RANGE}`,
+    "2026-03-05",
+    (body) => body.items.length,
+    0,
+    1,
+  ],
+];
+
+// biome-ignore lint/suspicious/noExplicitAny: whatever the answer holds
+type Answer = any;
+
+test.each(CASES)("%s", async (_, path, day, read, before, after) => {
+  tenant = await createTenant(api);
+  const ask = async () => (await api.call("GET", path, { as: tenant.key })).body;
+  await send(eventInput({ timestamp: at("2026-03-28") }));
+  expect(read(await ask())).toEqual(before);
+  const again = await ask();
+  expect(again.meta.cache).toBe("hit");
+  expect(read(again)).toEqual(before);
+  await send(eventInput({ type: "purchase", timestamp: at(day), properties: { country: "DE" } }));
+  const fresh = await ask();
+  expect(fresh.meta.cache).toBe("miss");
+  expect(read(fresh)).toEqual(after);
+});
+
+test("a question by POST is cached by all that it says", async () => {
+  tenant = await createTenant(api);
+  await send(eventInput({ timestamp: at("2026-03-05") }));
+  const ask = async (metrics: string[], days = {}) => {
+    const json = { metrics, startDate: "2026-03-01", endDate: "2026-03-31", ...days };
+    return (await api.call("POST", "/analytics/query", { as: tenant.key, json })).body;
+  };
+  expect((await ask(["views"])).meta.cache).toBe("miss");
+  expect((await ask(["views"])).meta.cache).toBe("hit");
+  expect((await ask(["clicks"])).meta.cache).toBe("miss");
+  expect((await ask(["views"], { endDate: "2026-03-30" })).meta.cache).toBe("miss");
+  expect((await ask(["views"], { skipCache: true })).meta.cache).toBe("miss");
+  await send(eventInput({ timestamp: at("2026-03-06") }));
+  expect(await ask(["views"])).toMatchObject({ rows: [{ views: 2 }], meta: { cache: "miss" } });
+});
