@@ -268,8 +268,8 @@ describe("sellers", () => {
     expect((await products())[0]?.seller_id).toBe("carla");
     const { token } = await createPerson(api, tenant.tenantId, "seller", null);
     expect((await upload(api, token, "id,name,price\n1,one,1\n")).status).toBe(403);
-    expect((await api.call("GET", "/products/imports", { as: token })).body.items).toEqual([]);
-    expect((await api.call("GET", "/products/export", { as: token })).body.split("\r\n").length).toBe(2);
+    for (const path of ["/products/imports", "/products/export"])
+      expect((await api.call("GET", path, { as: token })).status).toBe(403);
   });
 });
 
