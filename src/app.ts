@@ -15,8 +15,10 @@ import type {
   TenantService,
 } from "./features/identity/index.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
-import type { RollupService } from "./features/rollups/index.ts";
-import { createQueueRoutes } from "./features/rollups/routes.ts";
+import type { OrdersService, PurchasesService } from "./features/orders/index.ts";
+import { createOrderRoutes } from "./features/orders/routes.ts";
+import type { QueueService } from "./features/queue/index.ts";
+import { createQueueRoutes } from "./features/queue/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import { addDocs } from "./http/docs.ts";
@@ -47,7 +49,9 @@ export interface AppDeps {
   tenant: TenantService;
   audit: AuditService;
   events: EventsService;
-  rollups: RollupService;
+  purchases: PurchasesService;
+  orders: OrdersService;
+  queue: QueueService;
   analytics: AnalyticsService;
   system: SystemService;
 }
@@ -65,7 +69,7 @@ const PREFIX = "/api";
 const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
 /** Reads of one resource and of analytics: If-None-Match answers 304. */
-const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/tenants/current", "/auth/me"];
+const ETAGGED_PATHS = ["/analytics/*", "/events/:id", "/orders/:id", "/tenants/current", "/auth/me"];
 const REQUEST_TIMEOUT_MS = 30_000;
 
 export function createApp(deps: AppDeps, options: AppOptions) {
@@ -97,7 +101,8 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createAuditRoutes(deps.audit));
   app.route("/", createEventRoutes(deps.events, options));
   app.route("/", createAnalyticsRoutes(deps.analytics));
-  app.route("/", createQueueRoutes(deps.rollups));
+  app.route("/", createOrderRoutes(deps));
+  app.route("/", createQueueRoutes(deps.queue));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 

@@ -19,6 +19,13 @@ import {
   createTenantService,
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
+import {
+  createOrderHandling,
+  createOrderQueue,
+  createOrdersService,
+  createPurchasesService,
+} from "./features/orders/index.ts";
+import { createQueueService } from "./features/queue/index.ts";
 import { createRollupService } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import { createRedisFactory } from "./redis/client.ts";
@@ -55,6 +62,8 @@ export function createDeps(config: Config, role: string) {
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret);
   const idempotency = createIdempotency(db.transaction);
+  const rollups = createRollupService({ db, log, metrics });
+  const orderQueue = createOrderQueue({ db, announcer, invalidator, metrics });
   const writer = createEventWriter({
     sql: db.write,
     partitions,
@@ -84,7 +93,12 @@ export function createDeps(config: Config, role: string) {
     tenant: createTenantService({ db }),
     audit: createAuditService({ sql: db.read }),
     events: createEventsService({ read: db.read, writer, readTenantSettings }),
-    rollups: createRollupService({ db, log, metrics }),
+    rollups,
+    purchases: createPurchasesService({ db, idempotency, partitions, announcer, invalidator }),
+    orders: createOrdersService({ db, cache, idempotency, announcer, invalidator }),
+    orderHandling: createOrderHandling({ db, partitions, announcer, invalidator, log, metrics }),
+    orderQueue,
+    queue: createQueueService({ orderQueue, rollups }),
     analytics: createAnalyticsService({ sql: db.read, cache, readTenantSettings }),
     system: createSystemService({ sql: db.read, redis, version: VERSION }),
   };

@@ -76,6 +76,7 @@ const FEATURES = [
   "rollups",
   "analytics",
   "orders",
+  "queue",
   "notifications",
   "webhooks",
   "archive",

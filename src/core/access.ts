@@ -32,6 +32,13 @@ const INGEST: AccessRule = {
   limit: "eventsWrite",
 };
 const EVENT_READS: AccessRule = { roles: ["admin", "analyst"], scope: "events:read", limit: "eventsRead" };
+/** Customers reach their own only; sellers none, since an order holds the products of many. */
+const ORDER_READS: AccessRule = {
+  roles: ["admin", "analyst", "customer"],
+  scope: "orders:read",
+  limit: "standard",
+};
+const ORDER_WRITES: AccessRule = { roles: ["admin", "customer"], scope: "orders:write", limit: "standard" };
 const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
 
 export const ACCESS = {
@@ -62,6 +69,17 @@ export const ACCESS = {
   getUserSummary: { roles: ["admin", "analyst"], scope: "analytics:read", limit: "analytics" },
   getSummary: ANALYTICS,
   getBreakdown: ANALYTICS,
+  createPurchase: { roles: ["admin", "seller", "customer"], scope: "orders:write", limit: "standard" },
+  listMyPurchases: { roles: EVERYONE, scope: null, limit: "standard" },
+  createOrder: ORDER_WRITES,
+  listOrders: ORDER_READS,
+  getOrder: ORDER_READS,
+  updateOrderStatus: { roles: ADMINS, scope: "orders:write", limit: "standard" },
+  cancelOrder: ORDER_WRITES,
+  getQueueStats: ADMINISTRATION,
+  purgeQueue: ADMINISTRATION,
+  getWorkerStatus: ADMINISTRATION,
+  getWorkerStats: ADMINISTRATION,
   listDeadLetters: ADMINISTRATION,
   retryDeadLetter: ADMINISTRATION,
   getHealth: OPEN,

@@ -36,7 +36,8 @@ export function addDocs(app: OpenAPIHono<HttpEnv>, version: string): void {
         { name: "Events", description: "What visitors and customers do" },
         { name: "Analytics", description: "Answers from the rollups" },
         { name: "Identity", description: "Accounts, tenants, members, API keys" },
-        { name: "Queue", description: "What could not be rolled up" },
+        { name: "Orders", description: "Purchases and orders" },
+        { name: "Queue", description: "What waits for workers, and what they gave up" },
         { name: "System", description: "Health, metrics" },
       ],
     });

@@ -5,8 +5,15 @@ import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 const EVERY_MS = 60_000;
 const AT_ONCE = 10_000;
 
-/** Deletes done ledger rows, expired deduplication keys and expired idempotency keys, a bounded number a round. */
-export function createHousekeeping({ db, rollups, log }: Deps, holder: string): PeriodicJob {
-  const runOnce = async () => (await rollups.prune()) + (await pruneIdempotencyKeys(db.write, AT_ONCE));
+/** Deletes what is done or expired and no longer asked for, a bounded number of rows a round. */
+export function createHousekeeping(
+  { db, rollups, orders, orderQueue, log }: Deps,
+  holder: string,
+): PeriodicJob {
+  const runOnce = async () =>
+    (await rollups.prune()) +
+    (await pruneIdempotencyKeys(db.write, AT_ONCE)) +
+    (await orders.prune()) +
+    (await orderQueue.pruneWorkers());
   return createPeriodicJob(db.write, log, { name: "housekeeping", holder, everyMs: EVERY_MS, runOnce });
 }

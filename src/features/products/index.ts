@@ -1,0 +1,1 @@
+export { lockShelves, lowStockEvent, moveStock, type Shelf } from "./stock.ts";
