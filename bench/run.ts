@@ -1,10 +1,16 @@
 import { measureBulk } from "./bulk.ts";
 import { measureFreshness } from "./freshness.ts";
+import { measureOrders } from "./orders.ts";
 import { measureSingle } from "./single.ts";
 import { createStage } from "./stage.ts";
 
-/** `./dev bench [single|bulk|freshness …]`: prints each figure with the ratio that matters. See bench/README.md. */
-const measurements = { single: measureSingle, bulk: measureBulk, freshness: measureFreshness };
+/** `./dev bench [single|bulk|freshness|orders …]`: prints each figure with the ratio that matters. See bench/README.md. */
+const measurements = {
+  single: measureSingle,
+  bulk: measureBulk,
+  freshness: measureFreshness,
+  orders: measureOrders,
+};
 type Name = keyof typeof measurements;
 
 const asked = process.argv.slice(2);

@@ -41,7 +41,7 @@ export function orderInput(overrides: Record<string, unknown> = {}): Record<stri
 
 /** Handles all that is due, as a worker does but without its delays; returns how many commands. */
 export async function handleAll({ deps, sql }: Pick<TestApi, "deps" | "sql">): Promise<number> {
-  await sql`update order_commands set due_at = now() where state = 'waiting' and attempts = 0`;
+  await sql`update order_commands set due_at = now() - interval '1 second' where state = 'waiting' and attempts = 0`;
   let handled = 0;
   for (;;) {
     const due = await deps.orderHandling.findDue(1_000);

@@ -30,6 +30,12 @@ export async function enqueueOrder(
   order: NewOrder,
 ): Promise<{ id: string; messageId: string }> {
   const { id, messageId, deduplication } = order;
+  // Not sql.array: until a pool has read the types of its database, that sends something which is no array.
+  const lines = order.items.map(({ productId, quantity }, n) => ({
+    line: n + 1,
+    product_id: productId,
+    quantity,
+  }));
   const [row] = await sql<{ id: string; messageId: string }[]>`
     with first as (
       ${deduplication ? upsertDeduplication(sql, tenantId, order, deduplication) : sql`select ${id}::uuid as order_id, ${messageId}::uuid as message_id`}
@@ -45,10 +51,7 @@ export async function enqueueOrder(
     ), lines as (
       insert into order_items (tenant_id, order_id, line, product_id, quantity)
       select ${tenantId}::uuid, ${id}::uuid, line, product_id, quantity
-      from turn cross join unnest(
-        ${sql.array(order.items.map((item) => item.productId))}::text[],
-        ${sql.array(order.items.map((item) => String(item.quantity)))}::int[]
-      ) with ordinality as item(product_id, quantity, line)
+      from turn cross join jsonb_to_recordset(${sql.json(lines)}) as item(line int, product_id text, quantity int)
     ), command as (
       ${insertCommand(sql, tenantId, { messageId, groupId: order.groupId, orderId: id, kind: "create", toStatus: "pending", requestedBy: order.requestedBy })}
     )
