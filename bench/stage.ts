@@ -27,7 +27,11 @@ export interface Child {
 
 const DATABASE = "footfall_bench";
 /** One credential sends all the load. */
-const UNLIMITED = { RATE_LIMIT_EVENTS_WRITE: "off", RATE_LIMIT_ANALYTICS: "off" };
+const UNLIMITED = {
+  RATE_LIMIT_EVENTS_WRITE: "off",
+  RATE_LIMIT_ANALYTICS: "off",
+  RATE_LIMIT_STANDARD: "off",
+};
 const FIRST_PORT = 3900;
 
 export async function createStage(): Promise<Stage> {

@@ -16,7 +16,7 @@ CREATE TABLE "order_commands" (
 	"finished_at" timestamp (3) with time zone,
 	"finished_by" text,
 	CONSTRAINT "order_commands_tenant_id_group_id_position_pk" PRIMARY KEY("tenant_id","group_id","position")
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 --> statement-breakpoint
 CREATE TABLE "order_deduplications" (
 	"tenant_id" uuid NOT NULL,

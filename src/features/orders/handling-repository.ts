@@ -12,6 +12,8 @@ export interface ClaimedCommand extends Command {
  * G5: takes the waiting commands of these groups, `perGroup` of each, from the head on, and locks them until the
  * transaction ends. The head's row is the lock of its group: a group whose head is locked by somebody else, or was
  * handled since this statement began, yields nothing, and what lies behind a command that could not be locked waits, too.
+ * `line` is who waits by the statement's snapshot; only its prefix that could be locked counts. Both are probed group by
+ * group: joined to the table instead, the planner, who can't know how much of a queue waits, reads all of it.
  */
 export async function claimCommands(
   tx: Transaction,
@@ -19,23 +21,28 @@ export async function claimCommands(
   groupIds: readonly string[],
   perGroup: number,
 ): Promise<ClaimedCommand[]> {
-  const rows = await tx<(ClaimedCommand & { rank: number })[]>`
-    select c.group_id as "groupId", c.position::float8 as position, c.id, c.order_id as "orderId", c.kind,
-      c.to_status as "toStatus", c.attempts, c.attempts = 0 or c.due_at <= now() as ready, line.rank::int as rank
+  const rows = await tx<(ClaimedCommand & { line: number[] })[]>`
+    select wanted.group_id as "groupId", waiting.line, c.*
     from unnest(${tx.array([...groupIds])}::text[]) as wanted(group_id)
     cross join lateral (
-      select w.position, row_number() over (order by w.position) as rank from order_commands w
-      where w.tenant_id = ${tenantId} and w.group_id = wanted.group_id and w.state = 'waiting'
-      order by w.position limit ${perGroup}
-    ) line
-    join order_commands c on c.tenant_id = ${tenantId} and c.group_id = wanted.group_id and c.position = line.position
-    where c.state = 'waiting'
-    for update of c skip locked`;
+      select array(
+        select w.position::float8 from order_commands w
+        where w.tenant_id = ${tenantId} and w.group_id = wanted.group_id and w.state = 'waiting'
+        order by w.position limit ${perGroup}
+      ) as line
+    ) waiting
+    cross join lateral (
+      select position::float8 as position, id, order_id as "orderId", kind, to_status as "toStatus", attempts,
+        attempts = 0 or due_at <= now() as ready
+      from order_commands
+      where tenant_id = ${tenantId} and group_id = wanted.group_id and state = 'waiting'
+      order by order_commands.position limit ${perGroup} for update skip locked
+    ) c`;
   const claimed: ClaimedCommand[] = [];
-  for (const line of Map.groupBy(rows, (row) => row.groupId).values()) {
-    line.sort((a, b) => a.rank - b.rank);
-    for (const [index, { rank, ...command }] of line.entries()) {
-      if (rank !== index + 1) break;
+  for (const locked of Map.groupBy(rows, (row) => row.groupId).values()) {
+    locked.sort((a, b) => a.position - b.position);
+    for (const [index, { line, ...command }] of locked.entries()) {
+      if (line[index] !== command.position) break;
       claimed.push(command);
     }
   }
