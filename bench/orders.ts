@@ -64,7 +64,7 @@ async function placeOrders({ deps, tenantId }: Stage, count: number): Promise<nu
 /** One order that can't be handled, placed before the others; Postgres refuses its effect. */
 async function poison({ deps, tenantId }: Stage): Promise<void> {
   await deps.db
-    .write`alter table orders add constraint poison check (customer_name <> 'poison' or status = 'queued')`;
+    .write`alter table orders add constraint poison check (customer_name <> 'poison' or status <> 'pending')`;
   await deps.orders.createOrder(operatorContext(tenantId), sampleOrder(GROUPS, "poison"), undefined);
 }
 

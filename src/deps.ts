@@ -80,6 +80,7 @@ export function createDeps(config: Config, role: string) {
     redisFactory,
     announcer,
     invalidator,
+    partitions,
     writer,
     readTenantSettings,
     verifyCredential: createCredentialVerifier(db, tokens),

@@ -65,7 +65,7 @@ export async function statusOf(
   return (await call("GET", `/orders/${id}`, { as })).body.status;
 }
 
-/** From now on, Postgres refuses the effects of commands on the orders of a customer called `poison`. */
+/** From now on, Postgres refuses to accept the orders of a customer called `poison`. */
 export async function poisonOrders({ sql }: { sql: Sql }): Promise<void> {
-  await sql`alter table orders add constraint poison check (customer_name <> 'poison' or status = 'queued')`;
+  await sql`alter table orders add constraint poison check (customer_name <> 'poison' or status <> 'pending')`;
 }
