@@ -11,6 +11,7 @@ import {
   type TestTenant,
 } from "../factories.ts";
 import { cleanup } from "../harness.ts";
+import { createProduct, orderInput } from "../orders/shop.ts";
 
 type Json = Record<string, unknown>;
 
@@ -176,14 +177,14 @@ describe("the answers", () => {
     const event = eventInput({ type: "purchase", userId: "u", properties: { price: 2, country: "DE" } });
     const { body: made } = await api.call("POST", "/events", { as: tenant.key, json: event });
     await rollUpAll(api);
+    const { body: order } = await api.call("POST", "/orders", { as: tenant.key, json: orderInput() });
+    const idOf = (path: string) =>
+      path.startsWith("/events") ? made.id : path.startsWith("/orders") ? order.id : "p-1";
     const query: Record<string, string> = { getBreakdown: "?property=country" };
     for (const operation of operations.filter(
       ({ method, path }) => method === "GET" && !path.includes("me"),
     )) {
-      const path = operation.path.replaceAll(
-        /\{\w+\}/g,
-        operation.path.startsWith("/events") ? made.id : "p-1",
-      );
+      const path = operation.path.replaceAll(/\{\w+\}/g, idOf(operation.path));
       const { status, headers, body } = await api.call("GET", path + (query[operation.operationId] ?? ""), {
         as: tenant.key,
       });
@@ -197,12 +198,15 @@ describe("the answers", () => {
 
   test("of writes too", async () => {
     const operation = (id: string) => operations.find(({ operationId }) => operationId === id);
+    await createProduct(api, tenant, "p-1");
     const examples: [string, Json][] = [
       ["createEvent", eventInput()],
       ["createEvents", { events: [eventInput(), {}] }],
       ["register", { email: "a@example.com", password: "12345678" }],
       ["login", { email: "a@example.com", password: "12345678" }],
       ["createApiKey", { name: "key" }],
+      ["createPurchase", { productId: "p-1" }],
+      ["createOrder", orderInput()],
     ];
     for (const [id, json] of examples) {
       const { method = "", path = "", responses = {} } = operation(id) ?? {};

@@ -14,6 +14,7 @@ import {
   type TestApi,
 } from "../factories.ts";
 import { cleanup } from "../harness.ts";
+import { createProduct, orderInput } from "../orders/shop.ts";
 import { arbitraryRequest, type GeneratedRequest, type Known } from "./arbitraries.ts";
 import { type ContractDocument, type Operation, readDocument } from "./document.ts";
 
@@ -36,9 +37,11 @@ beforeAll(async () => {
   const event = eventInput({ type: "purchase", properties: { price: 12.5, country: "DE" } });
   const { body } = await api.call("POST", "/events", { as: key, json: event });
   await rollUpAll(api);
+  await createProduct(api, { tenantId }, "p-1", { quantity: null });
+  const { body: order } = await api.call("POST", "/orders", { as: key, json: orderInput() });
   // Of a key that may be revoked on the way: the credentials themselves must last.
   const { body: spare } = await api.call("POST", "/api-keys", { as: token, json: { name: "spare" } });
-  known = { credentials: [token, key], ids: [body.id, userId, spare.id, "p-1", "visitor-1"] };
+  known = { credentials: [token, key], ids: [body.id, order.id, userId, spare.id, "p-1", "visitor-1"] };
 });
 afterAll(cleanup);
 
