@@ -65,7 +65,7 @@ export async function statusOf(
   return (await call("GET", `/orders/${id}`, { as })).body.status;
 }
 
-/** From now on, Postgres refuses to accept the orders of a customer called `poison`. */
+/** From now on, Postgres refuses to have an order accepted that holds the product `poison`. */
 export async function poisonOrders({ sql }: { sql: Sql }): Promise<void> {
-  await sql`alter table orders add constraint poison check (customer_name <> 'poison' or status <> 'pending')`;
+  await sql`alter table order_items add constraint poison check (product_id <> 'poison' or unit_price is null)`;
 }

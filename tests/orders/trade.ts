@@ -29,6 +29,7 @@ const POISON_SHARE = 0.002;
  * were written, whatever the product thinks that it did. Stock below zero is an error of the database.
  */
 export async function openShop({ sql }: Stage, tenant: TestTenant): Promise<void> {
+  await createProduct({ sql }, tenant, "poison", { quantity: PLENTY });
   for (let n = 0; n < PRODUCTS; n += 1)
     await createProduct({ sql }, tenant, `p${n}`, {
       price: (1 + n * 1.37).toFixed(2),
@@ -36,6 +37,7 @@ export async function openShop({ sql }: Stage, tenant: TestTenant): Promise<void
     });
 }
 
+/** `poison` is as plentiful as most. */
 function initialStock(id: string): number {
   return Number(id.slice(1)) < SCARCE ? SCARCE_PIECES : PLENTY;
 }
@@ -78,12 +80,13 @@ export function startTrade({ url, tenant, orders, groups, clients, rngOf }: Trad
 
   async function place(random: Random, n: number): Promise<void> {
     const poison = random.chance(POISON_SHARE) || n === 7;
-    const items = Array.from({ length: random.between(1, 4) }, () => ({
-      productId: `p${random.between(0, PRODUCTS - 1)}`,
-      quantity: random.between(1, 3),
-    }));
+    const line = () => ({ productId: `p${random.between(0, PRODUCTS - 1)}`, quantity: random.between(1, 3) });
+    // Alone, or it could be refused for want of other stock before it does harm.
+    const items = poison
+      ? [{ productId: "poison", quantity: 1 }]
+      : Array.from({ length: random.between(1, 4) }, line);
     const { status, body } = await send("POST", "/orders", {
-      customerName: poison ? "poison" : "Ada",
+      customerName: "Ada",
       customerEmail: "ada@example.com",
       groupId: `group-${random.between(0, groups - 1)}`,
       deduplicationId: `order-${n}`,
@@ -182,7 +185,7 @@ export async function expectStock({ sql }: Stage, { tenantId }: TestTenant, seed
       group by i.product_id
     ) h on h.product_id = p.id
     where p.tenant_id = ${tenantId}`;
-  expect(rows.length).toBe(PRODUCTS);
+  expect(rows.length).toBe(PRODUCTS + 1);
   const wrong = rows.filter(({ id, quantity, held }) => quantity !== initialStock(id) - held);
   expect(wrong, `${seed}: stock = initial - sold + cancelled`).toEqual([]);
 }

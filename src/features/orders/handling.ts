@@ -31,6 +31,7 @@ const COMMANDS_A_TRANSACTION = 200;
 /** A group that keeps receiving commands gives way to others after so many rounds; the sweeper finds what is left. */
 const MAX_ROUNDS = 50;
 const MAX_ERROR_LENGTH = 1_000;
+const LOCK_TIMEOUT = "2s";
 
 interface Attempt {
   commands: (Command & { tenantId: string })[];
@@ -64,7 +65,7 @@ export function createOrderHandling(deps: HandlingDeps) {
     return db.transaction(async (tx) => {
       const [, claimed] = await Promise.all([
         // A lock that is held for long (an admin's, a migration's) must not hold up every group.
-        tx`select set_config('lock_timeout', '5s', true)`,
+        tx`select set_config('lock_timeout', ${LOCK_TIMEOUT}, true)`,
         repository.claimCommands(tx, tenantId, groupIds, perGroup),
       ]);
       const retries = claimed
@@ -116,30 +117,41 @@ export function createOrderHandling(deps: HandlingDeps) {
     const attempt: Attempt = { commands: [] };
     const stopTimer = metrics.orderTransactionDuration.startTimer();
     underWay.add(attempt);
+    let round: Round;
     try {
-      const round = await runTransaction(tenantId, groupIds, perGroup, by, attempt).finally(() => {
-        underWay.delete(attempt);
-        stopTimer();
-      });
-      if (round.commands.length > 0) await publish(tenantId, round);
-      let handled = round.commands.length;
-      for (const groupId of round.retries) handled += await pass(tenantId, [groupId], 1, by);
-      return handled;
+      round = await runTransaction(tenantId, groupIds, perGroup, by, attempt);
     } catch (error) {
       const kind = classifyFailure(error);
       const [head] = attempt.commands;
       if (kind === "unavailable" || kind === "retry" || !head) throw error;
-      if (groupIds.length === 1 && perGroup === 1) {
-        await noteFailure(tenantId, head, error);
-        return 1;
-      }
-      if (groupIds.length === 1) return pass(tenantId, groupIds, 1, by);
-      const middle = Math.ceil(groupIds.length / 2);
-      return (
-        (await pass(tenantId, groupIds.slice(0, middle), perGroup, by)) +
-        (await pass(tenantId, groupIds.slice(middle), perGroup, by))
-      );
+      return narrowDown(tenantId, groupIds, perGroup, by, head, error);
+    } finally {
+      underWay.delete(attempt);
+      stopTimer();
     }
+    if (round.commands.length > 0) await publish(tenantId, round);
+    let handled = round.commands.length;
+    for (const groupId of round.retries) handled += await pass(tenantId, [groupId], 1, by);
+    return handled;
+  }
+
+  /** Halves what has failed together, down to the one command that failed. */
+  async function narrowDown(
+    tenantId: string,
+    groupIds: string[],
+    perGroup: number,
+    by: string,
+    head: Command,
+    error: unknown,
+  ): Promise<number> {
+    if (groupIds.length === 1 && perGroup === 1) {
+      await noteFailure(tenantId, head, error);
+      return 1;
+    }
+    if (groupIds.length === 1) return pass(tenantId, groupIds, 1, by);
+    const middle = Math.ceil(groupIds.length / 2);
+    const first = await pass(tenantId, groupIds.slice(0, middle), perGroup, by);
+    return first + (await pass(tenantId, groupIds.slice(middle), perGroup, by));
   }
 
   async function noteFailure(tenantId: string, command: Command, error: unknown): Promise<void> {
