@@ -5,6 +5,7 @@ import { createOrderConsumer } from "../../worker/consumers/orders.ts";
 import { createHeartbeat } from "../../worker/jobs/heartbeat.ts";
 import { createOrderSweeper } from "../../worker/jobs/order-sweeper.ts";
 import { createPerson, createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
+import { holdTable, untilBlocked } from "../faults/stage.ts";
 import { cleanup, eventually, runFootfall } from "../harness.ts";
 import { createProduct, handleAll, orderInput, poisonOrders, statusOf, stockOf } from "./shop.ts";
 
@@ -166,6 +167,18 @@ test("a command that a worker holds is neither purged nor handled by another one
     "pending",
   ]);
   expect(await handleAll(api)).toBe(1);
+});
+
+test("who held a group looks again: what came meanwhile was announced to somebody who found it locked", async () => {
+  const first = await place("g");
+  const release = await holdTable(api, "order_history");
+  const holder = api.deps.orderHandling.handle(shop.tenantId, ["g"], "holder");
+  await untilBlocked(api, "test");
+  const second = await place("g");
+  expect(await api.deps.orderHandling.handle(shop.tenantId, ["g"], "other")).toBe(0);
+  await release();
+  expect(await holder).toBe(2);
+  for (const { id } of [first, second]) expect(await statusOf(api, shop.key, id)).toBe("pending");
 });
 
 test("the consumer handles what is announced, and a redelivery once", async () => {

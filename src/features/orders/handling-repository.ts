@@ -100,7 +100,7 @@ export async function writeOutcomes(
         ${handled.at}::timestamptz
       from jsonb_to_recordset(${tx.json(history as never)}) as h("orderId" uuid, id uuid, position bigint,
         "messageId" uuid, "fromStatus" text, "toStatus" text, outcome text, reason text)`,
-    tx`update order_commands c set state = 'done', outcome = d.outcome, finished_at = now(), finished_by = ${handled.by}
+    tx`update order_commands c set state = 'done', outcome = d.outcome, finished_at = statement_timestamp(), finished_by = ${handled.by}
       from jsonb_to_recordset(${tx.json(history as never)}) as d("groupId" text, position bigint, outcome text)
       where c.tenant_id = ${tenantId} and c.group_id = d."groupId" and c.position = d.position`,
   ]);

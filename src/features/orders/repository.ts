@@ -1,6 +1,6 @@
 import type { Fragment, Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import type { OrderListQuery, OrderStatus, OrderSummary } from "./schema.ts";
+import type { Order, OrderListQuery, OrderStatus, OrderSummary } from "./schema.ts";
 
 export interface NewOrder {
   id: string;
@@ -130,9 +130,20 @@ export async function selectOrders(sql: Sql, tenantId: string, filter: OrderFilt
     order by o.created_at desc, o.id desc limit ${limit}`;
 }
 
-export async function selectOrder(sql: Sql, tenantId: string, id: string): Promise<OrderRow | null> {
-  const [row] = await sql<OrderRow[]>`
-    select ${orderColumns(sql)} from orders o ${itemsOf(sql, tenantId)}
+/** With its history, by one snapshot; null when there is no such order, or it is hidden. */
+export async function selectOrder(
+  sql: Sql,
+  tenantId: string,
+  id: string,
+): Promise<(OrderRow & { history: Order["history"] }) | null> {
+  const [row] = await sql<(OrderRow & { history: Order["history"] })[]>`
+    select ${orderColumns(sql)}, h.history from orders o ${itemsOf(sql, tenantId)}
+    cross join lateral (
+      select coalesce(json_agg(json_build_object('messageId', message_id, 'from', from_status, 'to', to_status,
+        'outcome', outcome, 'reason', reason,
+        'at', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) order by position, id), '[]') as history
+      from order_history where tenant_id = ${tenantId} and tenant_id = o.tenant_id and order_id = o.id
+    ) h
     where o.tenant_id = ${tenantId} and o.id = ${id} and o.hidden_at is null`;
   return row ?? null;
 }
@@ -149,21 +160,6 @@ function itemsOf(sql: Sql, tenantId: string): Fragment {
         as items, sum(quantity * unit_price)::float8 as amount
       from order_items where tenant_id = ${tenantId} and tenant_id = o.tenant_id and order_id = o.id
     ) i`;
-}
-
-export interface HistoryRow {
-  messageId: string;
-  from: OrderStatus;
-  to: OrderStatus;
-  outcome: "applied" | "refused";
-  reason: string | null;
-  at: Date;
-}
-
-export async function selectHistory(sql: Sql, tenantId: string, orderId: string): Promise<HistoryRow[]> {
-  return sql<HistoryRow[]>`
-    select message_id as "messageId", from_status as from, to_status as to, outcome, reason, at
-    from order_history where tenant_id = ${tenantId} and order_id = ${orderId} order by position, id`;
 }
 
 /** What a command on an order is checked against; null when there is no such order, or it is hidden. */

@@ -71,16 +71,10 @@ export function createOrdersService(deps: OrdersDeps) {
   }
 
   async function readOrder(tenantId: string, id: string): Promise<Order | null> {
-    const [row, history] = await Promise.all([
-      repository.selectOrder(db.read, tenantId, id),
-      repository.selectHistory(db.read, tenantId, id),
-    ]);
+    const row = await repository.selectOrder(db.read, tenantId, id);
     if (!row) return null;
-    return {
-      ...toSummary(row),
-      history: history.map(({ at, ...entry }) => ({ ...entry, at: at.toISOString() })),
-      allowedTransitions: allowedTransitions(row.status),
-    };
+    const { history, ...order } = row;
+    return { ...toSummary(order), history, allowedTransitions: allowedTransitions(order.status) };
   }
 
   return {
