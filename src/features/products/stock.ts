@@ -15,7 +15,7 @@ export interface Shelf {
   /** Null: stock is not tracked. */
   quantity: number | null;
   lowStockThreshold: number;
-  /** Live and active. A deleted product is still locked: cancelled orders give their stock back to it. */
+  /** A deleted product is locked all the same: cancelled orders give their stock back to it. */
   deleted: boolean;
   active: boolean;
 }
@@ -56,14 +56,18 @@ export async function moveStock(
   if (moved.length !== rows.length) throw new Error("stock would fall below zero");
 }
 
-/** The event of stock that has just fallen from above the threshold to it or below; null when it has not. */
+/**
+ * The event of stock that has just fallen from above the threshold to it or below; null when it has not. Its states are
+ * those of `product.updated` less what a sale neither knows nor changes.
+ */
 export function lowStockEvent(shelf: Shelf, before: number, after: number): DomainEvent | null {
-  const { id, name, sellerId, lowStockThreshold: threshold } = shelf;
+  const { id, name, sellerId, price, lowStockThreshold: threshold } = shelf;
   if (before <= threshold || after > threshold) return null;
+  const state = (quantity: number) => ({ id, sellerId, name, price: Number(price), quantity });
   return {
     topic: "product.lowstock",
     subjectId: id,
     sellerId,
-    payload: { productId: id, name, threshold, before: { quantity: before }, after: { quantity: after } },
+    payload: { before: state(before), after: state(after), threshold },
   };
 }
