@@ -22,10 +22,14 @@ import type {
 import { createIdentityRoutes } from "./features/identity/routes.ts";
 import type { NotificationsService } from "./features/notifications/index.ts";
 import { createNotificationRoutes } from "./features/notifications/routes.ts";
+import type { OrdersService, PurchasesService } from "./features/orders/index.ts";
+import { createOrderRoutes } from "./features/orders/routes.ts";
 import type { ProductsService } from "./features/products/index.ts";
 import { createProductRoutes } from "./features/products/routes.ts";
-import type { RollupService, SessionLinks } from "./features/rollups/index.ts";
-import { createQueueRoutes, createSessionRoutes } from "./features/rollups/routes.ts";
+import type { QueueService } from "./features/queue/index.ts";
+import { createQueueRoutes } from "./features/queue/routes.ts";
+import type { SessionLinks } from "./features/rollups/index.ts";
+import { createSessionRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
@@ -66,8 +70,10 @@ export interface AppDeps {
   products: ProductsService;
   events: EventsService;
   catalogueImports: CatalogueImportService;
-  rollups: RollupService;
   sessionLinks: SessionLinks;
+  purchases: PurchasesService;
+  orders: OrdersService;
+  queue: QueueService;
   analytics: AnalyticsService;
   caching: CachingService;
   notifications: NotificationsService;
@@ -99,6 +105,7 @@ const IMPORT_PATH = "/products/import";
 const ETAGGED_PATHS = [
   "/analytics/*",
   "/events/:id{[0-9a-f-]+}",
+  "/orders/:id",
   "/tenants/current",
   "/auth/me",
   "/webhooks/:id",
@@ -163,10 +170,11 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createNotificationRoutes(deps.notifications, streams));
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics));
-  app.route("/", createQueueRoutes(deps.rollups));
   app.route("/", createSessionRoutes(deps.sessionLinks));
   app.route("/", createCachingRoutes(deps.caching));
   app.route("/", createWebhookRoutes(deps.webhooks));
+  app.route("/", createOrderRoutes(deps));
+  app.route("/", createQueueRoutes(deps.queue));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 

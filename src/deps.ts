@@ -24,8 +24,15 @@ import {
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
 import { createNotificationsService } from "./features/notifications/index.ts";
+import {
+  createOrderHandling,
+  createOrderQueue,
+  createOrdersService,
+  createPurchasesService,
+} from "./features/orders/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
 import { createProductsService } from "./features/products/index.ts";
+import { createQueueService } from "./features/queue/index.ts";
 import { createRollupService, createSessionLinks } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import {
@@ -96,6 +103,7 @@ export function createDeps(config: Config, role: string) {
     resolve: resolveBySystem,
     allowPrivate: config.webhookAllowPrivate,
   });
+  const orderQueue = createOrderQueue({ db, announcer, invalidator, metrics });
   const writer = createEventWriter({
     sql: db.write,
     partitions,
@@ -114,6 +122,7 @@ export function createDeps(config: Config, role: string) {
     redisFactory,
     announcer,
     invalidator,
+    partitions,
     writer,
     readTenantSettings,
     verifyCredential: createCredentialVerifier(db, tokens, readGuard),
@@ -153,6 +162,11 @@ export function createDeps(config: Config, role: string) {
     }),
     outbox: createOutboxService({ db, redis, metrics }),
     rollups,
+    purchases: createPurchasesService({ db, idempotency, partitions, announcer, invalidator }),
+    orders: createOrdersService({ db, cache, readGuard, idempotency, announcer, invalidator }),
+    orderHandling: createOrderHandling({ db, partitions, announcer, invalidator, log, metrics }),
+    orderQueue,
+    queue: createQueueService({ orderQueue, rollups }),
     sessionLinks: createSessionLinks({ db, rollups, invalidator }),
     analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
     caching: createCachingService({ db, redis, stats: cacheStats }),

@@ -10,6 +10,7 @@ export const ERRORS = {
   not_found: { status: 404, title: "Not found", retryable: false },
   method_not_allowed: { status: 405, title: "Method not allowed", retryable: false },
   conflict: { status: 409, title: "Conflict with what is stored", retryable: false },
+  insufficient_stock: { status: 409, title: "Not enough in stock", retryable: false },
   precondition_failed: { status: 412, title: "Precondition failed", retryable: false },
   idempotency_key_reused: {
     status: 422,

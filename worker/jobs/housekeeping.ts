@@ -8,15 +8,17 @@ const AT_ONCE = 10_000;
 
 /**
  * Deletes what is over, a bounded number a round: done ledger and outbox rows, old notifications and webhook deliveries,
- * broken uploads and old reports of imports, expired deduplication and idempotency keys, sessions and invitations.
+ * broken uploads and old reports of imports, done order commands, silent workers,
+ * expired deduplication and idempotency keys, sessions and invitations.
  */
 export function createHousekeeping(
-  { db, rollups, outbox, notifications, webhookDeliveries, catalogueImports, log }: Deps,
+  { db, rollups, outbox, notifications, webhookDeliveries, catalogueImports, orders, orderQueue, log }: Deps,
   holder: string,
 ): PeriodicJob {
   async function runOnce(): Promise<number> {
     let pruned = (await rollups.prune()) + (await outbox.prune()) + (await notifications.prune());
     pruned += (await webhookDeliveries.prune(AT_ONCE)) + (await catalogueImports.prune());
+    pruned += (await orders.prune()) + (await orderQueue.pruneWorkers());
     for (const prune of [pruneIdempotencyKeys, pruneRefreshTokens, pruneInvitations])
       pruned += await prune(db.write, AT_ONCE);
     return pruned;
