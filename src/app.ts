@@ -1,5 +1,4 @@
 import { bodyLimit } from "hono/body-limit";
-import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { AppError } from "./core/errors.ts";
 import type { RatePolicies } from "./core/rate-limits.ts";
 import type { AnalyticsService } from "./features/analytics/index.ts";
@@ -35,6 +34,7 @@ import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
 import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
+import { tagAnswers } from "./http/etag.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
 import { createBadCredentials } from "./http/middleware/bad-credentials.ts";
@@ -110,15 +110,6 @@ const ETAGGED_PATHS = [
   "/auth/me",
   "/webhooks/:id",
 ];
-/** Ours that a 304 carries, too: without those of CORS, a browser does not let its page see the answer. */
-const RETAINED_HEADERS = [
-  ...RETAINED_304_HEADERS,
-  "x-request-id",
-  "ratelimit",
-  "ratelimit-policy",
-  "access-control-allow-origin",
-  "access-control-expose-headers",
-];
 /** Routes that read their bodies themselves limit them, too; doing it twice costs every event. */
 const OWN_LIMITS = new Set([EVENTS_PATH, BULK_PATH, IMPORT_PATH]);
 
@@ -158,7 +149,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     return next();
   });
 
-  for (const path of ETAGGED_PATHS) app.use(path, tagUnlessStreamed());
+  for (const path of ETAGGED_PATHS) app.use(path, tagAnswers());
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
@@ -196,12 +187,6 @@ function routedPath(request: Request): string {
   const end = url.slice(start).search(/[?#]/);
   const path = end === -1 ? url.slice(start) : url.slice(start, start + end);
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
-}
-
-/** An ETag is made of the whole answer, and a stream has no end. */
-function tagUnlessStreamed() {
-  const tag = etag({ retainedHeaders: RETAINED_HEADERS });
-  return (...[c, next]: Parameters<typeof tag>) => (c.req.path.endsWith("/stream") ? next() : tag(c, next));
 }
 
 /** The routes that read their bodies themselves limit them, too; doing it twice costs every event. */

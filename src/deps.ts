@@ -95,7 +95,7 @@ export function createDeps(config: Config, role: string) {
   });
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
-  const readTenantSettings = createTenantSettingsReader(db.orm);
+  const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
@@ -160,7 +160,7 @@ export function createDeps(config: Config, role: string) {
       log,
       retentionDays: config.notificationRetentionDays,
     }),
-    outbox: createOutboxService({ db, redis, metrics }),
+    outbox: createOutboxService({ db, redis, invalidator, metrics }),
     rollups,
     purchases: createPurchasesService({ db, idempotency, partitions, announcer, invalidator }),
     orders: createOrdersService({ db, cache, readGuard, idempotency, announcer, invalidator }),

@@ -21,6 +21,7 @@ export const ERRORS = {
   unsupported_media_type: { status: 415, title: "Unsupported media type", retryable: false },
   rate_limited: { status: 429, title: "Too many requests", retryable: true },
   internal: { status: 500, title: "Something went wrong on our side", retryable: false },
+  overloaded: { status: 503, title: "Too much to do", retryable: true },
   unavailable: { status: 503, title: "Temporarily unavailable", retryable: true },
 } as const satisfies Record<string, { status: number; title: string; retryable: boolean }>;
 

@@ -227,7 +227,7 @@ describe("the answers", () => {
 
   test("of writes too", async () => {
     const operation = (id: string) => operations.find(({ operationId }) => operationId === id);
-    await createProduct(api, tenant, "p-1");
+    await createProduct(api, tenant, "bought");
     const examples: [string, Json][] = [
       ["createEvent", eventInput()],
       ["createEvents", { events: [eventInput(), {}] }],
@@ -236,7 +236,7 @@ describe("the answers", () => {
       ["createApiKey", { name: "key" }],
       ["createProduct", { name: "Tea", price: 4.95, quantity: 3 }],
       ["createWebhook", { url: "https://1.1.1.1/", topics: ["order.created"] }],
-      ["createPurchase", { productId: "p-1" }],
+      ["createPurchase", { productId: "bought" }],
       ["createOrder", orderInput()],
     ];
     for (const [id, json] of examples) {

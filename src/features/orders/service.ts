@@ -72,9 +72,9 @@ export function createOrdersService(deps: OrdersDeps) {
     return { id, messageId, status: "queued" as const };
   }
 
-  async function readOrder(tenantId: string, id: string): Promise<Order | null> {
+  async function readOrder(tenantId: string, id: string): Promise<Order> {
     const row = await repository.selectOrder(db.read, tenantId, id);
-    if (!row) return null;
+    if (!row) throw notFound();
     const { history, ...order } = row;
     return { ...toSummary(order), history, allowedTransitions: allowedTransitions(order.status) };
   }
@@ -162,10 +162,11 @@ export function createOrdersService(deps: OrdersDeps) {
         tags: [orderTag(id)],
         ttlSeconds: TTL_SECONDS,
       };
-      const { value } = isUuid(id)
-        ? await cache.getOrCompute(question, () => readGuard.run(() => readOrder(tenantId, id), ctx.priority))
-        : { value: null };
-      if (!value || !mayTouch(ctx, value.userId)) throw new AppError("not_found", "There is no such order.");
+      if (!isUuid(id)) throw notFound();
+      const { value } = await cache.getOrCompute(question, () =>
+        readGuard.run(() => readOrder(tenantId, id), ctx.priority),
+      );
+      if (!mayTouch(ctx, value.userId)) throw notFound();
       return value;
     },
 
@@ -174,6 +175,10 @@ export function createOrdersService(deps: OrdersDeps) {
       (await repository.pruneDeduplications(db.write, PRUNE_AT_ONCE)) +
       (await repository.pruneCommands(db.write, PRUNE_AT_ONCE)),
   };
+}
+
+function notFound(): AppError {
+  return new AppError("not_found", "There is no such order.");
 }
 
 /** The user that a customer is bound to; undefined for those who may see every order of the tenant. */
