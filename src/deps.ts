@@ -75,6 +75,7 @@ export function createDeps(config: Config, role: string) {
   const countInRedis = createRedisRateCounter(redis);
   const readGuard = createReadGuard({
     maxReads: config.load.reads,
+    probe: () => db.read`select 1`,
     onStateChange: (state) => {
       metrics.readBreakerOpen.set(state === "closed" ? 0 : 1);
       log.warn({ state }, "breaker before reads from Postgres");

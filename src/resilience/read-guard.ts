@@ -1,10 +1,4 @@
-import {
-  CircuitState,
-  ConsecutiveBreaker,
-  circuitBreaker,
-  handleWhen,
-  isBrokenCircuitError,
-} from "cockatiel";
+import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from "cockatiel";
 import { withDeadline } from "../core/deadline.ts";
 import { AppError } from "../core/errors.ts";
 import { PRIORITIES, type Priority } from "../core/priority.ts";
@@ -13,7 +7,7 @@ import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
 
 /**
  * What stands before reads from Postgres. A circuit breaker: while Postgres is away or silent, the first few reads pay for
- * finding out; the others are refused at once, and one a second looks whether it is back. And an admission: so many reads
+ * finding out; the others are refused at once, and one of them a second starts a look whether it is back. And an admission: so many reads
  * may run or wait, the less the lower their priority, so that under overload the pool stays busy with what can still be
  * answered in time. Only the absence of Postgres opens the breaker: bad input and questions that are too large do not.
  */
@@ -33,6 +27,8 @@ export interface ReadGuardOptions {
   /** Until Postgres counts as silent, for answers and for look-ups. */
   deadlineMs?: number;
   lookUpDeadlineMs?: number;
+  /** Looks whether Postgres is back; no caller waits for it. */
+  probe: () => PromiseLike<unknown>;
   onStateChange?: (state: BreakerState) => void;
   onRefused?: (priority: Priority) => void;
 }
@@ -41,7 +37,7 @@ const FAILURES_IN_A_ROW = 3;
 const HALF_OPEN_AFTER_MS = 1_000;
 /** Beyond the read pool's statement timeout, which only a server that is there can enforce. */
 const ANSWER_DEADLINE_MS = 16_000;
-/** Look-ups take a millisecond; the one that looks whether Postgres is back must not hold up the next look. */
+/** Look-ups take a millisecond. */
 const LOOK_UP_DEADLINE_MS = 2_000;
 /** Low priority is refused at four times `maxReads`, where the load ladder refuses it; each priority above at twice that. */
 const FIRST_REFUSAL = 4;
@@ -56,16 +52,17 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
   let running = 0;
 
   async function execute<T>(ask: () => PromiseLike<T>, withinMs: number): Promise<T> {
-    // The library lets everybody wait for the one that looks.
-    if (breaker.state === CircuitState.HalfOpen) throw away();
-    const limitMs = breaker.state === CircuitState.Closed ? withinMs : lookUpDeadlineMs;
-    const silent = () =>
-      new AppError("unavailable", "The database does not answer.", { retryAfterSeconds: 1 });
-    try {
-      return await breaker.execute(() => withDeadline(ask(), limitMs, silent));
-    } catch (error) {
-      throw isBrokenCircuitError(error) ? away(error) : error;
+    if (breaker.state !== CircuitState.Closed) {
+      lookWhetherBack();
+      throw unavailable("The database can't be reached right now.");
     }
+    return breaker.execute(() => withDeadline(ask(), withinMs, silent));
+  }
+
+  /** Refused by the breaker until it is time; while one look is under way, the next waits for it. */
+  function lookWhetherBack(): void {
+    if (breaker.state === CircuitState.HalfOpen) return;
+    breaker.execute(() => withDeadline(options.probe(), lookUpDeadlineMs, silent)).catch(() => {});
   }
 
   return {
@@ -89,18 +86,15 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
   };
 }
 
-/** True for a failure that says nothing about what was asked: Postgres is away, or has too much to do. */
-export function isUnanswered(error: unknown): boolean {
-  return isAway(error) || isOverload(error);
-}
-
+/** True when a read was refused because there is too much to do. */
 export function isOverload(error: unknown): boolean {
   return error instanceof AppError && error.code === "overloaded";
 }
 
-function away(cause?: unknown): AppError {
-  return new AppError("unavailable", "The database can't be reached right now.", {
-    retryAfterSeconds: 1,
-    cause,
-  });
+function silent(): AppError {
+  return unavailable("The database does not answer.");
+}
+
+function unavailable(detail: string): AppError {
+  return new AppError("unavailable", detail, { retryAfterSeconds: 1 });
 }
