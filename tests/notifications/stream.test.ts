@@ -98,12 +98,12 @@ describe("a stream", () => {
   test("shows a tenant its own only, a seller its own only, and a filter its topics only", async () => {
     const [tenant, stranger] = [await createTenant(api), await createTenant(api)];
     const seller = await createSeller(api, tenant.tenantId, "s1");
-    const { token: nobody } = await createPerson(api, tenant.tenantId, "seller");
+    const idle = await createSeller(api, tenant.tenantId, "s3");
     const clients = {
       all: await openStream(url, tenant.key),
       stranger: await openStream(url, stranger.key),
       seller: await openStream(url, seller),
-      nobody: await openStream(url, nobody),
+      idle: await openStream(url, idle),
       acting: await openStream(url, tenant.key, { headers: { "x-seller-id": "s2" } }),
       filtered: await openStream(url, tenant.key, {
         path: "/events/stream?topics=order.created,product.deleted",
@@ -117,7 +117,7 @@ describe("a stream", () => {
     // The end mark is for everybody: when it has come, nothing else will.
     await happen(
       tenant,
-      ["s1", "s2", ""].map((sellerId) => ({ sellerId, subjectId: "end", topic: "order.created" })),
+      ["s1", "s2", "s3"].map((sellerId) => ({ sellerId, subjectId: "end", topic: "order.created" })),
     );
     await happen(stranger, [{ subjectId: "theirs" }]);
     await eventually(() => {
@@ -137,7 +137,7 @@ describe("a stream", () => {
       all: ["1", "2", "3"],
       stranger: ["theirs"],
       seller: ["1"],
-      nobody: [],
+      idle: [],
       acting: ["2"],
       filtered: ["2", "3"],
     });

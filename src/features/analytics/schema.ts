@@ -86,6 +86,10 @@ export const SummaryQuery = z.strictObject({
 });
 export type SummaryQuery = z.infer<typeof SummaryQuery>;
 
+/** Every look of a stream would be computed afresh: who streams is told of changes anyway. */
+export const SummaryStreamQuery = SummaryQuery.omit({ skipCache: true });
+export type SummaryStreamQuery = z.infer<typeof SummaryStreamQuery>;
+
 const pageLimit = z.coerce.number().int().min(1).max(100).default(20);
 const cursor = z.string().max(1000).optional();
 
