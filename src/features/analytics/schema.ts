@@ -208,7 +208,10 @@ export const Measures = z
     addToCarts: count,
     removeFromCarts: count,
     checkoutStarts: count,
-    purchases: count,
+    purchases: count.openapi({
+      description:
+        "Sales by product: events, purchases and lines of orders; not less by refunds and cancellations",
+    }),
     units: count.openapi({ description: "Sold less refunded" }),
     revenue: z.number().openapi({ description: "Sold less refunded, in the tenant's currency" }),
     conversionRate: z.number().openapi({ description: "purchases / views, 0 when there are no views" }),
