@@ -1,4 +1,5 @@
 import type { DomainEvent } from "../../core/domain-events.ts";
+import { MAX_QUANTITY } from "../../core/product-fields.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /**
@@ -36,7 +37,10 @@ export async function lockShelves(
   return new Map(shelves.map((shelf) => [shelf.id, shelf]));
 }
 
-/** Adds `delta` pieces (a sale's are negative) to products that the caller has locked. Throws when one would fall below zero. */
+/**
+ * Adds `delta` pieces (a sale's are negative) to products that the caller has locked. Throws when one would fall below zero.
+ * Stock that is given back to a full shelf (somebody set a new quantity meanwhile) stays at the catalogue's bound.
+ */
 export async function moveStock(
   tx: Transaction,
   tenantId: string,
@@ -45,8 +49,10 @@ export async function moveStock(
   const rows = [...moves].map(([id, delta]) => ({ id, delta })).filter(({ delta }) => delta !== 0);
   if (rows.length === 0) return;
   const moved = await tx`
-    update products p set quantity = p.quantity + m.delta, version = p.version + 1, updated_at = now()
-    from jsonb_to_recordset(${tx.json(rows)}) as m(id text, delta int)
+    update products p set version = p.version + 1, updated_at = now(),
+      quantity = case when p.quantity is not null
+        then least(p.quantity + m.delta, greatest(p.quantity, ${MAX_QUANTITY}::int)) end
+    from jsonb_to_recordset(${tx.json(rows)}) as m(id text, delta bigint)
     where p.tenant_id = ${tenantId} and p.id = m.id and (p.quantity is null or p.quantity + m.delta >= 0)
     returning p.id`;
   if (moved.length !== rows.length) throw new Error("stock would fall below zero");
