@@ -1,5 +1,7 @@
 /** Failures, dead letters, purging, and what administrators are told of the queue and its workers. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import type { RunTransaction } from "../../src/db/transaction.ts";
+import { createOrderHandling } from "../../src/features/orders/index.ts";
 import { ORDER_COMMANDS } from "../../src/streams/topology.ts";
 import { createOrderConsumer } from "../../worker/consumers/orders.ts";
 import { createHeartbeat } from "../../worker/jobs/heartbeat.ts";
@@ -81,6 +83,21 @@ test("one poison among a hundred orders of as many groups: ninety-nine are handl
     count(*) filter (where status = 'queued')::int as queued from orders where tenant_id = ${shop.tenantId}`;
   expect(row).toEqual({ pending: 99, queued: 1 });
   expect((await stockOf(api, shop, "p-1"))?.quantity).toBe(901);
+});
+
+test("a poison deep in a busy group is found by halving: what stands before it is handled in a few transactions", async () => {
+  for (let n = 0; n < 60; n += 1) await place("busy", n === 50 ? "poison" : "p-1");
+  let transactions = 0;
+  const { db } = api.deps;
+  const transaction: RunTransaction = (work) => {
+    transactions += 1;
+    return db.transaction(work);
+  };
+  const handling = createOrderHandling({ ...api.deps, db: { ...db, transaction } });
+  // The fifty before it, and its own failure.
+  expect(await handling.handle(shop.tenantId, ["busy"], "test")).toBe(51);
+  expect(transactions).toBeLessThan(20);
+  expect((await stockOf(api, shop, "p-1"))?.quantity).toBe(950);
 });
 
 test("dead letters are listed with the error, and retried at the end of their group", async () => {

@@ -1,12 +1,9 @@
-import { createSemaphore } from "../../src/core/semaphore.ts";
 import type { Deps } from "../../src/deps.ts";
 import { createConsumer, type StreamConsumer, type StreamMessage } from "../../src/streams/consumer.ts";
 import { decodeOrderAnnouncement, type OrderAnnouncement } from "../../src/streams/messages.ts";
 import { ORDER_COMMANDS } from "../../src/streams/topology.ts";
 
 const BATCH_SIZE = 200;
-/** A tenant whose rows are locked by somebody must not hold up all others; the pool has connections for so many. */
-const TENANTS_AT_ONCE = 2;
 const BLOCK_MS = 2_000;
 const MIN_IDLE_MS = 10_000;
 const RECLAIM_EVERY_MS = 3_000;
@@ -19,8 +16,6 @@ export function createOrderConsumer(
   { redisFactory, orderHandling, log }: Deps,
   name: string,
 ): StreamConsumer {
-  const lanes = createSemaphore(TENANTS_AT_ONCE, BATCH_SIZE);
-
   async function handle(messages: StreamMessage[]): Promise<void> {
     const groups: OrderAnnouncement[] = [];
     for (const message of messages) {
@@ -28,17 +23,7 @@ export function createOrderConsumer(
       if (group) groups.push(group);
       else log.error({ id: message.id }, "message on the stream is no order announcement, dropped");
     }
-    const byTenant = [...Map.groupBy(groups, (group) => group.tenantId)];
-    const handled = byTenant.map(([tenantId, ones]) =>
-      lanes.run(() =>
-        orderHandling.handle(
-          tenantId,
-          ones.map(({ groupId }) => groupId),
-          name,
-        ),
-      ),
-    );
-    await Promise.all(handled);
+    await orderHandling.handleGroups(groups, name);
   }
 
   return createConsumer(

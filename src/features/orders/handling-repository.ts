@@ -125,6 +125,20 @@ export async function recordFailure(
   return rows.length > 0 && delay === undefined;
 }
 
+/** Heads that could not be tried have their turn later; no try is counted. */
+export async function postpone(
+  sql: Sql,
+  tenantId: string,
+  heads: readonly { groupId: string; position: number; delayMs: number }[],
+): Promise<void> {
+  if (heads.length === 0) return;
+  const rows = heads.map(({ groupId, position, delayMs }) => ({ groupId, position, delayMs }));
+  await sql`
+    update order_commands c set due_at = now() + h."delayMs" * interval '1 millisecond'
+    from jsonb_to_recordset(${sql.json(rows)}) as h("groupId" text, position bigint, "delayMs" float8)
+    where c.tenant_id = ${tenantId} and c.group_id = h."groupId" and c.position = h.position and c.state = 'waiting'`;
+}
+
 export interface GroupRef {
   tenantId: string;
   groupId: string;

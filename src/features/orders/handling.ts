@@ -1,5 +1,6 @@
 import type { Invalidator } from "../../cache/invalidator.ts";
 import { ORDERS_TAG, orderTag, PRODUCTS_TAG, productTag } from "../../cache/tags.ts";
+import { createSemaphore } from "../../core/semaphore.ts";
 import type { Database } from "../../db/client.ts";
 import { classifyFailure } from "../../db/failures.ts";
 import type { EventPartitions } from "../../db/partitions.ts";
@@ -31,10 +32,30 @@ const COMMANDS_A_TRANSACTION = 200;
 /** A group that keeps receiving commands gives way to others after so many rounds; the sweeper finds what is left. */
 const MAX_ROUNDS = 50;
 const MAX_ERROR_LENGTH = 1_000;
+/** Who sells holds a product for milliseconds; longer it is an admin's lock or an import's, and others must not wait for it. */
+const SHELF_LOCK_TIMEOUT = "500ms";
 const LOCK_TIMEOUT = "2s";
+const STATEMENT_TIMEOUT = "5s";
+/** What one tenant may take of a batch before the next one has its turn. */
+const BUDGET_MS = 5_000;
+/** A tenant whose rows are locked by somebody must not hold up all others; the pool has connections for so many. */
+const TENANTS_AT_ONCE = 2;
+/** As many as a transaction takes commands, or some groups would never have a share of one. */
+const GROUPS_AT_ONCE = COMMANDS_A_TRANSACTION;
+const PUT_OFF_MS = 1_000;
 
 interface Attempt {
   commands: (Command & { tenantId: string })[];
+}
+
+/** One call of `handle`. */
+interface Run {
+  tenantId: string;
+  by: string;
+  /** Halved when a lone group fails: what is poisonous in its depth must not fail it again at full size. */
+  perGroup: number;
+  /** No further transaction is begun; what is left stays due. */
+  untilMs: number;
 }
 
 interface Round {
@@ -56,16 +77,15 @@ export function createOrderHandling(deps: HandlingDeps) {
 
   /** One transaction; nothing of it is visible before it commits. Notes in `attempt` what it has taken up. */
   function runTransaction(
-    tenantId: string,
+    { tenantId, by }: Run,
     groupIds: readonly string[],
     perGroup: number,
-    by: string,
     attempt: Attempt,
   ): Promise<Round> {
     return db.transaction(async (tx) => {
       const [, claimed] = await Promise.all([
-        // A lock that is held for long (an admin's, a migration's) must not hold up every group.
-        tx`select set_config('lock_timeout', ${LOCK_TIMEOUT}, true)`,
+        tx`select set_config('lock_timeout', ${SHELF_LOCK_TIMEOUT}, true),
+          set_config('statement_timeout', ${STATEMENT_TIMEOUT}, true)`,
         repository.claimCommands(tx, tenantId, groupIds, perGroup),
       ]);
       const retries = claimed
@@ -81,7 +101,8 @@ export function createOrderHandling(deps: HandlingDeps) {
       attempt.commands = commands.map((command) => ({ ...command, tenantId }));
       const effects = await decideAll(tx, tenantId, commands);
       if (commands.length === 0) return { commands, effects, batch: null, retries };
-      const [batch] = await Promise.all([
+      const [, batch] = await Promise.all([
+        tx`select set_config('lock_timeout', ${LOCK_TIMEOUT}, true)`,
         writeSales(tx, tenantId, nowMs, effects.sales),
         moveStock(tx, tenantId, effects.stock),
         insertDomainEvents(tx, tenantId, effects.events),
@@ -113,45 +134,71 @@ export function createOrderHandling(deps: HandlingDeps) {
   }
 
   /** One pass over the groups; returns how many commands were handled, or failed. */
-  async function pass(tenantId: string, groupIds: string[], perGroup: number, by: string): Promise<number> {
+  async function pass(run: Run, groupIds: string[], perGroup: number): Promise<number> {
+    if (Date.now() > run.untilMs) return 0;
+    const { tenantId } = run;
     const attempt: Attempt = { commands: [] };
     const stopTimer = metrics.orderTransactionDuration.startTimer();
     underWay.add(attempt);
     let round: Round;
     try {
-      round = await runTransaction(tenantId, groupIds, perGroup, by, attempt);
+      round = await runTransaction(run, groupIds, perGroup, attempt);
     } catch (error) {
-      const kind = classifyFailure(error);
-      const [head] = attempt.commands;
-      if (kind === "unavailable" || kind === "retry" || !head) throw error;
-      return narrowDown(tenantId, groupIds, perGroup, by, head, error);
+      return await recover(run, groupIds, perGroup, attempt.commands, error);
     } finally {
       underWay.delete(attempt);
       stopTimer();
     }
     if (round.commands.length > 0) await publish(tenantId, round);
     let handled = round.commands.length;
-    for (const groupId of round.retries) handled += await pass(tenantId, [groupId], 1, by);
+    for (const groupId of round.retries) handled += await pass(run, [groupId], 1);
     return handled;
   }
 
-  /** Halves what has failed together, down to the one command that failed. */
-  async function narrowDown(
-    tenantId: string,
+  /** What failed together is halved, down to the one command that failed. A lock says nothing against any of them. */
+  async function recover(
+    run: Run,
     groupIds: string[],
     perGroup: number,
-    by: string,
-    head: Command,
+    commands: readonly Command[],
     error: unknown,
   ): Promise<number> {
-    if (groupIds.length === 1 && perGroup === 1) {
-      await noteFailure(tenantId, head, error);
+    const kind = classifyFailure(error);
+    const lone = groupIds.length === 1 && perGroup === 1;
+    if (kind === "locked" || (kind === "timeout" && (lone || Date.now() > run.untilMs))) {
+      await putOff(run, commands, error);
+      return 0;
+    }
+    const [head] = commands;
+    if (kind === "unavailable" || kind === "retry" || !head) throw error;
+    if (lone) {
+      await noteFailure(run.tenantId, head, error);
       return 1;
     }
-    if (groupIds.length === 1) return pass(tenantId, groupIds, 1, by);
+    if (groupIds.length === 1) {
+      const half = Math.ceil(Math.min(perGroup, commands.length) / 2);
+      run.perGroup = half;
+      return pass(run, groupIds, half);
+    }
     const middle = Math.ceil(groupIds.length / 2);
-    const first = await pass(tenantId, groupIds.slice(0, middle), perGroup, by);
-    return first + (await pass(tenantId, groupIds.slice(middle), perGroup, by));
+    const first = await pass(run, groupIds.slice(0, middle), perGroup);
+    return first + (await pass(run, groupIds.slice(middle), perGroup));
+  }
+
+  /**
+   * Leaves these groups to the sweeper, counts no try, and ends the run: the tenant's next transaction may well wait for
+   * the same lock. Each comes due at a time of its own, so that those which need nothing locked don't meet it again.
+   */
+  async function putOff(run: Run, commands: readonly Command[], error: unknown): Promise<void> {
+    run.untilMs = 0;
+    const heads = [...Map.groupBy(commands, (command) => command.groupId).values()].flatMap(([head]) =>
+      head ? [{ ...head, delayMs: PUT_OFF_MS * (1 + Math.random()) }] : [],
+    );
+    await repository.postpone(db.write, run.tenantId, heads);
+    log.warn(
+      { tenantId: run.tenantId, groups: heads.length, error: String(error) },
+      "order commands wait for a lock, or take too long; tried again later",
+    );
   }
 
   async function noteFailure(tenantId: string, command: Command, error: unknown): Promise<void> {
@@ -165,6 +212,25 @@ export function createOrderHandling(deps: HandlingDeps) {
     );
   }
 
+  /**
+   * Handles what waits in these groups of one tenant, until nothing is left that is due. Looks again after every
+   * commit: a command that came in meanwhile was announced to somebody who found the group locked by this one.
+   * Groups that others hold are left to them. Throws when Postgres can't be reached.
+   */
+  async function handle(tenantId: string, groupIds: readonly string[], by: string): Promise<number> {
+    await partitions.ensure([Date.now()]);
+    let handled = 0;
+    const groups = [...new Set(groupIds)];
+    const perGroup = Math.max(1, Math.floor(COMMANDS_A_TRANSACTION / groups.length));
+    const run: Run = { tenantId, by, perGroup, untilMs: Date.now() + BUDGET_MS };
+    for (let round = 0; round < MAX_ROUNDS; round += 1) {
+      const done = await pass(run, groups, run.perGroup);
+      if (done === 0) break;
+      handled += done;
+    }
+    return handled;
+  }
+
   return {
     /** Commands under way in this process, by tenant. */
     inFlight(): Record<string, number> {
@@ -174,20 +240,25 @@ export function createOrderHandling(deps: HandlingDeps) {
       return counts;
     },
 
-    /**
-     * Handles what waits in these groups of one tenant, until nothing is left that is due. Looks again after every
-     * commit: a command that came in meanwhile was announced to somebody who found the group locked by this one.
-     * Groups that others hold are left to them. Throws when Postgres can't be reached.
-     */
-    async handle(tenantId: string, groupIds: readonly string[], by: string): Promise<number> {
-      await partitions.ensure([Date.now()]);
+    handle,
+
+    /** Groups of any tenants. One tenant's locks and failures keep no other's from being handled. */
+    async handleGroups(refs: readonly repository.GroupRef[], by: string): Promise<number> {
+      const lanes = createSemaphore(TENANTS_AT_ONCE, refs.length);
+      const runs = [...Map.groupBy(refs, (ref) => ref.tenantId)].map(([tenantId, ones]) =>
+        lanes.run(async () => {
+          const groupIds = ones.map(({ groupId }) => groupId);
+          let handled = 0;
+          for (let start = 0; start < groupIds.length; start += GROUPS_AT_ONCE)
+            handled += await handle(tenantId, groupIds.slice(start, start + GROUPS_AT_ONCE), by);
+          return handled;
+        }),
+      );
+      const ended = await Promise.allSettled(runs);
       let handled = 0;
-      const groups = [...new Set(groupIds)];
-      const perGroup = Math.max(1, Math.floor(COMMANDS_A_TRANSACTION / groups.length));
-      for (let round = 0; round < MAX_ROUNDS; round += 1) {
-        const done = await pass(tenantId, groups, perGroup, by);
-        if (done === 0) break;
-        handled += done;
+      for (const one of ended) {
+        if (one.status === "rejected") throw one.reason;
+        handled += one.value;
       }
       return handled;
     },
