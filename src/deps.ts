@@ -61,6 +61,7 @@ export type Deps = ReturnType<typeof createDeps>;
  * pg_stat_activity and in CLIENT LIST.
  */
 export function createDeps(config: Config, role: string) {
+  const { requestTimeoutMs } = config;
   const log = createLog(config.logLevel, { role, pid: process.pid });
   const metrics = createMetrics();
   const db = createDatabase({
@@ -163,8 +164,23 @@ export function createDeps(config: Config, role: string) {
     }),
     outbox: createOutboxService({ db, redis, invalidator, metrics }),
     rollups,
-    purchases: createPurchasesService({ db, idempotency, partitions, announcer, invalidator }),
-    orders: createOrdersService({ db, cache, readGuard, idempotency, announcer, invalidator }),
+    purchases: createPurchasesService({
+      db,
+      idempotency,
+      partitions,
+      announcer,
+      invalidator,
+      requestTimeoutMs,
+    }),
+    orders: createOrdersService({
+      db,
+      cache,
+      readGuard,
+      idempotency,
+      announcer,
+      invalidator,
+      requestTimeoutMs,
+    }),
     orderHandling: createOrderHandling({ db, partitions, announcer, invalidator, log, metrics }),
     orderQueue,
     queue: createQueueService({ orderQueue, rollups }),

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { ORDER_COMMANDS } from "../../src/streams/topology.ts";
 import { createOrderConsumer } from "../../worker/consumers/orders.ts";
 import { createOrderSweeper } from "../../worker/jobs/order-sweeper.ts";
-import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
+import { type Answer, createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
+import { blockedBackends } from "../faults/stage.ts";
 import { cleanup, eventually } from "../harness.ts";
 import { createProduct, handleAll, orderInput, statusOf, stockOf } from "./shop.ts";
 
@@ -11,7 +12,7 @@ let api: TestApi;
 let shop: TestTenant;
 
 beforeAll(async () => {
-  api = await createTestApi();
+  api = await createTestApi({ REQUEST_TIMEOUT_MS: "9000" });
 });
 afterAll(cleanup);
 beforeEach(async () => {
@@ -115,4 +116,40 @@ test("stock that is given back to a shelf that was filled meanwhile stays at the
   }
   expect((await api.call("GET", "/queue/stats", { as })).body).toMatchObject({ dead: 0, retrying: 0 });
   expect(await statusOf(api, as, id)).toBe("pending");
+});
+
+/** Sends ten requests of the shop's that meet a lock; returns their statuses after both a stranger's and theirs. */
+async function meetLock(release: () => Promise<void>, send: (tenant: TestTenant) => Promise<Answer>) {
+  const other = await openShop();
+  const stuck = Array.from({ length: 10 }, () => send(shop));
+  const stranger = await send(other);
+  const statuses = new Set((await Promise.all(stuck)).map(({ status }) => status));
+  await release();
+  // All that was ever sent to Postgres is over.
+  await eventually(async () => expect((await blockedBackends(api, "test")).length).toBe(0));
+  return { stranger: stranger.status, stuck: [...statuses] };
+}
+
+test("a buyer who is told 503 has not bought, and buyers of other tenants don't wait for a locked product", async () => {
+  const buy = ({ key }: TestTenant) =>
+    api.call("POST", "/purchases", { as: key, json: { productId: "held" } });
+  expect(await meetLock(await hold(), buy)).toEqual({ stranger: 201, stuck: [503] });
+  expect((await buy(shop)).status).toBe(201);
+  expect((await stockOf(api, shop, "held"))?.quantity).toBe(99);
+});
+
+test("an order that is told 503 was not placed, and those of other tenants don't wait for a locked group", async () => {
+  const order = ({ key }: TestTenant) => api.call("POST", "/orders", { as: key, json: orderInput() });
+  expect((await order(shop)).status).toBe(202);
+  const holder = await api.sql.reserve();
+  await holder`begin`;
+  await holder`select from order_groups where tenant_id = ${shop.tenantId} for update`;
+  const release = async () => {
+    await holder`rollback`;
+    holder.release();
+  };
+  expect(await meetLock(release, order)).toEqual({ stranger: 202, stuck: [503] });
+  expect((await order(shop)).status).toBe(202);
+  const [row] = await api.sql`select count(*)::int as n from orders where tenant_id = ${shop.tenantId}`;
+  expect(row?.n).toBe(2);
 });

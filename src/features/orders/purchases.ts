@@ -2,9 +2,9 @@ import type { Invalidator } from "../../cache/invalidator.ts";
 import { PRODUCTS_TAG, productTag } from "../../cache/tags.ts";
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
+import { createFairSlots } from "../../core/fair-slots.ts";
 import { isUuid, newId } from "../../core/ids.ts";
 import { principalName, type RequestContext } from "../../core/principal.ts";
-import { createSemaphore } from "../../core/semaphore.ts";
 import type { Database } from "../../db/client.ts";
 import type { EventPartitions } from "../../db/partitions.ts";
 import type { Transaction } from "../../db/transaction.ts";
@@ -22,21 +22,30 @@ export interface PurchasesDeps {
   partitions: EventPartitions;
   announcer: Announcer;
   invalidator: Invalidator;
+  requestTimeoutMs: number;
 }
 
 export type PurchasesService = ReturnType<typeof createPurchasesService>;
 
 /**
- * Transactions at once: half of their pool, so that a rush on one product (whose buyers wait for its row one after the
- * other anyway) leaves the rest to others. The line is long, because most of a rush is answered 409 within a millisecond.
+ * Transactions at once, in all and of one tenant: few, so that a rush on one product (whose buyers wait for its row one
+ * after the other anyway) leaves connections and a turn to others. The line is long, because most of a rush is answered
+ * 409 within a millisecond, and is left long before the request's deadline: who is told 503 must not buy afterwards.
  */
-const RUNNING = 2;
+const RUNNING = 3;
+const PER_TENANT = 2;
 const WAITING = 5_000;
+const LINE_SHARE = 1 / 3;
 
 /** Buying one product at once, at the store's price (G5, G6). */
 export function createPurchasesService(deps: PurchasesDeps) {
   const { db, idempotency, partitions, announcer, invalidator } = deps;
-  const slots = createSemaphore(RUNNING, WAITING);
+  const slots = createFairSlots({
+    running: RUNNING,
+    perKey: PER_TENANT,
+    waiting: WAITING,
+    waitMs: deps.requestTimeoutMs * LINE_SHARE,
+  });
 
   return {
     /** Throws `not_found`, `conflict` (not for sale) and `insufficient_stock`. */
@@ -45,7 +54,7 @@ export function createPurchasesService(deps: PurchasesDeps) {
       await partitions.ensure([Date.now()]);
       const done: { batch: SalesBatch | null } = { batch: null };
       const request = { key: idempotencyKey, operation: "createPurchase", payload: input };
-      const { body, replayed } = await slots.run(() =>
+      const { body, replayed } = await slots.run(tenantId, () =>
         idempotency(ctx, request, async (tx) => {
           const bought = await buy(tx, ctx, input);
           done.batch = bought.batch;

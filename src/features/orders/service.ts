@@ -3,11 +3,10 @@ import type { Invalidator } from "../../cache/invalidator.ts";
 import { ORDERS_TAG, orderTag } from "../../cache/tags.ts";
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
+import { createFairSlots } from "../../core/fair-slots.ts";
 import { isUuid, newId, timeOfId } from "../../core/ids.ts";
 import { principalName, type RequestContext } from "../../core/principal.ts";
-import { createSemaphore } from "../../core/semaphore.ts";
 import type { Database } from "../../db/client.ts";
-import { retryRolledBack } from "../../db/failures.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { Announcer } from "../../streams/producer.ts";
 import { recordAudit } from "../audit/index.ts";
@@ -23,13 +22,16 @@ export interface OrdersDeps {
   idempotency: Idempotency;
   announcer: Announcer;
   invalidator: Invalidator;
+  requestTimeoutMs: number;
 }
 
 export type OrdersService = ReturnType<typeof createOrdersService>;
 
-/** Leaves connections of either pool to others; the line is as long as that of purchases. */
-const RUNNING = 3;
+/** Leaves connections and turns to others; the line is that of purchases. */
+const RUNNING = 4;
+const PER_TENANT = 3;
 const WAITING = 5_000;
+const LINE_SHARE = 1 / 3;
 /** Bounds how old an answer can be when a process dies between a commit and the deletion of its tags. */
 const TTL_SECONDS = 30;
 const PRUNE_AT_ONCE = 10_000;
@@ -37,13 +39,18 @@ const PRUNE_AT_ONCE = 10_000;
 /** Orders as clients see them. Every change is a command that waits in its group for a worker, see handling.ts. */
 export function createOrdersService(deps: OrdersDeps) {
   const { db, cache, readGuard, idempotency, announcer, invalidator } = deps;
-  const slots = createSemaphore(RUNNING, WAITING);
+  const slots = createFairSlots({
+    running: RUNNING,
+    perKey: PER_TENANT,
+    waiting: WAITING,
+    waitMs: deps.requestTimeoutMs * LINE_SHARE,
+  });
 
   /** A command on an order, refused at once when it is illegal now. Only a worker knows whether it is when its turn comes. */
   async function command(ctx: RequestContext, id: string, kind: "status" | "cancel", toStatus: OrderStatus) {
     const { tenantId } = ctx;
     const messageId = newId();
-    const groupId = await slots.run(() =>
+    const groupId = await slots.run(tenantId, () =>
       db.transaction(async (tx) => {
         const order = isUuid(id) ? await repository.selectStanding(tx, tenantId, id) : null;
         if (!order || !mayTouch(ctx, order.userId))
@@ -107,9 +114,10 @@ export function createOrdersService(deps: OrdersDeps) {
         return { ...queued, status: "queued", deduplicated: queued.id !== id };
       };
       const request = { key: idempotencyKey, operation: "createOrder", payload: input };
-      const answer = await slots.run(async () =>
+      const answer = await slots.run(tenantId, async () =>
         idempotencyKey === undefined
-          ? { body: await retryRolledBack(() => enqueue(db.write)), replayed: false }
+          ? // One statement, in a transaction for the sake of its pool, which waits seconds for a group that is locked.
+            { body: await db.transaction(enqueue), replayed: false }
           : idempotency(ctx, request, async (tx) => ({ status: 202, body: await enqueue(tx) })),
       );
       const queued = answer.body as OrderQueued;
