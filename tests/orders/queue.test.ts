@@ -171,6 +171,33 @@ test("purging cancels what waits, and nothing else; it is audited", async () => 
   expect(told[0]?.n).toBe(2);
 });
 
+test("an order that its owner had deleted is gone, though it was purged, or cancelled, before that", async () => {
+  const purged = await place("g");
+  expect((await api.call("DELETE", `/orders/${purged.id}`, { as: shop.key })).status).toBe(202);
+  expect((await api.call("DELETE", "/queue/purge", { as: shop.key })).body).toEqual({ purged: 1 });
+  const cancelled = await place("h");
+  const json = { status: "cancelled" };
+  expect((await api.call("PUT", `/orders/${cancelled.id}/status`, { as: shop.key, json })).status).toBe(202);
+  expect((await api.call("DELETE", `/orders/${cancelled.id}`, { as: shop.key })).status).toBe(202);
+  await handleAll(api);
+  for (const { id } of [purged, cancelled])
+    expect((await api.call("GET", `/orders/${id}`, { as: shop.key })).status).toBe(404);
+  const reasons = await api.sql`select reason from orders where tenant_id = ${shop.tenantId} order by id`;
+  expect([...reasons]).toEqual([{ reason: "purged" }, { reason: null }]);
+});
+
+test("purging goes on behind commands whose orders wait no longer", async () => {
+  await place("g");
+  await api.sql`insert into order_commands (tenant_id, group_id, position, id, order_id, kind, to_status, requested_by,
+      state, created_at, due_at)
+    select ${shop.tenantId}, 'a', n, gen_random_uuid(), gen_random_uuid(), 'create', 'pending', 'test', 'waiting', now(), now()
+    from generate_series(1, 1500) n`;
+  expect((await api.call("DELETE", "/queue/purge", { as: shop.key })).body).toEqual({ purged: 1 });
+  const left =
+    await api.sql`select from order_commands where tenant_id = ${shop.tenantId} and state = 'waiting'`;
+  expect(left.length).toBe(0);
+});
+
 test("a command that a worker holds is neither purged nor handled by another one", async () => {
   const held = await place("held");
   const free = await place("free");

@@ -39,10 +39,9 @@ export type Reason = "unknown_product" | "product_inactive" | "insufficient_stoc
 /** Everything that handling some commands changes, to be written in one transaction. */
 export interface Effects {
   stock: Map<string, number>;
-  orders: Map<
-    string,
-    { status: OrderStatus; reason: Reason | null; reasonProductId: string | null; hidden: boolean }
-  >;
+  orders: Map<string, { status: OrderStatus; reason: Reason | null; reasonProductId: string | null }>;
+  /** Orders that a client deleted. */
+  hidden: Set<string>;
   accepted: { orderId: string; line: number; unitPrice: string; stockTaken: boolean }[];
   sales: Sale[];
   events: DomainEvent[];
@@ -67,6 +66,7 @@ export function decide(
   const effects: Effects = {
     stock: new Map(),
     orders: new Map(),
+    hidden: new Set(),
     accepted: [],
     sales: [],
     events: [],
@@ -78,6 +78,8 @@ export function decide(
     const fromStatus = order.status;
     const create = command.kind === "create";
     const legal = create ? fromStatus === "queued" : mayMove(fromStatus, command.toStatus);
+    // Who was told that the order goes must not find it, whatever cancelled it meanwhile.
+    if (command.kind === "cancel" && (legal || fromStatus === "cancelled")) effects.hidden.add(order.id);
     if (!legal) {
       const { toStatus } = command;
       effects.outcomes.push({
@@ -95,8 +97,7 @@ export function decide(
     if (order.status === "cancelled") giveBack(order, shelves, effects);
     const reason = refusal?.reason ?? null;
     const reasonProductId = refusal?.productId ?? null;
-    const hidden = command.kind === "cancel";
-    effects.orders.set(order.id, { status: order.status, reason, reasonProductId, hidden });
+    effects.orders.set(order.id, { status: order.status, reason, reasonProductId });
     effects.events.push(orderEvent(order, fromStatus, refusal));
     effects.outcomes.push({ ...command, fromStatus, toStatus: order.status, outcome: "applied", reason });
   }

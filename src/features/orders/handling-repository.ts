@@ -78,18 +78,20 @@ export async function readOrders(
 export async function writeOutcomes(
   tx: Transaction,
   tenantId: string,
-  { orders, accepted, outcomes }: Effects,
+  { orders, hidden, accepted, outcomes }: Effects,
   handled: { at: string; by: string },
 ): Promise<void> {
   const changes = [...orders].map(([id, change]) => ({ id, ...change }));
   const history = outcomes.map((outcome) => ({ ...outcome, messageId: outcome.id, id: newId() }));
   await Promise.all([
     tx`update orders o set status = c.status, reason = c.reason, reason_product_id = c."reasonProductId",
-        updated_at = ${handled.at}::timestamptz,
-        hidden_at = case when c.hidden then ${handled.at}::timestamptz else o.hidden_at end
+        updated_at = ${handled.at}::timestamptz
       from jsonb_to_recordset(${tx.json(changes as never)})
-        as c(id uuid, status text, reason text, "reasonProductId" text, hidden boolean)
+        as c(id uuid, status text, reason text, "reasonProductId" text)
       where o.tenant_id = ${tenantId} and o.id = c.id`,
+    hidden.size > 0 &&
+      tx`update orders set hidden_at = ${handled.at}::timestamptz
+        where tenant_id = ${tenantId} and id = any(${tx.array([...hidden])}::uuid[])`,
     tx`update order_items i set unit_price = a."unitPrice", stock_taken = a."stockTaken"
       from jsonb_to_recordset(${tx.json(accepted)})
         as a("orderId" uuid, line int, "unitPrice" numeric, "stockTaken" boolean)

@@ -97,14 +97,15 @@ export async function reviveDead(tx: Transaction, tenantId: string, id: string):
 
 /**
  * Drops orders that wait to be handled, at most `limit`: each becomes cancelled with the reason `purged`. Commands that a
- * worker holds are left to it, and so are commands on orders that were accepted before. Returns the orders' ids.
+ * worker holds are left to it, and so are commands on orders that were accepted before. `found`: how many commands it took,
+ * `purged`: the orders that were still waiting.
  */
 export async function purgeWaiting(tx: Transaction, tenantId: string, limit: number, by: string) {
   const found = await tx<{ orderId: string; groupId: string; position: string; id: string }[]>`
     select order_id as "orderId", group_id as "groupId", position, id from order_commands
     where tenant_id = ${tenantId} and state = 'waiting' and kind = 'create'
     limit ${limit} for update skip locked`;
-  if (found.length === 0) return [];
+  if (found.length === 0) return { found: 0, purged: [] };
   const rows = tx.json(found.map((row) => ({ ...row, historyId: newId() })));
   const purged = await tx<{ orderId: string; customerName: string; customerEmail: string }[]>`
     with purged as (
@@ -123,7 +124,7 @@ export async function purgeWaiting(tx: Transaction, tenantId: string, limit: num
       where c.tenant_id = ${tenantId} and c.group_id = p."groupId" and c.position = p.position
     )
     select id as "orderId", customer_name as "customerName", customer_email as "customerEmail" from purged`;
-  return purged;
+  return { found: found.length, purged };
 }
 
 export interface WorkerRow {

@@ -62,24 +62,24 @@ export function createOrderQueue({ db, announcer, invalidator, metrics }: OrderQ
       const { tenantId } = ctx;
       let total = 0;
       for (let round = 0; round < PURGE_TRANSACTIONS; round += 1) {
-        const purged = await db.transaction(async (tx) => {
+        const { found, purged } = await db.transaction(async (tx) => {
           const by = principalName(ctx.principal);
-          const orders = await repository.purgeWaiting(tx, tenantId, PURGE_A_TRANSACTION, by);
-          await insertDomainEvents(tx, tenantId, orders.map(purgedEvent));
-          if (orders.length > 0)
+          const taken = await repository.purgeWaiting(tx, tenantId, PURGE_A_TRANSACTION, by);
+          await insertDomainEvents(tx, tenantId, taken.purged.map(purgedEvent));
+          if (taken.purged.length > 0)
             await recordAudit(tx, ctx, {
               action: "queue.purged",
               target: tenantId,
-              after: { orders: orders.length },
+              after: { orders: taken.purged.length },
             });
-          return orders;
+          return taken;
         });
         total += purged.length;
         await invalidator.invalidateTags(tenantId, [
           ORDERS_TAG,
           ...purged.map(({ orderId }) => orderTag(orderId)),
         ]);
-        if (purged.length < PURGE_A_TRANSACTION) break;
+        if (found < PURGE_A_TRANSACTION) break;
       }
       return total;
     },
