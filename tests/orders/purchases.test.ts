@@ -66,6 +66,8 @@ test("what can't be sold is refused, and nothing of it is stored", async () => {
   const answers = await Promise.all([
     buy({ productId: "few", quantity: 3 }, {}, token),
     buy({ productId: "inactive" }, {}, token),
+    // Who sees inactive products is told why.
+    buy({ productId: "inactive" }, {}, shop.key),
     buy({ productId: "deleted" }, {}, token),
     buy({ productId: "absent" }, {}, token),
     buy({ productId: "few", quantity: 0 }, {}, token),
@@ -73,6 +75,7 @@ test("what can't be sold is refused, and nothing of it is stored", async () => {
   ]);
   expect(answers.map(({ status, body }) => [status, body.code])).toEqual([
     [409, "insufficient_stock"],
+    [404, "not_found"],
     [409, "conflict"],
     [404, "not_found"],
     [404, "not_found"],

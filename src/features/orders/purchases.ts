@@ -11,7 +11,7 @@ import type { Transaction } from "../../db/transaction.ts";
 import type { Announcer } from "../../streams/producer.ts";
 import type { Idempotency } from "../idempotency/index.ts";
 import { insertDomainEvents } from "../outbox/index.ts";
-import { lockShelves, lowStockEvent, moveStock, type Shelf } from "../products/index.ts";
+import { lockShelves, lowStockEvent, moveStock, type Shelf, visibilityOf } from "../products/index.ts";
 import * as repository from "./purchases-repository.ts";
 import { type SalesBatch, writeSales } from "./sales.ts";
 import type { Purchase, PurchaseInput, PurchaseList, PurchaseListQuery } from "./schema.ts";
@@ -96,10 +96,11 @@ export function createPurchasesService(deps: PurchasesDeps) {
 }
 
 /** Stock, purchase, sales fact and domain event, all of them in the caller's transaction. */
-async function buy(tx: Transaction, { tenantId, principal }: RequestContext, input: PurchaseInput) {
+async function buy(tx: Transaction, ctx: RequestContext, input: PurchaseInput) {
+  const { tenantId, principal } = ctx;
   const { productId, quantity } = input;
   const shelf = (await lockShelves(tx, tenantId, [productId])).get(productId);
-  requireSale(shelf, quantity);
+  requireSale(shelf, quantity, visibilityOf(ctx).activeOnly);
   const nowMs = Date.now();
   const id = newId();
   const userId = principal.kind === "user" ? principal.userId : null;
@@ -133,8 +134,14 @@ async function buy(tx: Transaction, { tenantId, principal }: RequestContext, inp
   return { purchase: toPurchase(row), batch };
 }
 
-function requireSale(shelf: Shelf | undefined, quantity: number): asserts shelf is Shelf {
-  if (!shelf || shelf.deleted) throw new AppError("not_found", "There is no such product.");
+/** To those who see active products only, another one does not exist. */
+function requireSale(
+  shelf: Shelf | undefined,
+  quantity: number,
+  activeOnly: boolean,
+): asserts shelf is Shelf {
+  if (!shelf || shelf.deleted || (activeOnly && !shelf.active))
+    throw new AppError("not_found", "There is no such product.");
   if (!shelf.active) throw new AppError("conflict", "This product is not for sale.");
   if (shelf.quantity !== null && shelf.quantity < quantity)
     throw new AppError("insufficient_stock", `Only ${shelf.quantity} left in stock.`);
