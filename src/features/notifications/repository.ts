@@ -84,16 +84,30 @@ export async function markRead(
   return rows.length > 0;
 }
 
-/** Those after a position, in their order. */
+/**
+ * Those after a position, in their order: at most `rows`, and no more once they have `bytes`. One after the other, since
+ * a window over a page of rows would take the payloads of all apart for the few that fit.
+ */
 export async function selectAfter(
   sql: Sql,
   tenantId: string,
   position: number,
-  limit: number,
+  { rows, bytes }: { rows: number; bytes: number },
 ): Promise<PlacedNotification[]> {
   return sql<PlacedNotification[]>`
-    select n.tenant_id as "tenantId", ${columns(sql)}, n.position::float8 as position from notifications n
-    where n.tenant_id = ${tenantId} and n.position > ${position} order by n.position limit ${limit}`;
+    with recursive page (position, bytes, place) as (
+      select ${position}::bigint, 0::bigint, 0
+      union all
+      select next.position, page.bytes + next.bytes, page.place + 1
+      from page cross join lateral (
+        select position, octet_length(payload::text) as bytes from notifications
+        where tenant_id = ${tenantId} and position > page.position order by position limit 1
+      ) next
+      where page.bytes < ${bytes} and page.place < ${rows}
+    )
+    select n.tenant_id as "tenantId", ${columns(sql)}, n.position::float8 as position
+    from page join notifications n on n.tenant_id = ${tenantId} and n.position = page.position
+    where page.place > 0 order by n.position`;
 }
 
 /** The last position of each tenant that has had a notification. */

@@ -7,7 +7,6 @@ import type { Database } from "../../db/client.ts";
 import { isolatePoison } from "../../db/isolate-poison.ts";
 import { pruneAll } from "../../db/prune.ts";
 import type { RedisFactory } from "../../redis/client.ts";
-import type { RedisGuard } from "../../resilience/redis-guard.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { EventRef } from "../outbox/index.ts";
@@ -19,7 +18,6 @@ import { feedItemOf, publishItems } from "./tenant-stream.ts";
 export interface NotificationsDeps {
   db: Database;
   redis: Redis;
-  redisGuard: RedisGuard;
   redisFactory: RedisFactory;
   metrics: Metrics;
   log: Log;
