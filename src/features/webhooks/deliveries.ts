@@ -1,6 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
 import { isolatePoison } from "../../db/isolate-poison.ts";
+import { pruneAll } from "../../db/prune.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { EventRef } from "../outbox/index.ts";
@@ -115,10 +116,10 @@ export function createWebhookDeliveries(deps: DeliveriesDeps) {
       metrics.webhookAttempts.inc({ outcome: "succeeded" });
     },
 
-    /** Ends what waits for endpoints that are no more, and deletes what is old; at most `limit` of each. */
-    async prune(limit: number): Promise<number> {
-      const ended = await repository.endUnwanted(sql, limit);
-      return ended + (await repository.pruneDeliveries(sql, KEEP_DAYS, limit));
+    /** One round of housekeeping: ends what waits for endpoints that are no more, and deletes what is old. */
+    async prune(): Promise<number> {
+      const ended = await pruneAll((limit) => repository.endUnwanted(sql, limit));
+      return ended + (await pruneAll((limit) => repository.pruneDeliveries(sql, KEEP_DAYS, limit)));
     },
 
     async measureDue(): Promise<void> {
