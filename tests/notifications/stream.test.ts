@@ -103,14 +103,16 @@ describe("a stream", () => {
       stranger: await openStream(url, stranger.key),
       seller: await openStream(url, seller),
       acting: await openStream(url, tenant.key, { headers: { "x-seller-id": "s2" } }),
+      catalogue: await openStream(url, await createKey(api, tenant.tenantId, ["products:read"])),
       filtered: await openStream(url, tenant.key, {
-        path: "/events/stream?topics=product.restored,product.deleted",
+        path: "/events/stream?topics=product.restored,product.deleted,order.created",
       }),
     };
     await happen(tenant, [
       { subjectId: "1", sellerId: "s1" },
       { subjectId: "2", sellerId: "s2", topic: "product.deleted" },
       { subjectId: "3", sellerId: null, topic: "product.restored" },
+      { subjectId: "4", sellerId: "s1", topic: "order.created" },
     ]);
     // The end mark is for everybody: when it has come, nothing else will.
     await happen(
@@ -120,7 +122,7 @@ describe("a stream", () => {
     await happen(stranger, [{ subjectId: "theirs" }]);
     await eventually(() => {
       for (const client of Object.values(clients)) expect(client.events.length).toBeGreaterThan(0);
-      expect(clients.all.events.length).toBe(5);
+      expect(clients.all.events.length).toBe(6);
     });
     const seen = Object.fromEntries(
       Object.entries(clients).map(([name, client]) => [
@@ -132,11 +134,13 @@ describe("a stream", () => {
       ]),
     );
     expect(seen).toEqual({
-      all: ["1", "2", "3"],
+      all: ["1", "2", "3", "4"],
       stranger: ["theirs"],
       seller: ["1"],
       acting: ["2"],
-      filtered: ["2", "3"],
+      // What is told of orders is not for who reads products only, nor for sellers.
+      catalogue: ["1", "2", "3"],
+      filtered: ["2", "3", "4"],
     });
   });
 

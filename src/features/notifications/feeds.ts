@@ -6,7 +6,7 @@ import { keys } from "../../redis/keys.ts";
 import { createRedisGuard } from "../../resilience/redis-guard.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { selectAfter, selectPositions } from "./repository.ts";
+import { type NotificationVisibility, selectAfter, selectPositions } from "./repository.ts";
 import { type FeedItem, feedItemOf, MAX_LENGTH, readItems } from "./tenant-stream.ts";
 
 /**
@@ -27,12 +27,6 @@ export interface FeedClient {
   fail(error: unknown): void;
 }
 
-export interface FeedFilter {
-  /** Only this seller's; null: everyone's. */
-  sellerId: string | null;
-  topics: readonly string[] | null;
-}
-
 export interface FeedsDeps {
   sql: Sql;
   redis: Redis;
@@ -45,7 +39,7 @@ export type Feeds = ReturnType<typeof createFeeds>;
 
 interface Follower {
   client: FeedClient;
-  filter: FeedFilter;
+  filter: NotificationVisibility;
   filterName: string;
   position: number;
 }
@@ -217,7 +211,7 @@ export function createFeeds({ sql, redis, redisFactory, metrics, log }: FeedsDep
      */
     async follow(
       tenantId: string,
-      filter: FeedFilter,
+      filter: NotificationVisibility,
       after: number | null,
       client: FeedClient,
     ): Promise<void> {
@@ -245,9 +239,10 @@ export function createFeeds({ sql, redis, redisFactory, metrics, log }: FeedsDep
   };
 }
 
-function choose(items: readonly FeedItem[], { sellerId, topics }: FeedFilter): FeedItem[] {
+function choose(items: readonly FeedItem[], { sellerId, topics }: NotificationVisibility): FeedItem[] {
   return items.filter(
     (item) =>
-      (sellerId === null || item.sellerId === sellerId) && (topics === null || topics.includes(item.topic)),
+      (sellerId === null || item.sellerId === sellerId) &&
+      (topics === null || topics.some((topic) => topic === item.topic)),
   );
 }

@@ -1,5 +1,5 @@
 import type { Topic } from "../../core/domain-events.ts";
-import type { Sql } from "../../db/client.ts";
+import type { Fragment, Sql } from "../../db/client.ts";
 import { claimFor, type EventRef } from "../outbox/index.ts";
 
 export interface NotificationRow {
@@ -45,9 +45,14 @@ function columns(sql: Sql) {
     n.created_at as "createdAt"`;
 }
 
-export interface NotificationFilter {
+export interface NotificationVisibility {
+  /** Only this seller's; null: everyone's. */
   sellerId: string | null;
-  topics?: readonly string[];
+  /** Null: all. */
+  topics: readonly Topic[] | null;
+}
+
+export interface NotificationFilter extends NotificationVisibility {
   unread: boolean;
   /** Keyset: only those with a smaller id. */
   before?: string;
@@ -63,24 +68,27 @@ export async function selectNotifications(
   return sql`
     select ${columns(sql)}, n.read_at as "readAt" from notifications n
     where n.tenant_id = ${tenantId}
-      ${sellerId === null ? sql`` : sql`and n.seller_id = ${sellerId}`}
-      ${topics === undefined ? sql`` : sql`and n.topic = any(${[...topics]}::text[])`}
+      ${seen(sql, { sellerId, topics })}
       ${unread ? sql`and n.read_at is null` : sql``}
       ${before === undefined ? sql`` : sql`and n.id < ${before}`}
     order by n.id desc limit ${limit}`;
 }
 
-/** False when there is none that the seller (null: anyone) may see. Read once stays read since then. */
+function seen(sql: Sql, { sellerId, topics }: NotificationVisibility): Fragment {
+  return sql`${sellerId === null ? sql`` : sql`and n.seller_id = ${sellerId}`}
+    ${topics === null ? sql`` : sql`and n.topic = any(${[...topics]}::text[])`}`;
+}
+
+/** False when there is none that is visible. Read once stays read since then. */
 export async function markRead(
   sql: Sql,
   tenantId: string,
-  sellerId: string | null,
+  visibility: NotificationVisibility,
   id: string,
 ): Promise<boolean> {
   const rows = await sql`
-    update notifications set read_at = coalesce(read_at, now())
-    where tenant_id = ${tenantId} and id = ${id} ${sellerId === null ? sql`` : sql`and seller_id = ${sellerId}`}
-    returning id`;
+    update notifications n set read_at = coalesce(n.read_at, now())
+    where n.tenant_id = ${tenantId} and n.id = ${id} ${seen(sql, visibility)} returning n.id`;
   return rows.length > 0;
 }
 
