@@ -202,10 +202,25 @@ describe("GET /notifications", () => {
       "order.created",
       "product.lowstock",
     ]);
+    await emit(api, own, [{ topic: "order.created" }, {}, { topic: "product.lowstock" }]);
+    await handling.handleAll();
+    const two = "topics=product.lowstock,order.created";
+    const ids = (items: { id: string }[]) => items.map(({ id }) => id);
+    const whole = ids((await list(two)).items);
+    expect(whole).toEqual(whole.toSorted().toReversed());
+    const paged: string[] = [];
+    for (let cursor: string | null = ""; cursor !== null; ) {
+      const page = await list(`${two}&limit=1${cursor && `&cursor=${cursor}`}`);
+      paged.push(...ids(page.items));
+      cursor = page.nextCursor;
+    }
+    expect(paged).toEqual(whole);
+    expect(whole.length).toBe(4);
     const { items, nextCursor } = await list("topics=order.created,product.lowstock&limit=1");
     await api.call("POST", `/notifications/${items[0].id}/read`, { as: own.key });
-    expect((await topics("unread=true")).length).toBe(2);
-    expect((await topics("unread=false")).length).toBe(3);
+    expect((await topics("unread=true")).length).toBe(5);
+    expect((await topics("unread=false")).length).toBe(6);
+    expect((await topics(`${two}&unread=true`)).length).toBe(3);
     for (const query of [
       `cursor=${nextCursor}`,
       `topics=order.created&cursor=${nextCursor}`,
