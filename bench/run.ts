@@ -3,6 +3,7 @@ import { measureBulk } from "./bulk.ts";
 import { measureDashboards } from "./dashboards.ts";
 import { measureFreshness } from "./freshness.ts";
 import { measureInvalidation } from "./invalidation.ts";
+import { measureOrders } from "./orders.ts";
 import { measureOverload } from "./overload.ts";
 import { measureProducts } from "./products.ts";
 import { measureSingle } from "./single.ts";
@@ -20,6 +21,7 @@ const measurements = {
   overload: measureOverload,
   sse: measureSse,
   products: measureProducts,
+  orders: measureOrders,
 };
 type Name = keyof typeof measurements;
 

@@ -1,5 +1,4 @@
 import { bodyLimit } from "hono/body-limit";
-import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { AppError } from "./core/errors.ts";
 import type { RatePolicies } from "./core/rate-limits.ts";
 import type { AnalyticsService } from "./features/analytics/index.ts";
@@ -22,15 +21,20 @@ import type {
 import { createIdentityRoutes } from "./features/identity/routes.ts";
 import type { NotificationsService } from "./features/notifications/index.ts";
 import { createNotificationRoutes } from "./features/notifications/routes.ts";
+import type { OrdersService, PurchasesService } from "./features/orders/index.ts";
+import { createOrderRoutes } from "./features/orders/routes.ts";
 import type { ProductsService } from "./features/products/index.ts";
 import { createProductRoutes } from "./features/products/routes.ts";
-import type { RollupService, SessionLinks } from "./features/rollups/index.ts";
-import { createQueueRoutes, createSessionRoutes } from "./features/rollups/routes.ts";
+import type { QueueService } from "./features/queue/index.ts";
+import { createQueueRoutes } from "./features/queue/routes.ts";
+import type { SessionLinks } from "./features/rollups/index.ts";
+import { createSessionRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
 import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
+import { tagAnswers } from "./http/etag.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
 import { createBadCredentials } from "./http/middleware/bad-credentials.ts";
@@ -66,8 +70,10 @@ export interface AppDeps {
   products: ProductsService;
   events: EventsService;
   catalogueImports: CatalogueImportService;
-  rollups: RollupService;
   sessionLinks: SessionLinks;
+  purchases: PurchasesService;
+  orders: OrdersService;
+  queue: QueueService;
   analytics: AnalyticsService;
   caching: CachingService;
   notifications: NotificationsService;
@@ -99,18 +105,10 @@ const IMPORT_PATH = "/products/import";
 const ETAGGED_PATHS = [
   "/analytics/*",
   "/events/:id{[0-9a-f-]+}",
+  "/orders/:id",
   "/tenants/current",
   "/auth/me",
   "/webhooks/:id",
-];
-/** Ours that a 304 carries, too: without those of CORS, a browser does not let its page see the answer. */
-const RETAINED_HEADERS = [
-  ...RETAINED_304_HEADERS,
-  "x-request-id",
-  "ratelimit",
-  "ratelimit-policy",
-  "access-control-allow-origin",
-  "access-control-expose-headers",
 ];
 /** Routes that read their bodies themselves limit them, too; doing it twice costs every event. */
 const OWN_LIMITS = new Set([EVENTS_PATH, BULK_PATH, IMPORT_PATH]);
@@ -151,7 +149,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     return next();
   });
 
-  for (const path of ETAGGED_PATHS) app.use(path, tagUnlessStreamed());
+  for (const path of ETAGGED_PATHS) app.use(path, tagAnswers());
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
@@ -163,10 +161,11 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createNotificationRoutes(deps.notifications, streams));
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics));
-  app.route("/", createQueueRoutes(deps.rollups));
   app.route("/", createSessionRoutes(deps.sessionLinks));
   app.route("/", createCachingRoutes(deps.caching));
   app.route("/", createWebhookRoutes(deps.webhooks));
+  app.route("/", createOrderRoutes(deps));
+  app.route("/", createQueueRoutes(deps.queue));
   addDocs(app, options.version);
   app.get("/", (c) => c.redirect("/docs"));
 
@@ -188,12 +187,6 @@ function routedPath(request: Request): string {
   const end = url.slice(start).search(/[?#]/);
   const path = end === -1 ? url.slice(start) : url.slice(start, start + end);
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
-}
-
-/** An ETag is made of the whole answer, and a stream has no end. */
-function tagUnlessStreamed() {
-  const tag = etag({ retainedHeaders: RETAINED_HEADERS });
-  return (...[c, next]: Parameters<typeof tag>) => (c.req.path.endsWith("/stream") ? next() : tag(c, next));
 }
 
 /** The routes that read their bodies themselves limit them, too; doing it twice costs every event. */

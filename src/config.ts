@@ -71,7 +71,7 @@ const Environment = z.object({
   /** Where the load ladder begins; each doubling is a step up. */
   LOAD_LOOP_DELAY_MS: integer(1, 10_000).default(50),
   LOAD_IN_FLIGHT: integer(1, 1_000_000).default(500),
-  LOAD_READS: integer(1, 10_000).default(24),
+  LOAD_READS: integer(1, 10_000).default(6),
   /** Days for which stored notifications are kept. */
   NOTIFICATION_RETENTION_DAYS: integer(1, 3_650).default(90),
   /** Event streams that one process holds open, of all tenants and of one. */

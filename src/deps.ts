@@ -24,8 +24,15 @@ import {
   createTenantSettingsReader,
 } from "./features/identity/index.ts";
 import { createNotificationsService } from "./features/notifications/index.ts";
+import {
+  createOrderHandling,
+  createOrderQueue,
+  createOrdersService,
+  createPurchasesService,
+} from "./features/orders/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
 import { createProductsService } from "./features/products/index.ts";
+import { createQueueService } from "./features/queue/index.ts";
 import { createRollupService, createSessionLinks } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import {
@@ -68,6 +75,7 @@ export function createDeps(config: Config, role: string) {
   const countInRedis = createRedisRateCounter(redis);
   const readGuard = createReadGuard({
     maxReads: config.load.reads,
+    probe: () => db.read`select 1`,
     onStateChange: (state) => {
       metrics.readBreakerOpen.set(state === "closed" ? 0 : 1);
       log.warn({ state }, "breaker before reads from Postgres");
@@ -88,7 +96,7 @@ export function createDeps(config: Config, role: string) {
   });
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
-  const readTenantSettings = createTenantSettingsReader(db.orm);
+  const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
@@ -96,6 +104,7 @@ export function createDeps(config: Config, role: string) {
     resolve: resolveBySystem,
     allowPrivate: config.webhookAllowPrivate,
   });
+  const orderQueue = createOrderQueue({ db, announcer, invalidator, metrics });
   const writer = createEventWriter({
     sql: db.write,
     partitions,
@@ -114,6 +123,7 @@ export function createDeps(config: Config, role: string) {
     redisFactory,
     announcer,
     invalidator,
+    partitions,
     writer,
     readTenantSettings,
     verifyCredential: createCredentialVerifier(db, tokens, readGuard),
@@ -150,8 +160,13 @@ export function createDeps(config: Config, role: string) {
       log,
       retentionDays: config.notificationRetentionDays,
     }),
-    outbox: createOutboxService({ db, redis, metrics }),
+    outbox: createOutboxService({ db, redis, invalidator, metrics }),
     rollups,
+    purchases: createPurchasesService({ db, idempotency, partitions, announcer, invalidator }),
+    orders: createOrdersService({ db, cache, readGuard, idempotency, announcer, invalidator }),
+    orderHandling: createOrderHandling({ db, partitions, announcer, invalidator, log, metrics }),
+    orderQueue,
+    queue: createQueueService({ orderQueue, rollups }),
     sessionLinks: createSessionLinks({ db, rollups, invalidator }),
     analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
     caching: createCachingService({ db, redis, stats: cacheStats }),

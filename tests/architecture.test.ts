@@ -77,6 +77,7 @@ const FEATURES = [
   "analytics",
   "caching",
   "orders",
+  "queue",
   "notifications",
   "webhooks",
   "archive",

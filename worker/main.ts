@@ -2,9 +2,12 @@ import type { Config } from "../src/config.ts";
 import { newId } from "../src/core/ids.ts";
 import { closeDeps, createDeps, type Deps } from "../src/deps.ts";
 import { createNotificationConsumer } from "./consumers/notifications.ts";
+import { createOrderConsumer } from "./consumers/orders.ts";
 import { createRollupConsumer } from "./consumers/rollup.ts";
 import { createWebhookConsumer } from "./consumers/webhooks.ts";
+import { createHeartbeat } from "./jobs/heartbeat.ts";
 import { createHousekeeping } from "./jobs/housekeeping.ts";
+import { createOrderSweeper } from "./jobs/order-sweeper.ts";
 import { createPartitionKeeper } from "./jobs/partitions.ts";
 import { createProductImportJob } from "./jobs/product-imports.ts";
 import { createRelay } from "./jobs/relay.ts";
@@ -23,6 +26,9 @@ export async function startWorker(config: Config, shared?: Deps): Promise<Runner
     createWebhookDeliverer(deps),
     createSweeper(deps, name),
     createRelay(deps),
+    createOrderConsumer(deps, name),
+    createOrderSweeper(deps, name),
+    createHeartbeat(deps, name),
     createPartitionKeeper(deps, name),
     createProductImportJob(deps, name),
     createHousekeeping(deps, name),

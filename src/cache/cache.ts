@@ -2,6 +2,7 @@ import type { Redis } from "ioredis";
 import { isAway } from "../db/failures.ts";
 import { keys } from "../redis/keys.ts";
 
+import { isOverload } from "../resilience/read-guard.ts";
 import type { RedisGuard } from "../resilience/redis-guard.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { createComputationLocks } from "./computation-lock.ts";
@@ -11,8 +12,8 @@ import { readOrMakeGenerations } from "./tags.ts";
  * Tag cache by generations. A tag is one key holding a random generation; a value stores the generations it was
  * computed under, read *before* computing. A hit needs all of them unchanged, so a value computed from a snapshot that
  * a later commit has outdated can't be served as one: that commit deleted the tag, whenever the value was stored.
- * An outdated value is kept for a while. It is served as `stale`, and said to be, when Postgres is away, and where the
- * question tolerates it while a fresh one is computed behind it. Redis away means computing every time, never failing.
+ * An outdated value is kept for a while. Where the question tolerates it, it is served as `stale` and said to be: while a
+ * fresh one is computed behind it, and while none can be. Redis away means computing every time, never failing.
  */
 export const CACHE_SCOPES = ["analytics", "products", "orders"] as const;
 export type CacheScope = (typeof CACHE_SCOPES)[number];
@@ -27,7 +28,10 @@ export interface CacheQuestion {
   ttlSeconds: number;
   /** Compute, and store the fresh answer for the others. */
   skipRead?: boolean;
-  /** An answer that was outdated a moment ago will do (see StaleTolerance); otherwise only while Postgres is away. */
+  /**
+   * An outdated answer that says so will do: for a moment (see StaleTolerance), or while nothing can be computed. Without
+   * it nothing stale is served, ever.
+   */
   toleratesStale?: boolean;
 }
 
@@ -160,7 +164,8 @@ export function createCache(
       if (entry && !skipRead) {
         if (isFresh(entry, generations)) return note(question, { value: entry.value as T, outcome: "hit" });
         const { staleMs, restMs } = toleratesStale ? tolerance() : STRICT;
-        const ageMs = Date.now() - entry.madeAtMs;
+        // Another process may be ahead by its clock.
+        const ageMs = Math.max(0, Date.now() - entry.madeAtMs);
         if (ageMs < staleMs) {
           // Nobody waits for it; should it fail, the next one who asks tries again.
           if (ageMs >= restMs) refresh(question, generations, compute).catch(() => {});
@@ -170,8 +175,9 @@ export function createCache(
       try {
         return note(question, await refresh(question, generations, compute));
       } catch (error) {
-        if (!entry || skipRead || !isAway(error)) throw error;
-        return note(question, { value: entry.value as T, outcome: "stale", reason: "unavailable" });
+        const reason = isAway(error) ? "unavailable" : isOverload(error) ? "overloaded" : null;
+        if (!entry || skipRead || !toleratesStale || reason === null) throw error;
+        return note(question, { value: entry.value as T, outcome: "stale", reason });
       }
     },
   };

@@ -16,9 +16,14 @@ export interface Invalidator {
   invalidateTags(tenantId: string, tags: readonly string[]): Promise<void>;
 }
 
+const RETRY_MS = 1_000;
+
 export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
   /** Tags whose deletion failed, by tenant: Redis may come back with the old values still in it. */
   let owed = new Map<string, Set<string>>();
+
+  let retryScheduled = false;
+  redis.on("ready", () => void deleteDue(new Map()));
 
   async function deleteDue(wanted: ReadonlyMap<string, ReadonlySet<string>>): Promise<void> {
     // Taken whole, so that no concurrent call can strike out what this one has still to delete.
@@ -35,6 +40,18 @@ export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
       }
     }
     for (const [tenantId, tags] of due) owed.set(tenantId, tags.union(owed.get(tenantId) ?? new Set()));
+    if (owed.size > 0) scheduleRetry();
+  }
+
+  /** Nobody else may come to pay, and until then the old values are hits. */
+  function scheduleRetry(): void {
+    if (retryScheduled) return;
+    retryScheduled = true;
+    const timer = setTimeout(() => {
+      retryScheduled = false;
+      void deleteDue(new Map());
+    }, RETRY_MS);
+    timer.unref();
   }
 
   return {

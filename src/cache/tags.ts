@@ -1,10 +1,10 @@
 import type { Redis } from "ioredis";
 import { type Day, monthsBetween, toDay } from "../core/days.ts";
-import { randomToken } from "../core/ids.ts";
+import { randomToken, sha256 } from "../core/ids.ts";
 import { keys } from "../redis/keys.ts";
 
-/** Longer than any entry lives: a tag that expires first only costs a recomputation. */
-const TAG_TTL_SECONDS = 86_400;
+/** A tag that expires before an entry only costs a recomputation. */
+const TAG_TTL_SECONDS = 2 * 3_600;
 /** What is owed after an outage of Redis may be any number of tags. */
 const TAGS_A_COMMAND = 1_000;
 
@@ -21,8 +21,8 @@ export async function readOrMakeGenerations(
   const replies = await pipeline.exec();
   const [error, generations] = replies?.at(-1) ?? [new Error("empty pipeline reply"), null];
   if (error) throw error;
-  // A tag deleted between the two commands reads as null here; no stored value can ever match "".
-  return (generations as (string | null)[]).map((generation) => generation ?? "");
+  // A tag deleted between the two commands reads as null here: a generation that nobody else will ever read.
+  return (generations as (string | null)[]).map((generation) => generation ?? randomToken(9));
 }
 
 /** Invalidates everything that was computed under the tags: O(1) a tag, however many entries there are. */
@@ -46,16 +46,19 @@ export function analyticsTagsOfDays(from: Day, to: Day): string[] {
   return monthsBetween(from, to).map((month) => `analytics:${month.slice(0, 7)}`);
 }
 
-/** What everything read from one product is computed under; deleted on every change of it. */
+/**
+ * What everything read from one product is computed under; deleted on every change of it. One of 4096 a tenant, so that
+ * asking for ids which nobody has can't fill Redis with tags; sharing one costs a computation now and then.
+ */
 export function productTag(productId: string): string {
-  return `product:${productId}`;
+  return `product:${sha256(productId).slice(0, 3)}`;
 }
 
 /** What every list of products is computed under; deleted on every change of any product of the tenant. */
 export const PRODUCTS_TAG = "products";
 
 export function orderTag(orderId: string): string {
-  return `order:${orderId}`;
+  return `order:${sha256(orderId).slice(0, 3)}`;
 }
 
 export const ORDERS_TAG = "orders";

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { AppError } from "../core/errors.ts";
 import { operatorContext } from "../core/principal.ts";
+import type { Deps } from "../deps.ts";
 import { DEFAULT_TENANT } from "../features/identity/index.ts";
 import { requireTenant, withDeps } from "./session.ts";
 
@@ -38,16 +39,18 @@ export function addAdminCommands(program: Command): void {
       });
     });
 
-  const deadLetters = program.command("dead-letters").description("batches that could not be rolled up");
+  const deadLetters = program
+    .command("dead-letters")
+    .description("what the workers gave up: event batches and order commands");
   deadLetters
     .command("list")
     .requiredOption("--tenant <slug>", "the tenant")
     .action(async ({ tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
-        const rows = await deps.rollups.listDeadLetters({ tenantId: await requireTenant(deps, tenant) });
+        const rows = await deps.queue.listDeadLetters({ tenantId: await requireTenant(deps, tenant) });
         for (const row of rows)
           console.log(
-            `${row.id}  ${row.receivedAt}  ${row.events} events  ${row.attempts} tries  ${row.error}`,
+            `${row.id}  ${row.receivedAt}  ${describeLetter(row)}  ${row.attempts} tries  ${row.error}`,
           );
         if (rows.length === 0) console.log("There are none.");
       });
@@ -58,8 +61,14 @@ export function addAdminCommands(program: Command): void {
     .requiredOption("--tenant <slug>", "the tenant")
     .action(async (id: string, { tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
-        await deps.rollups.retryDeadLetter(operatorContext(await requireTenant(deps, tenant)), id);
+        await deps.queue.retryDeadLetter(operatorContext(await requireTenant(deps, tenant)), id);
         console.log("A running worker tries it again within seconds.");
       });
     });
+}
+
+function describeLetter(letter: Awaited<ReturnType<Deps["queue"]["listDeadLetters"]>>[number]): string {
+  return letter.kind === "event_batch"
+    ? `${letter.events} events`
+    : `${letter.command} of order ${letter.orderId}`;
 }

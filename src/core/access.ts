@@ -49,6 +49,13 @@ const NOTIFICATIONS: AccessRule = {
 const ORDER_NOTIFICATIONS: AccessRule = { roles: ADMINS, scope: "orders:read", limit: "standard" };
 /** A seller's import reaches its own products only. */
 const IMPORT_READS: AccessRule = { roles: ["admin", "seller"], scope: "products:write", limit: "standard" };
+/** Customers reach their own only; sellers none, since an order holds the products of many. */
+const ORDER_READS: AccessRule = {
+  roles: ["admin", "analyst", "customer"],
+  scope: "orders:read",
+  limit: "standard",
+};
+const ORDER_WRITES: AccessRule = { roles: ["admin", "customer"], scope: "orders:write", limit: "standard" };
 const ANALYTICS: AccessRule = { roles: ANALYSTS, scope: "analytics:read", limit: "analytics" };
 
 export const ACCESS = {
@@ -120,6 +127,17 @@ export const ACCESS = {
   listWebhookDeliveries: ADMINISTRATION,
   replayWebhookDelivery: ADMINISTRATION,
   testWebhook: ADMINISTRATION,
+  createPurchase: { roles: ["admin", "seller", "customer"], scope: "orders:write", limit: "standard" },
+  listMyPurchases: { roles: EVERYONE, scope: null, limit: "standard" },
+  createOrder: ORDER_WRITES,
+  listOrders: ORDER_READS,
+  getOrder: ORDER_READS,
+  updateOrderStatus: { roles: ADMINS, scope: "orders:write", limit: "standard" },
+  cancelOrder: ORDER_WRITES,
+  getQueueStats: ADMINISTRATION,
+  purgeQueue: ADMINISTRATION,
+  getWorkerStatus: ADMINISTRATION,
+  getWorkerStats: ADMINISTRATION,
   listDeadLetters: ADMINISTRATION,
   retryDeadLetter: ADMINISTRATION,
   getHealth: OPEN,

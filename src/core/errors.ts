@@ -10,6 +10,7 @@ export const ERRORS = {
   not_found: { status: 404, title: "Not found", retryable: false },
   method_not_allowed: { status: 405, title: "Method not allowed", retryable: false },
   conflict: { status: 409, title: "Conflict with what is stored", retryable: false },
+  insufficient_stock: { status: 409, title: "Not enough in stock", retryable: false },
   precondition_failed: { status: 412, title: "Precondition failed", retryable: false },
   idempotency_key_reused: {
     status: 422,
@@ -20,6 +21,7 @@ export const ERRORS = {
   unsupported_media_type: { status: 415, title: "Unsupported media type", retryable: false },
   rate_limited: { status: 429, title: "Too many requests", retryable: true },
   internal: { status: 500, title: "Something went wrong on our side", retryable: false },
+  overloaded: { status: 503, title: "Too much to do", retryable: true },
   unavailable: { status: 503, title: "Temporarily unavailable", retryable: true },
 } as const satisfies Record<string, { status: number; title: string; retryable: boolean }>;
 

@@ -32,7 +32,8 @@ export interface Database {
 const WRITE_CONNECTIONS = 4;
 const READ_CONNECTIONS = 6;
 const TRANSACTION_CONNECTIONS = 4;
-const REQUEST_TRANSACTION_CONNECTIONS = 4;
+/** Room for others beside those that wait for one locked row. */
+const REQUEST_TRANSACTION_CONNECTIONS = 8;
 const ORM_CONNECTIONS = 2;
 const READ_TIMEOUT_MS = 15_000;
 const WRITE_TIMEOUT_MS = 30_000;
@@ -44,7 +45,7 @@ const ROLLUP_TIMEOUT_MS = 120_000;
  * long before the request that is answered by it does.
  */
 const REQUEST_TRANSACTION_TIMEOUT_MS = 10_000;
-const REQUEST_TRANSACTION_SETTINGS = { lock_timeout: "5s", idle_in_transaction_session_timeout: "10s" };
+const REQUEST_TRANSACTION_SETTINGS = { lock_timeout: "3s", idle_in_transaction_session_timeout: "10s" };
 
 /**
  * Postgres can't know how many events a rollup will read and plans for one row. Told not to sort, it hashes the facts

@@ -93,10 +93,13 @@ export function createLoadMonitor(
     sources.onChange?.(LOAD_LEVELS[step] ?? "normal", step);
   }
 
+  /** Reads pile up within milliseconds: they count as they are, not as they were sampled. */
+  const current = () => Math.max(step, stepOf(sources.readPressure()));
+
   return {
-    level: () => LOAD_LEVELS[step] ?? "normal",
-    atLeast: (level) => step >= LOAD_LEVELS.indexOf(level),
-    refuses: (priority) => step >= LOAD_LEVELS.indexOf("refuse_low") + PRIORITIES.indexOf(priority),
+    level: () => LOAD_LEVELS[current()] ?? "normal",
+    atLeast: (level) => current() >= LOAD_LEVELS.indexOf(level),
+    refuses: (priority) => current() >= LOAD_LEVELS.indexOf("refuse_low") + PRIORITIES.indexOf(priority),
     signals: () => ({ loopDelayMs, inFlight, readPressure: sources.readPressure() }),
     begin() {
       inFlight += 1;

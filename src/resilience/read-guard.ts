@@ -1,4 +1,4 @@
-import { ConsecutiveBreaker, circuitBreaker, handleWhen, isBrokenCircuitError } from "cockatiel";
+import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from "cockatiel";
 import { withDeadline } from "../core/deadline.ts";
 import { AppError } from "../core/errors.ts";
 import { PRIORITIES, type Priority } from "../core/priority.ts";
@@ -7,23 +7,28 @@ import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
 
 /**
  * What stands before reads from Postgres. A circuit breaker: while Postgres is away or silent, the first few reads pay for
- * finding out; the others are refused at once, and one a second looks whether it is back. And an admission: so many reads
+ * finding out; the others are refused at once, and one of them a second starts a look whether it is back. And an admission: so many reads
  * may run or wait, the less the lower their priority, so that under overload the pool stays busy with what can still be
  * answered in time. Only the absence of Postgres opens the breaker: bad input and questions that are too large do not.
  */
 export interface ReadGuard {
-  /** Rejects as `ask` does, or at once with `unavailable` while Postgres is away or too many reads wait. */
+  /** Rejects as `ask` does, or at once: `unavailable` while Postgres is away, `overloaded` when too many reads wait. */
   run<T>(ask: () => PromiseLike<T>, priority?: Priority): Promise<T>;
+  /** For the look-up of a row or two that every request needs: admitted always, and silence is taken for absence soon. */
+  lookUp<T>(ask: () => PromiseLike<T>): Promise<T>;
   state(): BreakerState;
-  /** Reads that run or wait, by the number that one of normal priority may find: 1 and more means refusal. */
+  /** Reads that run or wait, by the number from which on the load is felt. */
   pressure(): number;
 }
 
 export interface ReadGuardOptions {
-  /** How many reads may run or wait for one of normal priority to be admitted. */
+  /** Reads that may run or wait before the load ladder begins. */
   maxReads: number;
-  /** Until Postgres counts as silent. */
+  /** Until Postgres counts as silent, for answers and for look-ups. */
   deadlineMs?: number;
+  lookUpDeadlineMs?: number;
+  /** Looks whether Postgres is back; no caller waits for it. */
+  probe: () => PromiseLike<unknown>;
   onStateChange?: (state: BreakerState) => void;
   onRefused?: (priority: Priority) => void;
 }
@@ -32,9 +37,13 @@ const FAILURES_IN_A_ROW = 3;
 const HALF_OPEN_AFTER_MS = 1_000;
 /** Beyond the read pool's statement timeout, which only a server that is there can enforce. */
 const ANSWER_DEADLINE_MS = 16_000;
+/** Look-ups take a millisecond. */
+const LOOK_UP_DEADLINE_MS = 2_000;
+/** Low priority is refused at four times `maxReads`, where the load ladder refuses it; each priority above at twice that. */
+const FIRST_REFUSAL = 4;
 
 export function createReadGuard(options: ReadGuardOptions): ReadGuard {
-  const { maxReads, deadlineMs = ANSWER_DEADLINE_MS } = options;
+  const { maxReads, deadlineMs = ANSWER_DEADLINE_MS, lookUpDeadlineMs = LOOK_UP_DEADLINE_MS } = options;
   const breaker = circuitBreaker(handleWhen(isAway), {
     halfOpenAfter: HALF_OPEN_AFTER_MS,
     breaker: new ConsecutiveBreaker(FAILURES_IN_A_ROW),
@@ -42,42 +51,50 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
   breaker.onStateChange((state) => options.onStateChange?.(breakerStateOf(state)));
   let running = 0;
 
-  async function execute<T>(ask: () => PromiseLike<T>): Promise<T> {
-    try {
-      return await breaker.execute(() =>
-        withDeadline(ask(), deadlineMs, () => unavailable("The database does not answer.")),
-      );
-    } catch (error) {
-      throw isBrokenCircuitError(error)
-        ? unavailable("The database can't be reached right now.", error)
-        : error;
+  async function execute<T>(ask: () => PromiseLike<T>, withinMs: number): Promise<T> {
+    if (breaker.state !== CircuitState.Closed) {
+      lookWhetherBack();
+      throw unavailable("The database can't be reached right now.");
     }
+    return breaker.execute(() => withDeadline(ask(), withinMs, silent));
+  }
+
+  /** Refused by the breaker until it is time; while one look is under way, the next waits for it. */
+  function lookWhetherBack(): void {
+    if (breaker.state === CircuitState.HalfOpen) return;
+    breaker.execute(() => withDeadline(options.probe(), lookUpDeadlineMs, silent)).catch(() => {});
   }
 
   return {
     async run(ask, priority = "normal") {
-      if (running >= admitted(maxReads, priority)) {
+      if (running >= maxReads * FIRST_REFUSAL * 2 ** PRIORITIES.indexOf(priority)) {
         options.onRefused?.(priority);
-        throw unavailable("Too many questions are being answered; ask again shortly.");
+        throw new AppError("overloaded", "Too many questions are being answered; ask again shortly.", {
+          retryAfterSeconds: 1,
+        });
       }
       running += 1;
       try {
-        return await execute(ask);
+        return await execute(ask, deadlineMs);
       } finally {
         running -= 1;
       }
     },
+    lookUp: (ask) => execute(ask, lookUpDeadlineMs),
     state: () => breakerStateOf(breaker.state),
     pressure: () => running / maxReads,
   };
 }
 
-/** Half as many for each step of priority below, twice as many for each above. */
-function admitted(maxReads: number, priority: Priority): number {
-  const steps = PRIORITIES.indexOf(priority) - PRIORITIES.indexOf("normal");
-  return Math.max(1, maxReads * 2 ** steps);
+/** True when a read was refused because there is too much to do. */
+export function isOverload(error: unknown): boolean {
+  return error instanceof AppError && error.code === "overloaded";
 }
 
-function unavailable(detail: string, cause?: unknown): AppError {
-  return new AppError("unavailable", detail, { retryAfterSeconds: 1, cause });
+function silent(): AppError {
+  return unavailable("The database does not answer.");
+}
+
+function unavailable(detail: string): AppError {
+  return new AppError("unavailable", detail, { retryAfterSeconds: 1 });
 }

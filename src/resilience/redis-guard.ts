@@ -1,4 +1,4 @@
-import { ConsecutiveBreaker, circuitBreaker, handleAll } from "cockatiel";
+import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleAll } from "cockatiel";
 import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
 
 /**
@@ -19,5 +19,12 @@ export function createRedisGuard(): RedisGuard {
     halfOpenAfter: HALF_OPEN_AFTER_MS,
     breaker: new ConsecutiveBreaker(FAILURES_IN_A_ROW),
   });
-  return { run: (ask) => breaker.execute(ask), state: () => breakerStateOf(breaker.state) };
+  return {
+    async run(ask) {
+      // The library lets everybody wait for the one that looks.
+      if (breaker.state === CircuitState.HalfOpen) throw new Error("Redis is away.");
+      return breaker.execute(ask);
+    },
+    state: () => breakerStateOf(breaker.state),
+  };
 }

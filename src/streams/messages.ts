@@ -62,3 +62,19 @@ export function decodeDomainAnnouncement(
   const { v, t, e } = fields;
   return v === "1" && t && e && isUuid(t) && isUuid(e) ? { tenantId: t, id: e } : null;
 }
+
+/** "Group g of tenant t has a command that waits". Several of them mean no more than one. */
+export interface OrderAnnouncement {
+  tenantId: string;
+  groupId: string;
+}
+
+export function encodeOrderAnnouncement({ tenantId, groupId }: OrderAnnouncement): string[] {
+  return ["v", "1", "t", tenantId, "g", groupId];
+}
+
+/** Null for a message that is not an announcement this program understands. */
+export function decodeOrderAnnouncement(fields: Readonly<Record<string, string>>): OrderAnnouncement | null {
+  const { v, t, g } = fields;
+  return v === "1" && t && g && isUuid(t) ? { tenantId: t, groupId: g } : null;
+}

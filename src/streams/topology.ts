@@ -17,6 +17,13 @@ export const EVENT_BATCHES: StreamTopology = {
   maxLength: 200_000,
 };
 
+/** Order commands. */
+export const ORDER_COMMANDS: StreamTopology = {
+  key: keys.stream("order-commands"),
+  group: "orders",
+  maxLength: 200_000,
+};
+
 /** Domain events. */
 export const DOMAIN_STREAM = { key: keys.stream("domain"), maxLength: 100_000 };
 

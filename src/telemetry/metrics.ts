@@ -12,6 +12,8 @@ export function createMetrics() {
   collectDefaultMetrics({ register: registry });
   const counter = <L extends string>(name: string, help: string, labelNames: L[] = []) =>
     new Counter({ name, help, labelNames, registers: [registry] });
+  /** For gauges whose numbers are read when they are asked for; set by whoever knows them. */
+  const onScrape = { orderQueue: async (): Promise<void> => {} };
   return {
     registry,
     /** A gauge that is read when it is scraped; while `read` fails, it keeps its last value. */
@@ -27,6 +29,7 @@ export function createMetrics() {
           ),
       });
     },
+    onScrape,
     httpRequests: counter("footfall_http_requests_total", "Requests by method and status class", [
       "method",
       "status",
@@ -50,6 +53,28 @@ export function createMetrics() {
       help: "Time of one rollup statement",
       buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
       registers: [registry],
+    }),
+    orderCommands: counter("footfall_order_commands_handled_total", "Order commands handled here", [
+      "outcome",
+    ]),
+    orderCommandFailures: counter(
+      "footfall_order_command_failures_total",
+      "Tries of order commands that failed here",
+    ),
+    orderTransactionDuration: new Histogram({
+      name: "footfall_order_transaction_duration_seconds",
+      help: "Time of one transaction that handles order commands",
+      buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers: [registry],
+    }),
+    orderQueue: new Gauge({
+      name: "footfall_order_queue",
+      help: "Order commands of the installation, by what is counted",
+      labelNames: ["what"],
+      registers: [registry],
+      collect: async () => {
+        await onScrape.orderQueue();
+      },
     }),
     ingestQueued: new Gauge({
       name: "footfall_ingest_queued_events",

@@ -12,6 +12,7 @@ import {
   type TestTenant,
 } from "../factories.ts";
 import { type FootfallProcess, startServer } from "../harness.ts";
+import { createProduct } from "../orders/shop.ts";
 
 export const SLOW_MS = 2_000;
 export const ABSENT = "00000000-0000-7000-8000-00000000dead";
@@ -95,6 +96,21 @@ export async function createVictim(target: Target): Promise<Victim> {
     headers: { "content-type": "text/csv" },
   });
   expect(await deps.runNextImport({ holder: "victim", shouldStop: () => false })).toBe(1);
+  await createProduct(target, tenant, "victim-stock", { quantity: 100 });
+  const items = [{ productId: "victim-stock", quantity: 1 }];
+  const customer = { customerName: "victim-customer", customerEmail: "victim-customer@example.com" };
+  const order = await target.call("POST", "/orders", {
+    as,
+    json: { ...customer, groupId: "victim-group", items },
+  });
+  const purchase = await target.call("POST", "/purchases", {
+    as: admin.token,
+    json: { productId: "victim-stock" },
+  });
+  expect([order.status, purchase.status]).toEqual([202, 201]);
+  const [letter] =
+    await sql`update order_commands set state = 'dead', last_error = 'victim-error', finished_at = now()
+    where tenant_id = ${tenant.tenantId} returning id`;
   const [key] = await sql`select id from api_keys where tenant_id = ${tenant.tenantId}`;
   const found = [
     stored.body.id,
@@ -107,7 +123,16 @@ export async function createVictim(target: Target): Promise<Victim> {
     webhook.body.id,
     delivery.body.id,
   ];
-  const ids = [...found, "victim-product", "victim-user", "victim-session", "victim-seller", "victim-item"];
+  const bought = [order.body.id, letter?.id, purchase.body.id];
+  const ids = [
+    ...found,
+    ...bought,
+    "victim-product",
+    "victim-user",
+    "victim-session",
+    "victim-seller",
+    "victim-item",
+  ];
   return { ...tenant, admin, ids, invitationToken: invitation.body.token };
 }
 

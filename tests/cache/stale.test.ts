@@ -5,6 +5,7 @@ import { deleteTags } from "../../src/cache/tags.ts";
 import { AppError } from "../../src/core/errors.ts";
 import { newId } from "../../src/core/ids.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
+import { keys } from "../../src/redis/keys.ts";
 import { createRedisGuard } from "../../src/resilience/redis-guard.ts";
 import {
   createTenant,
@@ -75,10 +76,10 @@ describe("an outdated answer", () => {
     expect(computed).toBe(1);
   });
 
-  test("is served to everyone when Postgres is away, and to nobody when the question itself is wrong", async () => {
+  test("is served while none can be computed, but not to who tolerates nothing, and not for a wrong question", async () => {
     const cache = newCache({ staleMs: 0, restMs: 0 });
-    const ask = (error: Error | null) =>
-      cache.getOrCompute(question({ toleratesStale: false }), async () => {
+    const ask = (error: Error | null, toleratesStale = true) =>
+      cache.getOrCompute(question({ toleratesStale }), async () => {
         if (error) throw error;
         return "good";
       });
@@ -86,9 +87,23 @@ describe("an outdated answer", () => {
     await outdate();
     const away = Object.assign(new Error("gone"), { code: "ECONNREFUSED" });
     expect(await ask(away)).toEqual({ value: "good", outcome: "stale", reason: "unavailable" });
-    expect((await ask(new AppError("unavailable", "too much"))).outcome).toBe("stale");
+    const busy = new AppError("overloaded", "too much");
+    expect(await ask(busy)).toEqual({ value: "good", outcome: "stale", reason: "overloaded" });
+    expect(ask(away, false)).rejects.toThrow("gone");
+    expect(ask(busy, false)).rejects.toThrow("too much");
     expect(ask(new AppError("invalid_input", "no"))).rejects.toThrow("no");
     expect(ask(new Error("a defect"))).rejects.toThrow("a defect");
+  });
+
+  test("is never served to who tolerates nothing, even when it was made by a clock ahead of ours", async () => {
+    const cache = newCache({ staleMs: 0, restMs: 0 });
+    const ask = (value: string) => cache.getOrCompute(question({ toleratesStale: false }), async () => value);
+    await ask("old");
+    const key = keys.cacheEntry(tenantId, "analytics:question");
+    const entry = await eventually(async () => JSON.parse((await api.deps.redis.get(key)) ?? "null"));
+    await api.deps.redis.set(key, JSON.stringify({ ...entry, madeAtMs: Date.now() + 60_000 }));
+    await outdate();
+    expect(await ask("new")).toEqual({ value: "new", outcome: "miss" });
   });
 
   test("is gone for good when the cache is cleared, of its scope or of everything", async () => {

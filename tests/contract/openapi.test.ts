@@ -11,6 +11,7 @@ import {
   type TestTenant,
 } from "../factories.ts";
 import { cleanup } from "../harness.ts";
+import { createProduct, orderInput } from "../orders/shop.ts";
 
 type Json = Record<string, unknown>;
 
@@ -201,7 +202,9 @@ describe("the answers", () => {
       body: "name,price\nx,1\n",
       headers,
     });
+    const { body: order } = await api.call("POST", "/orders", { as: tenant.key, json: orderInput() });
     const idOf = (path: string) => {
+      if (path.startsWith("/orders")) return order.id;
       if (path.startsWith("/events")) return made.id;
       if (path.startsWith("/webhooks")) return webhook.id;
       return path.startsWith("/products/imports") ? queued.importId : "p-1";
@@ -224,6 +227,7 @@ describe("the answers", () => {
 
   test("of writes too", async () => {
     const operation = (id: string) => operations.find(({ operationId }) => operationId === id);
+    await createProduct(api, tenant, "bought");
     const examples: [string, Json][] = [
       ["createEvent", eventInput()],
       ["createEvents", { events: [eventInput(), {}] }],
@@ -232,6 +236,8 @@ describe("the answers", () => {
       ["createApiKey", { name: "key" }],
       ["createProduct", { name: "Tea", price: 4.95, quantity: 3 }],
       ["createWebhook", { url: "https://1.1.1.1/", topics: ["order.created"] }],
+      ["createPurchase", { productId: "bought" }],
+      ["createOrder", orderInput()],
     ];
     for (const [id, json] of examples) {
       const { method = "", path = "", responses = {} } = operation(id) ?? {};

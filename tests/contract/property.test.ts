@@ -15,6 +15,7 @@ import {
   type TestApi,
 } from "../factories.ts";
 import { cleanup } from "../harness.ts";
+import { orderInput } from "../orders/shop.ts";
 import { arbitraryRequest, type GeneratedRequest, type Known } from "./arbitraries.ts";
 import { type ContractDocument, type Operation, readDocument } from "./document.ts";
 
@@ -45,7 +46,11 @@ beforeAll(async () => {
     as: token,
     json: { url: "https://1.1.1.1/" },
   });
-  known = { credentials: [token, key], ids: [body.id, userId, spare.id, webhook.id, "p-1", "visitor-1"] };
+  const { body: order } = await api.call("POST", "/orders", { as: key, json: orderInput() });
+  known = {
+    credentials: [token, key],
+    ids: [body.id, order.id, userId, spare.id, webhook.id, "p-1", "visitor-1"],
+  };
 });
 afterAll(cleanup);
 

@@ -19,6 +19,7 @@ import { createSweeper } from "../../worker/jobs/sweeper.ts";
 import { createTenant, eventInput, type TestTenant } from "../factories.ts";
 import { cleanup, eventually } from "../harness.ts";
 import { expectStoredOnce, verify } from "./invariants.ts";
+import { rewriting } from "./rewriting.ts";
 import { countUndone, createStage, HOOK_MS, holdTable, type Stage, untilBlocked } from "./stage.ts";
 import type { Promised } from "./traffic.ts";
 
@@ -32,37 +33,6 @@ beforeAll(async () => {
   deps = stage.deps;
 }, HOOK_MS);
 afterAll(cleanup, HOOK_MS);
-
-/** The client, but with parts of its statements replaced. Throws when a statement is not as it is taken to be. */
-function rewriting(sql: Sql, replacements: Record<string, string>): Sql {
-  const found = new Set<string>();
-  const rewrite = (text: string) =>
-    Object.entries(replacements).reduce((changed, [from, to]) => {
-      if (changed.includes(from)) found.add(from);
-      return changed.replaceAll(from, to);
-    }, text);
-  const check = () => {
-    const missing = Object.keys(replacements).filter((from) => !found.has(from));
-    if (missing.length > 0) throw new Error(`The guard is written otherwise by now: ${missing.join(" | ")}`);
-  };
-  return new Proxy(sql, {
-    apply(target, self, [strings, ...values]: [TemplateStringsArray, ...unknown[]]) {
-      if (!Array.isArray(strings) || !("raw" in strings))
-        return Reflect.apply(target, self, [strings, ...values]);
-      const changed = strings.map(rewrite);
-      if (strings.some((text, n) => text !== changed[n])) check();
-      return Reflect.apply(target, self, [Object.assign(changed, { raw: changed }), ...values]);
-    },
-    get(target, property) {
-      if (property !== "unsafe") return Reflect.get(target, property);
-      return (text: string, ...rest: unknown[]) => {
-        const changed = rewrite(text);
-        check();
-        return Reflect.apply(target.unsafe, target, [changed, ...rest]);
-      };
-    },
-  });
-}
 
 function writerOver(sql: Sql): EventWriter {
   const announcer = createAnnouncer(deps.redis, deps.metrics);

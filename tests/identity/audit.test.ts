@@ -11,6 +11,7 @@ import {
   type TestTenant,
 } from "../factories.ts";
 import { cleanup } from "../harness.ts";
+import { orderInput } from "../orders/shop.ts";
 
 let api: TestApi;
 let tenant: TestTenant;
@@ -94,6 +95,20 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
         await api.sql`update webhook_deliveries set status = 'failed' where id = ${body.id}`;
         await send("POST", `/webhooks/${id}/deliveries/${body.id}/replay`);
       }),
+  },
+  updateOrderStatus: {
+    action: "order.status_requested",
+    run: async () => {
+      const { body } = await send("POST", "/orders", orderInput());
+      await send("PUT", `/orders/${body.id}/status`, { status: "cancelled" });
+    },
+  },
+  purgeQueue: {
+    action: "queue.purged",
+    run: async () => {
+      await send("POST", "/orders", orderInput());
+      await send("DELETE", "/queue/purge");
+    },
   },
   retryDeadLetter: {
     action: "dead_letter.retried",

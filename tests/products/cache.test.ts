@@ -143,6 +143,19 @@ test("names are read by id, those of deleted products too", async () => {
   expect((await readProductNames(api.deps.db.read, tenant.tenantId, [])).size).toBe(0);
 });
 
+test("a change that meets a silent Redis is seen once Redis is back, though nobody writes again", async () => {
+  const { id } = await create();
+  await call("GET", pathOf(id));
+  await eventually(async () => expect((await call("GET", pathOf(id))).body.version).toBe(1));
+  api.redis.pause();
+  expect((await call("PATCH", pathOf(id), { price: 1 })).status).toBe(200);
+  api.redis.resume();
+  await eventually(async () => {
+    expect((await call("GET", pathOf(id))).body.version).toBe(2);
+    expect((await readThere(pathOf(id))).body.version).toBe(2);
+  });
+});
+
 // The last one: this file's Redis does not come back.
 test("without Redis reads answer from Postgres, and writes go on", async () => {
   const { id } = await create();

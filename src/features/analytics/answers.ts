@@ -42,9 +42,7 @@ const COARSER: Record<Granularity, Granularity> = { hour: "day", day: "week", we
  * be computed now is answered from before, as `stale`; under load, what is not at hand is computed coarser.
  */
 export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
-  const readLagMs = createLagReader((tenantId) =>
-    readGuard.run(() => readBacklog(sql, tenantId), "critical"),
-  );
+  const readLagMs = createLagReader((tenantId) => readGuard.lookUp(() => readBacklog(sql, tenantId)));
 
   return async function answer<T extends object>(
     ctx: RequestContext,

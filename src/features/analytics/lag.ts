@@ -1,4 +1,4 @@
-import { isAway } from "../../db/failures.ts";
+import { classifyFailure, isAway } from "../../db/failures.ts";
 
 const REMEMBER_MS = 1_000;
 const MAX_REMEMBERED = 10_000;
@@ -20,7 +20,8 @@ export function createLagReader(
       (backlog) => backlog.oldestMs,
       (error) => {
         // Nothing is stored or counted meanwhile, so what waited still does.
-        if (isAway(error)) return known?.oldestMs ?? null;
+        // A slow look says as little about the answer as none.
+        if (isAway(error) || classifyFailure(error) === "timeout") return known?.oldestMs ?? null;
         remembered.delete(tenantId);
         throw error;
       },

@@ -44,7 +44,8 @@ export function createCachingService({ db, redis, stats }: CachingDeps) {
     async listCacheKeys({ tenantId }: RequestContext, { prefix, limit, cursor }: CacheKeysQuery) {
       const filters = ["cache", prefix];
       const [start = "0"] = cursor ? decodeCursor(filters, cursor, 1) : [];
-      if (!/^\d{1,20}$/.test(start)) throw new AppError("invalid_input", "The cursor is not valid.");
+      if (!/^\d{1,20}$/.test(start) || BigInt(start) >= 2n ** 64n)
+        throw new AppError("invalid_input", "The cursor is not valid.");
       const page = await withRedis(() => listCacheKeys(redis, tenantId, { prefix, limit, cursor: start }));
       return {
         items: page.items,

@@ -1,4 +1,5 @@
 import type { Sql } from "../../db/client.ts";
+import type { Transaction } from "../../db/transaction.ts";
 import type { ParsedEvent } from "./parse-event.ts";
 
 /** Events of one tenant that are committed together: one ledger row, the unit of exactly-once. */
@@ -24,7 +25,7 @@ const KEY_DAYS = 8;
  * a parameter a column instead of thirteen a row, and the statement's text is always the same (prepared once).
  */
 export async function insertBatches(
-  sql: Sql,
+  sql: Sql | Transaction,
   batches: readonly Batch[],
   keepKeys = false,
 ): Promise<Set<string>> {

@@ -28,7 +28,7 @@ interface Remembered {
 export function createCredentialVerifier(
   { orm, read }: Database,
   tokens: AccessTokens,
-  guard: Pick<ReadGuard, "run">,
+  guard: Pick<ReadGuard, "lookUp">,
   maxRemembered = MAX_REMEMBERED,
 ) {
   const remembered = new Map<string, Remembered>();
@@ -53,17 +53,14 @@ export function createCredentialVerifier(
   async function check(name: string, credential: string, tenantId: string | undefined): Promise<Principal> {
     if (tenantId !== undefined && !isUuid(tenantId)) throw forbiddenTenant();
     if (looksLikeApiKey(credential)) {
-      const { principal, expiresAtMs } = await guard.run(
-        () => checkApiKey(read, credential, tenantId),
-        "critical",
-      );
+      const { principal, expiresAtMs } = await guard.lookUp(() => checkApiKey(read, credential, tenantId));
       return remember(name, principal, expiresAtMs);
     }
     const claims = await tokens.verify(credential);
     const { userId } = claims;
     const chosen = tenantId ?? claims.tenantId;
     // The token says what the role was; the membership says what it is, within the seconds that a check is remembered.
-    const membership = await guard.run(() => findMembership(orm, chosen, userId), "critical");
+    const membership = await guard.lookUp(() => findMembership(orm, chosen, userId));
     if (!membership) throw forbiddenTenant();
     const principal: Principal = { kind: "user", userId, tenantId: chosen, ...membership };
     return remember(name, principal, claims.expiresAtMs);

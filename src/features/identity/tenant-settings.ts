@@ -3,6 +3,7 @@ import { AppError } from "../../core/errors.ts";
 import type { Orm } from "../../db/client.ts";
 import { isAway } from "../../db/failures.ts";
 import { tenants } from "../../db/schema/identity.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 
 /** What ingest and analytics need to know of a tenant on every request. */
 export interface TenantSettings {
@@ -12,39 +13,52 @@ export interface TenantSettings {
 }
 
 const REMEMBER_MS = 5_000;
+const MAX_REMEMBERED = 10_000;
 
 export type ReadTenantSettings = (tenantId: string) => Promise<TenantSettings> | TenantSettings;
-
-const MAX_REMEMBERED = 10_000;
 
 /**
  * Reads a tenant's settings, at most once in five seconds; synchronous when they are at hand. While Postgres is away they
  * are what they were. Throws `not_found`.
  */
-export function createTenantSettingsReader(orm: Orm): ReadTenantSettings {
+export function createTenantSettingsReader(orm: Orm, guard: Pick<ReadGuard, "lookUp">): ReadTenantSettings {
   const remembered = new Map<string, { settings: TenantSettings; untilMs: number }>();
+  /** All requests of a tenant share one look. */
+  const loading = new Map<string, Promise<TenantSettings>>();
 
-  async function load(tenantId: string): Promise<TenantSettings> {
-    const [settings] = await orm
-      .select({
-        timeZone: tenants.timeZone,
-        currency: tenants.currency,
-        eventRetentionDays: tenants.eventRetentionDays,
-      })
-      .from(tenants)
-      .where(eq(tenants.id, tenantId));
+  async function select(tenantId: string): Promise<TenantSettings> {
+    const [settings] = await guard.lookUp(() =>
+      orm
+        .select({
+          timeZone: tenants.timeZone,
+          currency: tenants.currency,
+          eventRetentionDays: tenants.eventRetentionDays,
+        })
+        .from(tenants)
+        .where(eq(tenants.id, tenantId)),
+    );
     if (!settings) throw new AppError("not_found", "The tenant is gone.");
     if (remembered.size >= MAX_REMEMBERED) remembered.clear();
     remembered.set(tenantId, { settings, untilMs: Date.now() + REMEMBER_MS });
     return settings;
   }
 
+  function load(tenantId: string): Promise<TenantSettings> {
+    const running = loading.get(tenantId);
+    if (running) return running;
+    const started = select(tenantId)
+      .catch((error) => {
+        const known = remembered.get(tenantId);
+        if (known && isAway(error)) return known.settings;
+        throw error;
+      })
+      .finally(() => loading.delete(tenantId));
+    loading.set(tenantId, started);
+    return started;
+  }
+
   return (tenantId) => {
     const known = remembered.get(tenantId);
-    if (known && known.untilMs > Date.now()) return known.settings;
-    return load(tenantId).catch((error) => {
-      if (known && isAway(error)) return known.settings;
-      throw error;
-    });
+    return known && known.untilMs > Date.now() ? known.settings : load(tenantId);
   };
 }

@@ -1,4 +1,9 @@
-import { DOMAIN_CONSUMERS, type DomainConsumer, type DomainEvent } from "../../core/domain-events.ts";
+import {
+  DOMAIN_CONSUMERS,
+  type DomainConsumer,
+  type DomainEvent,
+  type Topic,
+} from "../../core/domain-events.ts";
 import { newId } from "../../core/ids.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
@@ -64,6 +69,12 @@ export function claimFor(sql: Sql, consumer: DomainConsumer, refs: readonly Even
     returning o.tenant_id, o.id, o.topic, o.subject_id, o.seller_id, o.payload, o.created_at`;
 }
 
+/** What is announced, and what it is about. */
+export interface Announced extends EventRef {
+  topic: Topic;
+  subjectId: string;
+}
+
 /** An announcement that is not answered is repeated after this long, then after twice as long each time. */
 const FIRST_RETRY_SECONDS = 10;
 /** So a consumer that lags for hours costs its backlog a message a row every ten minutes, and is found soon when it is back. */
@@ -75,8 +86,8 @@ const MAX_DOUBLINGS = 6;
  * stream that is lost, costs that delay. Two relays that meet wait for the same rows, and the second finds them claimed.
  * Locked in key order, as the consumers do.
  */
-export async function claimAnnouncements(sql: Sql, limit: number): Promise<EventRef[]> {
-  return sql<EventRef[]>`
+export async function claimAnnouncements(sql: Sql, limit: number): Promise<Announced[]> {
+  return sql<Announced[]>`
     update outbox o set announcements = o.announcements + 1,
       announce_at = now() + least(${MAX_RETRY_SECONDS},
         ${FIRST_RETRY_SECONDS} * power(2, least(o.announcements, ${MAX_DOUBLINGS}))) * interval '1 second'
@@ -84,7 +95,7 @@ export async function claimAnnouncements(sql: Sql, limit: number): Promise<Event
         select tenant_id, id from outbox where announce_at <= now() and undone <> '{}' order by announce_at limit ${limit}
       ) oldest order by tenant_id, id) due
     where o.tenant_id = due.tenant_id and o.id = due.id and o.announce_at <= now() and o.undone <> '{}'
-    returning o.tenant_id as "tenantId", o.id`;
+    returning o.tenant_id as "tenantId", o.id, o.topic, o.subject_id as "subjectId"`;
 }
 
 /** Undoes a claim whose announcement failed, or an outage of Redis would be followed by waits of minutes. */

@@ -1,4 +1,6 @@
 import type { Redis } from "ioredis";
+import type { Invalidator } from "../../cache/invalidator.ts";
+import { ORDERS_TAG, orderTag, PRODUCTS_TAG, productTag } from "../../cache/tags.ts";
 import type { Database } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
 import { pruneAll } from "../../db/prune.ts";
@@ -6,6 +8,7 @@ import { encodeDomainAnnouncement } from "../../streams/messages.ts";
 import { DOMAIN_STREAM } from "../../streams/topology.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import {
+  type Announced,
   claimAnnouncements,
   type EventRef,
   pruneOutbox,
@@ -16,6 +19,7 @@ import {
 export interface OutboxDeps {
   db: Database;
   redis: Redis;
+  invalidator: Invalidator;
   metrics: Metrics;
 }
 
@@ -25,7 +29,7 @@ export type OutboxService = ReturnType<typeof createOutboxService>;
 const BACKLOG_REMEMBERED_MS = 5_000;
 
 /** The relay's half of G7: what the outbox holds for its consumers is announced on the domain stream until it is done. */
-export function createOutboxService({ db, redis, metrics }: OutboxDeps) {
+export function createOutboxService({ db, redis, invalidator, metrics }: OutboxDeps) {
   const readBacklog = remembered(() => readOutboxBacklog(db.read), BACKLOG_REMEMBERED_MS);
   metrics.observe("footfall_outbox_undone_events", "Domain events that wait for a consumer", async () => {
     return (await readBacklog()).events;
@@ -45,6 +49,12 @@ export function createOutboxService({ db, redis, metrics }: OutboxDeps) {
     for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error;
   }
 
+  /** Whoever made the change deleted these tags, unless it died in that moment or had lost Redis. */
+  async function invalidateAgain(events: readonly Announced[]): Promise<void> {
+    for (const [tenantId, ofTenant] of Map.groupBy(events, (event) => event.tenantId))
+      await invalidator.invalidateTags(tenantId, ofTenant.flatMap(tagsOf));
+  }
+
   return {
     /**
      * Announces up to `limit` events that are due; returns how many. Asks Redis first, which is cheaper than claiming what
@@ -54,6 +64,7 @@ export function createOutboxService({ db, redis, metrics }: OutboxDeps) {
       await redis.ping();
       const due = await retryRolledBack(() => claimAnnouncements(db.write, limit));
       try {
+        await invalidateAgain(due);
         await announce(due);
       } catch (error) {
         await retryRolledBack(() => releaseAnnouncements(db.write, due));
@@ -66,6 +77,11 @@ export function createOutboxService({ db, redis, metrics }: OutboxDeps) {
     /** One round of housekeeping. Returns how many rows went. */
     prune: () => pruneAll((limit) => pruneOutbox(db.write, limit)),
   };
+}
+
+function tagsOf({ topic, subjectId }: Announced): string[] {
+  if (topic.startsWith("product.")) return [productTag(subjectId), PRODUCTS_TAG];
+  return topic.startsWith("order.") ? [orderTag(subjectId), ORDERS_TAG] : [];
 }
 
 function remembered<T>(read: () => Promise<T>, forMs: number): () => Promise<T> {

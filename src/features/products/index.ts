@@ -3,3 +3,4 @@ export { lowStockEvents, productEvent } from "./product.ts";
 export type { ProductTarget } from "./product-writes.ts";
 export { NewProductId, Product, ProductInput, ProductReplacement } from "./schema.ts";
 export { createProductsService, type ProductsService } from "./service.ts";
+export { lockShelves, lowStockEvent, moveStock, type Shelf } from "./stock.ts";

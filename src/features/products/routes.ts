@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { etag } from "hono/etag";
+import { tagAnswers } from "../../http/etag.ts";
 import { json, jsonBody } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import type { ProductsService, ProductTarget } from "./index.ts";
@@ -61,7 +61,7 @@ function addReads(router: Router, products: ProductsService): void {
     path: "/products/categories",
     tags,
     summary: "The categories and how many products each has",
-    middleware: [etag()],
+    middleware: [tagAnswers()],
     responses: { 200: json(Categories, "The largest first, at most 1,000"), ...NOT_MODIFIED },
   });
   router.openapi(listCategories, async (c) => c.json(await products.listCategories(requestContext(c)), 200));
@@ -73,7 +73,7 @@ function addReads(router: Router, products: ProductsService): void {
     tags,
     summary: "Read one product",
     description: "Ids are percent-encoded in paths: `A/1` is `A%2F1`.",
-    middleware: [etag()],
+    middleware: [tagAnswers()],
     request: { params },
     responses: { 200: json(Product, "The product, its version in the ETag"), ...NOT_MODIFIED },
     problems: [404],

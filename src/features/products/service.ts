@@ -48,11 +48,16 @@ export function createProductsService(deps: ProductsDeps) {
         tags: [productTag(id)],
         ttlSeconds: CACHE_SECONDS,
       };
-      const { value } = await cache.getOrCompute(question, () =>
-        readGuard.run(() => repository.selectProduct(db.read, tenantId, id), ctx.priority),
-      );
-      if (!value || !isVisible(visibilityOf(ctx), value))
-        throw new AppError("not_found", "There is no such product.");
+      const { value } = await cache.getOrCompute(question, async () => {
+        const found = await readGuard.run(
+          () => repository.selectProduct(db.read, tenantId, id),
+          ctx.priority,
+        );
+        // Thrown, so that nothing is remembered of the many ids that nobody has.
+        if (!found) throw notFound();
+        return found;
+      });
+      if (!isVisible(visibilityOf(ctx), value)) throw notFound();
       return { ...value, currency: (await readTenantSettings(tenantId)).currency };
     },
 
@@ -75,16 +80,20 @@ export function createProductsService(deps: ProductsDeps) {
 
       if (page !== undefined) {
         const numbered = { limit, offset: (page - 1) * limit };
-        const [total, rows] = await Promise.all([
-          repository.countProducts(db.read, tenantId, filter),
-          repository.selectProducts(db.read, tenantId, filter, order, numbered),
-        ]);
+        const [total, rows] = await readGuard.run(
+          () =>
+            Promise.all([
+              repository.countProducts(db.read, tenantId, filter),
+              repository.selectProducts(db.read, tenantId, filter, order, numbered),
+            ]),
+          ctx.priority,
+        );
         return { page, limit, total, items: rows.map(present) };
       }
-      const rows = await repository.selectProducts(db.read, tenantId, filter, order, {
-        limit: limit + 1,
-        after,
-      });
+      const rows = await readGuard.run(
+        () => repository.selectProducts(db.read, tenantId, filter, order, { limit: limit + 1, after }),
+        ctx.priority,
+      );
       const last = rows.length > limit ? rows[limit - 1] : undefined;
       return {
         items: rows.slice(0, limit).map(present),
@@ -112,6 +121,10 @@ export function createProductsService(deps: ProductsDeps) {
       return { items: value };
     },
   };
+}
+
+function notFound(): AppError {
+  return new AppError("not_found", "There is no such product.");
 }
 
 function placeIn(bound: object, cursor: string): { place: string; id: string } {

@@ -8,7 +8,7 @@ const RETRY_AFTER_SECONDS = 2;
 export function createLoadShedding(load: LoadMonitor, metrics: Metrics): LoadShedding {
   const refuse = (priority: string): AppError => {
     metrics.requestsShed.inc({ priority });
-    return new AppError("unavailable", "The server is overloaded; requests of this priority must wait.", {
+    return new AppError("overloaded", "The server is overloaded; requests of this priority must wait.", {
       retryAfterSeconds: RETRY_AFTER_SECONDS,
     });
   };

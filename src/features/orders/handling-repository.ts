@@ -1,0 +1,141 @@
+import { newId } from "../../core/ids.ts";
+import type { Sql } from "../../db/client.ts";
+import type { Transaction } from "../../db/transaction.ts";
+import type { Command, Effects, OrderLine, OrderState } from "./decide.ts";
+
+export interface ClaimedCommand extends Command {
+  /** False while a failed command waits for its next try. */
+  ready: boolean;
+}
+
+/**
+ * G5: takes the waiting commands of these groups, `perGroup` of each, from the head on, and locks them until the
+ * transaction ends. The head's row is the lock of its group: a group whose head is locked by somebody else, or was
+ * handled since this statement began, yields nothing, and what lies behind a command that could not be locked waits, too.
+ * `line` is who waits by the statement's snapshot; only its prefix that could be locked counts. Both are probed group by
+ * group: joined to the table instead, the planner, who can't know how much of a queue waits, reads all of it.
+ */
+export async function claimCommands(
+  tx: Transaction,
+  tenantId: string,
+  groupIds: readonly string[],
+  perGroup: number,
+): Promise<ClaimedCommand[]> {
+  const rows = await tx<(ClaimedCommand & { line: number[] })[]>`
+    select wanted.group_id as "groupId", waiting.line, c.*
+    from unnest(${tx.array([...groupIds])}::text[]) as wanted(group_id)
+    cross join lateral (
+      select array(
+        select w.position::float8 from order_commands w
+        where w.tenant_id = ${tenantId} and w.group_id = wanted.group_id and w.state = 'waiting'
+        order by w.position limit ${perGroup}
+      ) as line
+    ) waiting
+    cross join lateral (
+      select position::float8 as position, id, order_id as "orderId", kind, to_status as "toStatus", attempts,
+        attempts = 0 or due_at <= now() as ready
+      from order_commands
+      where tenant_id = ${tenantId} and group_id = wanted.group_id and state = 'waiting'
+      order by order_commands.position limit ${perGroup} for update skip locked
+    ) c`;
+  const claimed: ClaimedCommand[] = [];
+  for (const locked of Map.groupBy(rows, (row) => row.groupId).values()) {
+    locked.sort((a, b) => a.position - b.position);
+    for (const [index, { line, ...command }] of locked.entries()) {
+      if (line[index] !== command.position) break;
+      claimed.push(command);
+    }
+  }
+  return claimed;
+}
+
+/** The orders with their lines. Only the holder of a group's lock changes them. */
+export async function readOrders(
+  tx: Transaction,
+  tenantId: string,
+  orderIds: readonly string[],
+): Promise<Map<string, OrderState>> {
+  const ids = tx.array([...orderIds]);
+  const [orders, items] = await Promise.all([
+    tx<Omit<OrderState, "items">[]>`
+      select id, user_id as "userId", customer_name as "customerName", customer_email as "customerEmail", status
+      from orders where tenant_id = ${tenantId} and id = any(${ids}::uuid[])`,
+    tx<(OrderLine & { orderId: string })[]>`
+      select order_id as "orderId", line, product_id as "productId", quantity, unit_price::text as "unitPrice",
+        stock_taken as "stockTaken"
+      from order_items where tenant_id = ${tenantId} and order_id = any(${ids}::uuid[])`,
+  ]);
+  const linesOf = Map.groupBy(items, (item) => item.orderId);
+  return new Map(
+    orders.map((order) => [
+      order.id,
+      { ...order, items: (linesOf.get(order.id) ?? []).toSorted((a, b) => a.line - b.line) },
+    ]),
+  );
+}
+
+/** Writes what was decided about orders, and marks the commands done. */
+export async function writeOutcomes(
+  tx: Transaction,
+  tenantId: string,
+  { orders, accepted, outcomes }: Effects,
+  handled: { at: string; by: string },
+): Promise<void> {
+  const changes = [...orders].map(([id, change]) => ({ id, ...change }));
+  const history = outcomes.map((outcome) => ({ ...outcome, messageId: outcome.id, id: newId() }));
+  await Promise.all([
+    tx`update orders o set status = c.status, reason = c.reason, reason_product_id = c."reasonProductId",
+        updated_at = ${handled.at}::timestamptz,
+        hidden_at = case when c.hidden then ${handled.at}::timestamptz else o.hidden_at end
+      from jsonb_to_recordset(${tx.json(changes as never)})
+        as c(id uuid, status text, reason text, "reasonProductId" text, hidden boolean)
+      where o.tenant_id = ${tenantId} and o.id = c.id`,
+    tx`update order_items i set unit_price = a."unitPrice", stock_taken = a."stockTaken"
+      from jsonb_to_recordset(${tx.json(accepted)})
+        as a("orderId" uuid, line int, "unitPrice" numeric, "stockTaken" boolean)
+      where i.tenant_id = ${tenantId} and i.order_id = a."orderId" and i.line = a.line`,
+    tx`insert into order_history
+        (tenant_id, order_id, id, position, message_id, from_status, to_status, outcome, reason, at)
+      select ${tenantId}::uuid, "orderId", id, position, "messageId", "fromStatus", "toStatus", outcome, reason,
+        ${handled.at}::timestamptz
+      from jsonb_to_recordset(${tx.json(history as never)}) as h("orderId" uuid, id uuid, position bigint,
+        "messageId" uuid, "fromStatus" text, "toStatus" text, outcome text, reason text)`,
+    tx`update order_commands c set state = 'done', outcome = d.outcome, finished_at = statement_timestamp(), finished_by = ${handled.by}
+      from jsonb_to_recordset(${tx.json(history as never)}) as d("groupId" text, position bigint, outcome text)
+      where c.tenant_id = ${tenantId} and c.group_id = d."groupId" and c.position = d.position`,
+  ]);
+}
+
+/** Notes a failed try of a command that is still waiting; true when it was the last one. `delaysSeconds` are the retries'. */
+export async function recordFailure(
+  sql: Sql,
+  tenantId: string,
+  command: Command,
+  error: string,
+  delaysSeconds: readonly number[],
+): Promise<boolean> {
+  const delay = delaysSeconds[command.attempts];
+  const rows = await sql`
+    update order_commands set attempts = attempts + 1, last_error = ${error},
+      state = ${delay === undefined ? "dead" : "waiting"}, due_at = now() + ${delay ?? 0} * interval '1 second',
+      finished_at = ${delay === undefined ? sql`now()` : sql`null`}
+    where tenant_id = ${tenantId} and group_id = ${command.groupId} and position = ${command.position}
+      and state = 'waiting' and attempts = ${command.attempts}
+    returning position`;
+  return rows.length > 0 && delay === undefined;
+}
+
+export interface GroupRef {
+  tenantId: string;
+  groupId: string;
+}
+
+/** Groups of all tenants whose head should have been handled by now, or is to be retried; the longest overdue first. */
+export async function selectDueGroups(sql: Sql, limit: number): Promise<GroupRef[]> {
+  return sql<GroupRef[]>`
+    select tenant_id as "tenantId", group_id as "groupId" from (
+      select distinct on (tenant_id, group_id) tenant_id, group_id, due_at from order_commands
+      where state = 'waiting' order by tenant_id, group_id, position
+    ) head
+    where due_at <= now() order by due_at limit ${limit}`;
+}

@@ -1,0 +1,1 @@
+export { createQueueService, type QueueService } from "./service.ts";
