@@ -160,7 +160,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   // Before /events/{id}.
   app.route("/", createNotificationRoutes(deps.notifications, streams));
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
-  app.route("/", createAnalyticsRoutes(deps.analytics));
+  app.route("/", createAnalyticsRoutes(deps.analytics, streams));
   app.route("/", createSessionRoutes(deps.sessionLinks));
   app.route("/", createCachingRoutes(deps.caching));
   app.route("/", createWebhookRoutes(deps.webhooks));

@@ -3,8 +3,9 @@
  * are complete. Reads the source, needs no database, and is part of `bun run check`.
  *
  * What it cannot prove: that a repository function really uses its `tenantId`; that a value which is passed in does not
- * smuggle a forbidden module along; that code which is reached through a string (`import(name)`, `Reflect`) keeps to the
- * ranks; and that the SQL of a migration does what the schema says (the snapshot is compared, not a database).
+ * smuggle a forbidden module along; that a statement put together from fragments does not read what it deletes from; that
+ * code which is reached through a string (`import(name)`, `Reflect`) keeps to the ranks; and that the SQL of a migration
+ * does what the schema says (the snapshot is compared, not a database).
  * It also lets the worker load `@hono/zod-openapi`, because the schemas of the features are written in its zod.
  */
 import { describe, expect, test } from "bun:test";
@@ -291,6 +292,21 @@ describe("files", () => {
     expectNone(
       offences.map(([file]) => file),
       "Add the variable to the schema in src/config.ts and pass the Config in.",
+    );
+  });
+
+  test("delete from no table that the same statement reads", () => {
+    const statements = [...code].flatMap(([file, text]) =>
+      [...text.matchAll(/`[^`]*`/g)].map(([statement]) => ({ file, statement })),
+    );
+    const offences = statements.filter(({ statement }) =>
+      [...statement.matchAll(/\bdelete from (\w+)/g)].some(([, table]) =>
+        new RegExp(`(?<!\\bdelete )\\b(from|join|using) ${table}\\b`).test(statement),
+      ),
+    );
+    expectNone(
+      offences.map(({ file, statement }) => `${file}: ${statement}`),
+      "Citus shows such a statement other rows than Postgres does; see pruneTable in src/db/prune.ts.",
     );
   });
 

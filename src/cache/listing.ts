@@ -8,28 +8,37 @@ export interface CacheKey {
   ttlSeconds: number;
 }
 
-const SCAN_COUNT = 1_000;
+/** As many as fit a page or two: Redis hands over whole buckets. */
+const SCAN_COUNT = 100;
 /** A page looks at so many keys of the whole Redis at the most: it may be short, or empty, and yet have a next one. */
-const MAX_SCANS = 20;
+const MAX_SCANS = 200;
+
+/** A place in a SCAN: its cursor, and how many of the names that it hands over there were listed already. */
+export interface ScanPlace {
+  cursor: string;
+  skip: number;
+}
 
 /**
- * Some of a tenant's entries whose name starts with `prefix`, from a SCAN cursor on; the next cursor is "0" at the end. As
- * SCAN does, it may name an entry twice, and misses none that was there all the time.
+ * Some of a tenant's entries whose name starts with `prefix`, and where to go on; null at the end. As SCAN does, it may name
+ * an entry twice, and misses none that was there all the time.
  */
 export async function listCacheKeys(
   redis: Redis,
   tenantId: string,
-  { prefix, cursor, limit }: { prefix: string; cursor: string; limit: number },
-): Promise<{ items: CacheKey[]; cursor: string }> {
+  { prefix, place, limit }: { prefix: string; place: ScanPlace; limit: number },
+): Promise<{ items: CacheKey[]; next: ScanPlace | null }> {
   const start = keys.cacheEntry(tenantId, "");
   const pattern = `${escapeGlob(start + prefix)}*`;
   const found: string[] = [];
-  let next = cursor;
-  for (let scans = 0; scans < MAX_SCANS && found.length < limit; scans += 1) {
-    const [position, names] = await redis.scan(next, "MATCH", pattern, "COUNT", SCAN_COUNT);
-    found.push(...names);
-    next = position;
-    if (next === "0") break;
+  let next: ScanPlace | null = place;
+  for (let scans = 0; next !== null && scans < MAX_SCANS && found.length < limit; scans += 1) {
+    const { cursor, skip }: ScanPlace = next;
+    const [position, names] = await redis.scan(cursor, "MATCH", pattern, "COUNT", SCAN_COUNT);
+    const taken = names.slice(skip, skip + limit - found.length);
+    found.push(...taken);
+    if (skip + taken.length < names.length) next = { cursor, skip: skip + taken.length };
+    else next = position === "0" ? null : { cursor: position, skip: 0 };
   }
   const pipeline = redis.pipeline();
   for (const name of found) pipeline.ttl(name);
@@ -38,7 +47,7 @@ export async function listCacheKeys(
     key: name.slice(start.length),
     ttlSeconds: Number(ttls[index]?.[1] ?? -2),
   }));
-  return { items: items.filter(({ ttlSeconds }) => ttlSeconds >= 0), cursor: next };
+  return { items: items.filter(({ ttlSeconds }) => ttlSeconds >= 0), next };
 }
 
 function escapeGlob(text: string): string {

@@ -60,7 +60,7 @@ export function addRecountCommands(program: Command): void {
         );
         // Cached answers of the old rollups must go, whichever days they cover, and not even serve as stale ones.
         await deps.invalidator.invalidateTags(tenant.tenantId, [clearingTag("analytics")]);
-        console.log(`${slug}: rebuilt ${months} months.`);
+        console.log(`${slug}: rebuilt ${months} month${months === 1 ? "" : "s"}.`);
       }
     });
   });

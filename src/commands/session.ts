@@ -22,7 +22,7 @@ export async function requireTenant({ identity }: Deps, slug: string): Promise<s
   if (tenantId === null)
     throw new AppError(
       "not_found",
-      `There is no tenant "${slug}"; \`footfall seed --tenant ${slug}\` or --create-tenant makes one.`,
+      `There is no tenant "${slug}": registering with a tenantName makes one, so does \`footfall import --create-tenant\`.`,
     );
   return tenantId;
 }

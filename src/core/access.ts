@@ -106,6 +106,7 @@ export const ACCESS = {
   getUserSummary: { roles: ["admin", "analyst"], scope: "analytics:read", limit: "analytics" },
   getSummary: ANALYTICS,
   getSummaryPage: ANALYTICS,
+  streamSummary: ANALYTICS,
   getBreakdown: ANALYTICS,
   getProductStats: ANALYTICS,
   getFunnel: ANALYTICS,

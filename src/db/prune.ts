@@ -1,3 +1,5 @@
+import type { Fragment, Sql } from "./client.ts";
+
 const AT_ONCE = 10_000;
 const ROUND_MS = 20_000;
 
@@ -13,4 +15,46 @@ export async function pruneAll(prune: (limit: number) => Promise<number>): Promi
     if (rows === 0) break;
   }
   return pruned;
+}
+
+/** A table's primary key: its columns with their types. */
+type KeyTypes = Readonly<Record<string, "uuid" | "text">>;
+type Key<K extends KeyTypes> = Readonly<Record<keyof K, string>>;
+
+/** The key of most tables. */
+export const TENANT_AND_ID = { tenant_id: "uuid", id: "uuid" } as const;
+
+/**
+ * Deletes at most `limit` rows that are `over`, the first by `orderBy` first; returns how many. In two statements, since one
+ * may not read the table that it deletes from (Citus): what is no longer over by the second one stays.
+ */
+export async function pruneTable(
+  sql: Sql,
+  { table, key, over, orderBy }: { table: string; key: KeyTypes; over: Fragment; orderBy: string },
+  limit: number,
+): Promise<number> {
+  const found = await sql<Key<typeof key>[]>`
+    select ${sql(Object.keys(key))} from ${sql(table)} where ${over} order by ${sql(orderBy)} limit ${limit}`;
+  if (found.length === 0) return 0;
+  return (await deleteByKey(sql, { table, key, over }, found)).count;
+}
+
+/** The second of those statements, for keys that were found in another way; a `returning` may follow. The table is `gone`. */
+export function deleteByKey<K extends KeyTypes>(
+  sql: Sql,
+  { table, key, over = sql`true` }: { table: string; key: K; over?: Fragment },
+  found: readonly Key<K>[],
+): Fragment {
+  const names = Object.keys(key);
+  const columns = names.map(
+    (name) => sql`${found.map((row) => row[name] ?? "")}::${sql.unsafe(`${key[name]}[]`)}`,
+  );
+  const equal = names.map((name) => sql`gone.${sql(name)} = old.${sql(name)}`);
+  return sql`
+    delete from ${sql(table)} gone using unnest(${joined(sql, columns, sql`, `)}) as old(${sql(names)})
+    where ${joined(sql, equal, sql` and `)} and ${over}`;
+}
+
+function joined(sql: Sql, parts: readonly Fragment[], between: Fragment): Fragment {
+  return parts.reduce((before, part) => sql`${before}${between}${part}`);
 }

@@ -139,8 +139,11 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
     if (!("public" in rule)) {
       const principal = await c.get("authenticate")();
       if (principal === null)
-        throw new AppError("unauthenticated", "Send a token or an API key as Authorization: Bearer.");
-      if (!isAllowed(rule, principal)) throw new AppError("forbidden", "This credential may not do that.");
+        throw new AppError(
+          "unauthenticated",
+          "Send a token or an API key as Authorization: Bearer, or a key as X-Api-Key.",
+        );
+      if (!isAllowed(rule, principal)) throw new AppError("forbidden", whatIsMissing(rule, principal));
       c.set("principal", principal);
       c.set("sellerId", readSeller(c, principal));
     }
@@ -205,6 +208,11 @@ const requireJsonText: MiddlewareHandler<HttpEnv> = async (c, next) => {
     throw new AppError("malformed_body", "The body is not valid UTF-8.");
   return next();
 };
+
+function whatIsMissing({ roles, scope }: AccessRule, principal: Principal): string {
+  if (principal.kind === "user") return `This takes one of the roles: ${roles.join(", ")}.`;
+  return scope === null ? "This is for people, not for API keys." : `This takes the scope ${scope}.`;
+}
 
 /** The context that feature verbs take, from an authorized request. */
 export function requestContext(c: HttpContext): RequestContext {

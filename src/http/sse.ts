@@ -9,7 +9,7 @@ import type { HttpContext } from "./router.ts";
  * MAX_AGE_MS, and when the process stops. One timer looks after all streams, for Bun does not report every disconnect.
  */
 export interface SseStream {
-  /** Queues frames of encodeSse; false when the stream has ended. A client whose queue is full is cut off. */
+  /** Queues frames of createSseEncoder; false when the stream has ended. A client whose queue is full is cut off. */
   send(frames: Uint8Array): boolean;
   /** Resolves when all that was queued is taken, or the stream has ended. For a producer that could outrun it. */
   drained(): Promise<void>;
@@ -71,8 +71,8 @@ const HEADERS = {
 const encoder = new TextEncoder();
 const HEARTBEAT = encoder.encode(":\n\n");
 
-/** Frames for SseStream.send. `data` may have several lines. */
-export function encodeSse(events: readonly SseEvent[]): Uint8Array {
+/** `data` may have several lines. */
+function encodeSse(events: readonly SseEvent[]): Uint8Array {
   let text = "";
   for (const { id, event, data } of events) {
     if (id !== undefined) text += `id: ${id}\n`;
@@ -80,6 +80,18 @@ export function encodeSse(events: readonly SseEvent[]): Uint8Array {
     text += `data: ${data.replaceAll("\n", "\ndata: ")}\n\n`;
   }
   return encoder.encode(text);
+}
+
+/** Makes frames for SseStream.send, of what many clients get once for all of them. */
+export function createSseEncoder<T extends object>(
+  eventsOf: (source: T) => readonly SseEvent[],
+): (source: T) => Uint8Array {
+  const encoded = new WeakMap<T, Uint8Array>();
+  return (source) => {
+    const frames = encoded.get(source) ?? encodeSse(eventsOf(source));
+    encoded.set(source, frames);
+    return frames;
+  };
 }
 
 export function createSseStreams(options: SseOptions): SseStreams {

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "csv-parse/sync";
 import fc from "fast-check";
-import { fromCell, toCell } from "../../src/features/catalogue-import/spreadsheet.ts";
+import { csvField, textOfField } from "../../src/core/csv.ts";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";
 import { exportCsv, importCsv, readProducts } from "./fixtures.ts";
@@ -53,7 +53,7 @@ describe("cells", () => {
     ['a "b", c', '"a ""b"", c"'],
     ["", ""],
   ])("%j is written %j", (text, cell) => {
-    expect(toCell(text)).toBe(cell);
+    expect(csvField(text)).toBe(cell);
   });
 
   test("come back as they were, and begin no formula", () => {
@@ -61,8 +61,8 @@ describe("cells", () => {
     fc.assert(
       fc.property(start, fc.string({ unit: "grapheme" }), (first, rest) => {
         const text = first + rest;
-        const [[read = ""] = []] = parse(`${toCell(text)},end`, { relax_column_count: true }) as string[][];
-        expect(fromCell(read)).toBe(text);
+        const [[read = ""] = []] = parse(`${csvField(text)},end`, { relax_column_count: true }) as string[][];
+        expect(textOfField(read)).toBe(text);
         expect(read).not.toMatch(/^[=+\-@\t\r]/);
       }),
       { numRuns: 2_000 },

@@ -132,7 +132,7 @@ describe("rows", () => {
   });
 
   test("that are bad stop no good one, and say where and why", async () => {
-    const long = "x".repeat(501);
+    const long = "x".repeat(256);
     const report = await run(
       [
         "id,sku,name,price,quantity,imageUrl,status",
@@ -142,7 +142,7 @@ describe("rows", () => {
         "4,,name,1.999,,,",
         "5,,name,10000000000,,,",
         "6,,name,1e3,,,",
-        "7,,name,1,2147483648,,",
+        "7,,name,1,1000000001,,",
         "8,,name,1,1.5,,",
         "9,,name,1,,ftp://example.com/x,",
         "10,,name,1,,,sold",
@@ -152,7 +152,7 @@ describe("rows", () => {
         "14,name,1",
         '15,,a"b,1,,,',
         '16,,"two\nlines",,,,',
-        "17,,ok,9999999999.99,2147483647,https://example.com,active",
+        "17,,ok,9999999999.99,1000000000,https://example.com,active",
         "",
       ].join("\n"),
     );
@@ -263,7 +263,7 @@ describe("sellers", () => {
     expect((await api.call("GET", "/products/export", { as: token })).body.split("\r\n").length).toBe(4);
   });
 
-  test("are named by X-Seller-Id, and one without an id imports nothing", async () => {
+  test("are named by X-Seller-Id, and one without an id does nothing", async () => {
     await run("id,name,price\n1,one,1\n", { "x-seller-id": "carla" });
     expect((await products())[0]?.seller_id).toBe("carla");
     const { token } = await createPerson(api, tenant.tenantId, "seller", null);
@@ -319,7 +319,6 @@ describe("domain events", () => {
     await stock(2, 6, 8, 5, 5);
     const first = [
       ["2", 8, 2],
-      ["3", 5, 2],
       ["4", 5, 2],
     ];
     expect(await low()).toEqual(first);

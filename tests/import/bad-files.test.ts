@@ -144,7 +144,7 @@ test("bad rows stop no good ones; the first ten are shown and all are written to
   expect(stderr).toContain("line 3 rejected: properties.quantity a whole number");
   expect(stderr).toContain("line 4 rejected: has a quote inside a value");
   expect(stderr).toContain(`54 more rows rejected; see ${errors}`);
-  const written = (await Bun.file(errors).text()).trim().split("\n");
+  const written = (await Bun.file(errors).text()).trim().split("\r\n");
   expect(written[0]).toBe("line,path,message");
   expect(written.slice(-6)).toEqual([
     "92,InvoiceDate,is not a time in the format YYYY-MM-DD HH:mm:ss",

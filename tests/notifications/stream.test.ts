@@ -98,10 +98,12 @@ describe("a stream", () => {
   test("shows a tenant its own only, a seller its own only, and a filter its topics only", async () => {
     const [tenant, stranger] = [await createTenant(api), await createTenant(api)];
     const seller = await createSeller(api, tenant.tenantId, "s1");
+    const idle = await createSeller(api, tenant.tenantId, "s3");
     const clients = {
       all: await openStream(url, tenant.key),
       stranger: await openStream(url, stranger.key),
       seller: await openStream(url, seller),
+      idle: await openStream(url, idle),
       acting: await openStream(url, tenant.key, { headers: { "x-seller-id": "s2" } }),
       catalogue: await openStream(url, await createKey(api, tenant.tenantId, ["products:read"])),
       filtered: await openStream(url, tenant.key, {
@@ -117,12 +119,12 @@ describe("a stream", () => {
     // The end mark is for everybody: when it has come, nothing else will.
     await happen(
       tenant,
-      ["s1", "s2"].map((sellerId) => ({ sellerId, subjectId: "end", topic: "product.restored" })),
+      ["s1", "s2", "s3"].map((sellerId) => ({ sellerId, subjectId: "end", topic: "product.restored" })),
     );
     await happen(stranger, [{ subjectId: "theirs" }]);
     await eventually(() => {
       for (const client of Object.values(clients)) expect(client.events.length).toBeGreaterThan(0);
-      expect(clients.all.events.length).toBe(6);
+      expect(clients.all.events.length).toBe(7);
     });
     const seen = Object.fromEntries(
       Object.entries(clients).map(([name, client]) => [
@@ -137,6 +139,7 @@ describe("a stream", () => {
       all: ["1", "2", "3", "4"],
       stranger: ["theirs"],
       seller: ["1"],
+      idle: [],
       acting: ["2"],
       // What is told of orders is not for who reads products only, nor for sellers.
       catalogue: ["1", "2", "3"],

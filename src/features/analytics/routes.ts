@@ -1,7 +1,8 @@
 import { z } from "@hono/zod-openapi";
 import { json, jsonBody } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
-import type { AnalyticsService } from "./index.ts";
+import { createSseEncoder, type SseStreams } from "../../http/sse.ts";
+import type { AnalyticsService, SummaryEvent } from "./index.ts";
 import {
   Breakdown,
   BreakdownQuery,
@@ -21,6 +22,7 @@ import {
   SummaryPage,
   SummaryPageQuery,
   SummaryQuery,
+  SummaryStreamQuery,
   TopProducts,
   TopQuery,
   UserSummary,
@@ -29,10 +31,11 @@ import {
 const IdParam = z.object({ id: z.string().min(1).max(200) });
 const tags = ["Analytics"];
 
-export function createAnalyticsRoutes(analytics: AnalyticsService) {
+export function createAnalyticsRoutes(analytics: AnalyticsService, streams: SseStreams) {
   const router = createRouter();
   addProductRoutes(router, analytics);
   addSummaryRoutes(router, analytics);
+  addSummaryStream(router, analytics, streams);
   addBehaviourRoutes(router, analytics);
   return router;
 }
@@ -135,6 +138,37 @@ function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
   });
   router.openapi(getSummaryPage, async (c) =>
     c.json(await analytics.getSummaryPage(requestContext(c), c.req.valid("query")), 200),
+  );
+}
+
+const framesOf = createSseEncoder(({ event, data }: SummaryEvent) => [{ event, data: JSON.stringify(data) }]);
+
+function addSummaryStream(router: Router, analytics: AnalyticsService, streams: SseStreams): void {
+  const streamSummary = defineRoute({
+    operationId: "streamSummary",
+    method: "get",
+    path: "/analytics/summary/stream",
+    tags,
+    summary: "Follow the summary of the whole shop as server-sent events",
+    description:
+      "Every `summary` event holds what GET /analytics/summary answers: one at once, one within seconds of a change, one at least every five seconds. `unavailable` comes instead while there is no answer. Events have no id: the next one says everything. Credentials go in headers, so use a client that can set them (EventSource can't). Streams end after half an hour, when the credential is no longer valid, and for who does not read; come again.",
+    request: { query: SummaryStreamQuery },
+    responses: {
+      200: {
+        description: "Until either side ends it",
+        content: { "text/event-stream": { schema: z.string() } },
+      },
+    },
+  });
+  router.openapi(streamSummary, (c) =>
+    streams.open(c, (stream) =>
+      analytics.followSummary(requestContext(c), c.req.valid("query"), {
+        signal: stream.signal,
+        drained: () => stream.drained(),
+        deliver: (event) => stream.send(framesOf(event)),
+        fail: (error) => stream.fail(error),
+      }),
+    ),
   );
 }
 

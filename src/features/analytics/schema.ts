@@ -86,6 +86,10 @@ export const SummaryQuery = z.strictObject({
 });
 export type SummaryQuery = z.infer<typeof SummaryQuery>;
 
+/** Every look of a stream would be computed afresh: who streams is told of changes anyway. */
+export const SummaryStreamQuery = SummaryQuery.omit({ skipCache: true });
+export type SummaryStreamQuery = z.infer<typeof SummaryStreamQuery>;
+
 const pageLimit = z.coerce.number().int().min(1).max(100).default(20);
 const cursor = z.string().max(1000).optional();
 
@@ -204,7 +208,10 @@ export const Measures = z
     addToCarts: count,
     removeFromCarts: count,
     checkoutStarts: count,
-    purchases: count,
+    purchases: count.openapi({
+      description:
+        "Sales by product: events, purchases and lines of orders; not less by refunds and cancellations",
+    }),
     units: count.openapi({ description: "Sold less refunded" }),
     revenue: z.number().openapi({ description: "Sold less refunded, in the tenant's currency" }),
     conversionRate: z.number().openapi({ description: "purchases / views, 0 when there are no views" }),

@@ -11,9 +11,11 @@ import { createProductAnswers } from "./products.ts";
 import type { BreakdownQuery, MetricsQueryBody, RangeQuery } from "./schema.ts";
 import { GRANULARITIES } from "./schema.ts";
 import { createSummaryAnswers } from "./summary.ts";
+import { createSummaryStream, type SummaryPace } from "./summary-stream.ts";
 
 export interface AnalyticsDeps extends AnswersDeps {
   readTenantSettings: ReadTenantSettings;
+  summaryPace?: SummaryPace;
 }
 
 export type AnalyticsService = ReturnType<typeof createAnalyticsService>;
@@ -22,6 +24,7 @@ export type AnalyticsService = ReturnType<typeof createAnalyticsService>;
 export function createAnalyticsService(deps: AnalyticsDeps) {
   const desk = createDesk(deps.sql, createAnswers(deps), deps.readTenantSettings);
   const { answer, rangeOf, prepare } = desk;
+  const summaries = createSummaryAnswers(desk);
 
   async function getUserSummary(ctx: RequestContext, userId: string, query: RangeQuery) {
     const range = await rangeOf(ctx, query);
@@ -47,8 +50,9 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
 
   return {
     ...createProductAnswers(desk),
-    ...createSummaryAnswers(desk),
+    ...summaries,
     ...createBehaviourAnswers(desk),
+    followSummary: createSummaryStream(summaries.getSummary, deps.summaryPace),
     getUserSummary,
 
     async getMySummary(ctx: RequestContext, query: RangeQuery) {

@@ -25,7 +25,8 @@ export function createCachingRoutes(caching: CachingService) {
     path: "/cache/keys",
     tags,
     summary: "What is cached for my tenant",
-    description: "A page may be empty and yet have a next one; an entry may come twice.",
+    description:
+      "A page may be empty and yet have a next one; an entry may come twice. Outdated and cleared entries stay listed until they are forgotten: none of them is a hit, and no cleared one is served.",
     request: { query: CacheKeysQuery },
     responses: { 200: json(CacheKeys, "A page, in no order") },
   });

@@ -43,13 +43,15 @@ export function createCachingService({ db, redis, stats }: CachingDeps) {
     /** Throws `invalid_input` for a cursor of another prefix. */
     async listCacheKeys({ tenantId }: RequestContext, { prefix, limit, cursor }: CacheKeysQuery) {
       const filters = ["cache", prefix];
-      const [start = "0"] = cursor ? decodeCursor(filters, cursor, 1) : [];
-      if (!/^\d{1,20}$/.test(start) || BigInt(start) >= 2n ** 64n)
+      const [start = "0", skipped = "0"] = cursor ? decodeCursor(filters, cursor, 2) : [];
+      if (!/^\d{1,20}$/.test(start) || BigInt(start) >= 2n ** 64n || !/^\d{1,9}$/.test(skipped))
         throw new AppError("invalid_input", "The cursor is not valid.");
-      const page = await withRedis(() => listCacheKeys(redis, tenantId, { prefix, limit, cursor: start }));
+      const place = { cursor: start, skip: Number(skipped) };
+      const page = await withRedis(() => listCacheKeys(redis, tenantId, { prefix, limit, place }));
+      const { items, next } = page;
       return {
-        items: page.items,
-        nextCursor: page.cursor === "0" ? null : encodeCursor(filters, [page.cursor]),
+        items,
+        nextCursor: next && encodeCursor(filters, [next.cursor, String(next.skip)]),
       };
     },
   };

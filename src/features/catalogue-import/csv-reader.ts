@@ -1,7 +1,6 @@
 import { type CsvError, type Info, type Parser, parse } from "csv-parse";
+import { feedCsv, MAX_RECORD_BYTES } from "../../core/csv.ts";
 
-/** A longer record is an unclosed quote that swallows the rest of the file; the bound keeps it out of memory. */
-export const MAX_RECORD_BYTES = 1024 * 1024;
 const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
@@ -69,7 +68,7 @@ export function createCsvReader(from: { position: number; line: number }): CsvRe
     let given = parsing.broken ? Buffer.alloc(0) : chunk;
     try {
       for (;;) {
-        if (!parsing.broken) await feed(parsing, given, isLast);
+        if (!parsing.broken) await feedCsv(parsing.parser, given, isLast).catch(noted);
         for (const { cells, end } of parsing.found.splice(0)) records.push(take(cells, end));
         if (unread.length > MAX_RECORD_BYTES && !parsing.broken) throw tooLong(line);
         if (!parsing.broken) return records;
@@ -123,18 +122,8 @@ function startParsing(position: number): Parsing {
   return parsing;
 }
 
-/** Resolves when the chunk has been parsed, or parsing broke off. */
-function feed({ parser }: Parsing, chunk: Buffer, isLast: boolean): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      parser.off("error", done);
-      resolve();
-    };
-    parser.once("error", done);
-    if (!isLast) parser.write(chunk, done);
-    else parser.end(chunk, done);
-  });
-}
+/** The parser's error is in `broken` already. */
+function noted(): void {}
 
 function countNewlines(bytes: Buffer): number {
   let lines = 0;

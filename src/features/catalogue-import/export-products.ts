@@ -1,11 +1,11 @@
+import { csvLine } from "../../core/csv.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
-import { COLUMNS, type Column } from "./columns.ts";
+import { COLUMNS } from "./columns.ts";
 import { selectErrors } from "./imports-repository.ts";
 import type { StoredProduct } from "./plan-batch.ts";
 import { selectForExport } from "./products-repository.ts";
 import type { ExportQuery } from "./schema.ts";
-import { toCell } from "./spreadsheet.ts";
 import { visibleSeller } from "./visible-seller.ts";
 
 const PAGE_ROWS = 1_000;
@@ -17,7 +17,7 @@ export async function* exportProducts(
   filters: ExportQuery,
 ): AsyncGenerator<string, void, undefined> {
   const own = visibleSeller(ctx);
-  let head = line(COLUMNS);
+  let head = csvLine(COLUMNS);
   // Nobody has both sellers.
   if (own !== null && filters.sellerId !== undefined && filters.sellerId !== own) return yield head;
   const { status, category } = filters;
@@ -31,7 +31,7 @@ export async function* exportProducts(
       status,
       category,
     });
-    yield head + page.map((product) => line(COLUMNS.map((column) => textOf(product, column)))).join("");
+    yield head + page.map((product) => csvLine(COLUMNS.map((column) => product[column]))).join("");
     head = "";
     const last = page.at(-1);
     after =
@@ -45,21 +45,12 @@ export async function* exportErrors(
   tenantId: string,
   importId: string,
 ): AsyncGenerator<string, void, undefined> {
-  let head = line(["line", "path", "message"]);
+  let head = csvLine(["line", "path", "message"]);
   let after: { line: number; path: string } | null = null;
   do {
     const page = await selectErrors(sql, tenantId, importId, { after, limit: PAGE_ROWS });
-    yield head + page.map((row) => line([String(row.line), row.path, row.message])).join("");
+    yield head + page.map((row) => csvLine([row.line, row.path, row.message])).join("");
     head = "";
     after = page.length === PAGE_ROWS ? (page.at(-1) ?? null) : null;
   } while (after !== null);
-}
-
-function line(cells: readonly string[]): string {
-  return `${cells.map(toCell).join(",")}\r\n`;
-}
-
-function textOf(product: StoredProduct, column: Column): string {
-  const value = product[column];
-  return value === null ? "" : String(value);
 }

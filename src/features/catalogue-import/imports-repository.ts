@@ -1,4 +1,5 @@
 import type { Sql } from "../../db/client.ts";
+import { deleteByKey, TENANT_AND_ID } from "../../db/prune.ts";
 import { insertFrom } from "../outbox/index.ts";
 import type { Column } from "./columns.ts";
 
@@ -219,15 +220,15 @@ export async function selectErrors(
 
 /** Uploads that were broken off, and reports that are older than `keepMs`. Returns how many imports went. */
 export async function pruneImports(sql: Sql, keepMs: number, limit: number): Promise<number> {
+  const over = sql`((status = 'receiving' and held_until < now())
+    or finished_at < now() - ${keepMs} * interval '1 millisecond')`;
+  const found = await sql<{ tenant_id: string; id: string }[]>`
+    select tenant_id, id from product_imports where ${over} limit ${limit}`;
+  if (found.length === 0) return 0;
   const rows = await sql`
     with gone as (
-      delete from product_imports i using (
-        select tenant_id, id from product_imports
-        where (status = 'receiving' and held_until < now())
-          or finished_at < now() - ${keepMs} * interval '1 millisecond'
-        limit ${limit}) old
-      where i.tenant_id = old.tenant_id and i.id = old.id
-      returning i.tenant_id, i.id),
+      ${deleteByKey(sql, { table: "product_imports", key: TENANT_AND_ID, over }, found)}
+      returning gone.tenant_id, gone.id),
     pieces as (
       delete from product_import_chunks c using gone where c.tenant_id = gone.tenant_id and c.import_id = gone.id),
     errors as (

@@ -1,20 +1,12 @@
 import { newId } from "../../core/ids.ts";
+import { BLANK_PRODUCT, isSameProduct, type ProductFields } from "../products/index.ts";
 import type { ParsedRow, ProductRow, RowError } from "./parse-row.ts";
 
-/** A product as it is stored. */
-export interface StoredProduct {
+/** A product as its row has it, also a deleted one. */
+export interface StoredProduct extends Omit<ProductFields, "price"> {
   id: string;
-  sellerId: string | null;
-  sku: string | null;
-  name: string;
-  description: string | null;
-  /** With two decimals, as Postgres writes it. */
+  /** With two decimals, as Postgres writes it: compared and written without becoming a double. */
   price: string;
-  quantity: number | null;
-  category: string | null;
-  imageUrl: string | null;
-  status: "active" | "inactive";
-  lowStockThreshold: number | null;
   version: number;
   createdAt: Date;
   updatedAt: Date;
@@ -118,23 +110,8 @@ function applyRow(row: ProductRow, known: Known, { sellerId, now }: BatchFrame):
 }
 
 function newProduct(id: string, now: Date): StoredProduct {
-  return {
-    id,
-    sellerId: null,
-    sku: null,
-    name: "",
-    description: null,
-    price: "",
-    quantity: null,
-    category: null,
-    imageUrl: null,
-    status: "active",
-    lowStockThreshold: null,
-    version: 0,
-    createdAt: now,
-    updatedAt: now,
-    deletedAt: null,
-  };
+  const times = { createdAt: now, updatedAt: now, deletedAt: null };
+  return { ...BLANK_PRODUCT, id, name: "", price: "", version: 0, ...times };
 }
 
 /**
@@ -159,18 +136,6 @@ function mergeRow(row: ProductRow, former: StoredProduct, sellerId: string | nul
   };
 }
 
-const COMPARED = [
-  "sellerId",
-  "sku",
-  "name",
-  "description",
-  "price",
-  "quantity",
-  "category",
-  "imageUrl",
-  "status",
-] as const satisfies readonly (keyof StoredProduct)[];
-
 function differs(before: StoredProduct, after: StoredProduct): boolean {
-  return before.deletedAt !== null || COMPARED.some((field) => before[field] !== after[field]);
+  return before.deletedAt !== null || !isSameProduct(before, after);
 }

@@ -1,7 +1,8 @@
+import type { DomainEvent } from "../../core/domain-events.ts";
+import { newId } from "../../core/ids.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { insertFrom } from "../outbox/index.ts";
-import type { ImportEvent } from "./events.ts";
 import type { HeldImport } from "./imports-repository.ts";
 import type { BatchPlan, StoredProduct } from "./plan-batch.ts";
 
@@ -79,7 +80,7 @@ export async function storeBatch(
   { tenantId, id }: Pick<HeldImport, "tenantId" | "id">,
   plan: BatchPlan,
   step: BatchStep,
-  events: { changes: readonly ImportEvent[]; lowStock: readonly ImportEvent[] },
+  events: { changes: readonly DomainEvent[]; lowStock: readonly DomainEvent[] },
 ): Promise<BatchOutcome> {
   const changedIds = plan.changes.flatMap(({ before, after }) => (before === null ? [] : [after.id]));
   const [row] = await tx<BatchOutcome[]>`
@@ -136,13 +137,14 @@ function upsert(tx: Transaction, { changes }: BatchPlan): Fragment {
     returning stored.id`;
 }
 
-function eventSource(tx: Transaction, events: readonly ImportEvent[]): Fragment {
-  const column = <K extends keyof ImportEvent>(key: K) =>
+function eventSource(tx: Transaction, events: readonly DomainEvent[]): Fragment {
+  const column = (key: "topic" | "subjectId" | "sellerId") =>
     tx.array(events.map((event) => event[key]) as string[]);
+  const ids = tx.array(events.map(() => newId()));
   const payloads = tx.array(events.map((event) => JSON.stringify(event.payload)));
   return tx`(
     select e.id, e.topic, e.subject_id, e.seller_id, e.payload::jsonb as payload
-    from moved, unnest(${column("id")}::uuid[], ${column("topic")}::text[], ${column("subjectId")}::text[],
+    from moved, unnest(${ids}::uuid[], ${column("topic")}::text[], ${column("subjectId")}::text[],
       ${column("sellerId")}::text[], ${payloads}::text[]) as e(id, topic, subject_id, seller_id, payload)) source`;
 }
 

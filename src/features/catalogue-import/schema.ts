@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isStorable } from "../../core/validation.ts";
+import { isPlainText, MAX_LABEL, PRODUCT_STATUSES, RULES } from "../../core/product-fields.ts";
 import { Instant } from "../../http/responses.ts";
 
 const Count = z.number().int();
@@ -41,9 +41,11 @@ export const ProductImportPage = z.object({
   nextCursor: z.string().nullable(),
 });
 
+const Label = z.string().min(1).max(MAX_LABEL).refine(isPlainText, RULES.plainText);
+
 export const ExportQuery = z.strictObject({
-  status: z.enum(["active", "inactive"]).optional(),
-  category: z.string().min(1).max(200).refine(isStorable, "holds characters that no text has").optional(),
-  sellerId: z.string().min(1).max(100).refine(isStorable, "holds characters that no text has").optional(),
+  status: z.enum(PRODUCT_STATUSES).optional(),
+  category: Label.optional(),
+  sellerId: Label.optional(),
 });
 export type ExportQuery = z.infer<typeof ExportQuery>;

@@ -1,9 +1,9 @@
 import type { Database } from "../../db/client.ts";
 import { classifyFailure } from "../../db/failures.ts";
-import { changeEvent, lowStockEvent } from "./events.ts";
 import type { HeldImport } from "./imports-repository.ts";
 import type { ParsedRow } from "./parse-row.ts";
 import { planBatch } from "./plan-batch.ts";
+import { changeEvent, crossingEvents } from "./product-events.ts";
 import { type BatchStep, lockImport, lockProducts, storeBatch } from "./products-repository.ts";
 
 /** Somebody else works on this import, or it is gone. */
@@ -59,9 +59,7 @@ export async function storeRows(
         { ...step, to: last.end, line: last.endLine } satisfies BatchStep,
         {
           changes: hasListener ? plan.changes.map((change) => changeEvent(change, currency)) : [],
-          lowStock: plan.changes.flatMap(
-            (change) => lowStockEvent(change, lowStockThreshold, currency) ?? [],
-          ),
+          lowStock: plan.changes.flatMap((change) => crossingEvents(change, lowStockThreshold, currency)),
         },
       );
       if (outcome.moved === 0) throw new LostImport();

@@ -1,4 +1,4 @@
-import { csvField } from "../../core/csv.ts";
+import { csvLine } from "../../core/csv.ts";
 import type { ExportFormat, StoredEvent } from "./schema.ts";
 
 /**
@@ -32,13 +32,13 @@ const DIALECTS: Record<ExportFormat, Dialect> = {
     trailer: (count) => `${JSON.stringify({ count })}\n`,
   },
   csv: {
-    header: `${COLUMNS.join()}\r\n`,
+    header: csvLine(COLUMNS),
     line: (event) => {
-      const fields = COLUMNS.map((column) => {
+      const values = COLUMNS.map((column) => {
         const value = event[column];
-        return csvField(typeof value === "object" && value !== null ? JSON.stringify(value) : value);
+        return typeof value === "object" && value !== null ? JSON.stringify(value) : value;
       });
-      return `${fields.join()}\r\n`;
+      return csvLine(values);
     },
     trailer: (count) => `# count=${count}\r\n`,
   },

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isProductId, MAX_PRODUCT_ID } from "../../core/product-ids.ts";
+import { isPlainText, MAX_PRODUCT_ID } from "../../core/product-fields.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
 
@@ -25,7 +25,7 @@ export const ProductId = z
   .string()
   .min(1)
   .max(MAX_PRODUCT_ID)
-  .refine(isProductId, "has control characters or outer spaces");
+  .refine(isPlainText, "has control characters or outer spaces");
 
 export const Timestamp = z
   .union([z.iso.datetime({ offset: true }), z.number().int().nonnegative()], {

@@ -3,6 +3,7 @@ import { AppError } from "../../core/errors.ts";
 import { sha256 } from "../../core/ids.ts";
 import { principalName, type RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
+import { pruneTable } from "../../db/prune.ts";
 import type { RunTransaction, Transaction } from "../../db/transaction.ts";
 
 /**
@@ -91,16 +92,7 @@ async function findAnswer(tx: Transaction, tenantId: string, owner: string, key:
 
 /** Deletes expired keys, at most `limit`; returns how many. One that was taken into use again meanwhile stays. */
 export async function pruneIdempotencyKeys(sql: Sql, limit: number): Promise<number> {
-  const rows = await sql<{ tenantId: string; principal: string; key: string }[]>`
-    select tenant_id as "tenantId", principal, key from idempotency_keys
-    where expires_at < now() order by expires_at limit ${limit}`;
-  if (rows.length === 0) return 0;
-  const column = (name: "tenantId" | "principal" | "key") => rows.map((row) => row[name]);
-  const deleted = await sql`
-    delete from idempotency_keys k
-    using unnest(${column("tenantId")}::uuid[], ${column("principal")}::text[], ${column("key")}::text[])
-      as expired(tenant_id, principal, key)
-    where k.tenant_id = expired.tenant_id and k.principal = expired.principal and k.key = expired.key
-      and k.expires_at < now()`;
-  return deleted.count;
+  const key = { tenant_id: "uuid", principal: "text", key: "text" } as const;
+  const over = sql`expires_at < now()`;
+  return pruneTable(sql, { table: "idempotency_keys", key, over, orderBy: "expires_at" }, limit);
 }

@@ -1,4 +1,5 @@
 import type { Sql } from "../../db/client.ts";
+import { deleteByKey, pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 
 /** Families whose tokens one round looks at, and tokens of each: a client may have refreshed for months. */
 const FAMILIES_A_ROUND = 100;
@@ -11,30 +12,22 @@ const KEEP_INVITATION_DAYS = 30;
  */
 export async function pruneRefreshTokens(sql: Sql, limit: number): Promise<number> {
   const each = Math.max(1, Math.floor(limit / FAMILIES_A_ROUND));
-  const rows = await sql<{ hash: string }[]>`
-    select token.hash from (
+  const rows = await sql<{ token_hash: string }[]>`
+    select token.token_hash from (
       select family_id from refresh_tokens
       where used_at is null and expires_at < now() - interval '1 day' order by expires_at limit ${FAMILIES_A_ROUND}
     ) ended cross join lateral (
-      select t.token_hash as hash from refresh_tokens t
+      select t.token_hash from refresh_tokens t
       where t.family_id = ended.family_id order by t.used_at nulls last limit ${each}
     ) token`;
   if (rows.length === 0) return 0;
-  const hashes = rows.map(({ hash }) => hash);
-  const deleted = await sql`delete from refresh_tokens where token_hash = any(${hashes}::text[])`;
+  const key = { token_hash: "text" } as const;
+  const deleted = await deleteByKey(sql, { table: "refresh_tokens", key }, rows);
   return deleted.count;
 }
 
 /** Deletes invitations that ran out a month ago, taken or not, at most `limit`; returns how many. */
 export async function pruneInvitations(sql: Sql, limit: number): Promise<number> {
-  const rows = await sql<{ tenantId: string; id: string }[]>`
-    select tenant_id as "tenantId", id from invitations
-    where expires_at < now() - ${KEEP_INVITATION_DAYS} * interval '1 day' order by expires_at limit ${limit}`;
-  if (rows.length === 0) return 0;
-  const deleted = await sql`
-    delete from invitations i
-    using unnest(${rows.map(({ tenantId }) => tenantId)}::uuid[], ${rows.map(({ id }) => id)}::uuid[])
-      as ended(tenant_id, id)
-    where i.tenant_id = ended.tenant_id and i.id = ended.id`;
-  return deleted.count;
+  const over = sql`expires_at < now() - ${KEEP_INVITATION_DAYS} * interval '1 day'`;
+  return pruneTable(sql, { table: "invitations", key: TENANT_AND_ID, over, orderBy: "expires_at" }, limit);
 }

@@ -1,10 +1,8 @@
-import { type CsvError, type Info, type Parser, parse } from "csv-parse";
+import { type CsvError, type Info, parse } from "csv-parse";
+import { feedCsv, MAX_RECORD_BYTES, MISPLACED_QUOTE, wrongWidth } from "../../core/csv.ts";
 import { AppError } from "../../core/errors.ts";
 import type { Row, RowSource } from "./rows.ts";
 import { badFile, readTextBytes } from "./source.ts";
-
-/** A longer row is an unclosed quote that swallows the rest of the file; the bound keeps it out of memory. */
-const MAX_ROW_BYTES = 1024 * 1024;
 
 /**
  * A CSV file (RFC 4180; line ends LF, CRLF or CR, a BOM is skipped) whose first row is the header. A row with a wrong
@@ -30,7 +28,7 @@ async function* withWidth(first: Row[], rest: AsyncIterable<Row[]>, width: numbe
 function checkWidth(row: Row, width: number): Row {
   const found = (row.cells as string[]).length;
   if (row.problem || found === width) return row;
-  const message = `has ${found} values where the header has ${width}`;
+  const message = wrongWidth(found, width);
   return { ...row, problem: { path: "", code: "wrong_width", message } };
 }
 
@@ -43,7 +41,7 @@ async function* parseCsv(path: string, delimiter: string): AsyncGenerator<Row[]>
     skip_empty_lines: true,
     relax_column_count: true,
     skip_records_with_error: true,
-    max_record_size: MAX_ROW_BYTES,
+    max_record_size: MAX_RECORD_BYTES,
     on_record(cells: string[], { lines }: Info) {
       rows.push(toRow(cells, lines));
       // Nothing goes on through the stream's queue: a row costs a push and no event.
@@ -57,12 +55,12 @@ async function* parseCsv(path: string, delimiter: string): AsyncGenerator<Row[]>
   parser.on("error", () => {});
   try {
     for await (const chunk of readTextBytes(path)) {
-      await feed(parser, chunk);
+      await feedCsv(parser, chunk, false);
       if (rows.length === 0) continue;
       yield rows;
       rows = [];
     }
-    await feed(parser, null);
+    await feedCsv(parser, Buffer.alloc(0), true);
   } catch (error) {
     // What was read before the file turned bad is as good as any.
     if (rows.length > 0) yield rows;
@@ -71,20 +69,6 @@ async function* parseCsv(path: string, delimiter: string): AsyncGenerator<Row[]>
     parser.destroy();
   }
   if (rows.length > 0) yield rows;
-}
-
-/** Resolves when the chunk (null: the end of the file) has been parsed. */
-function feed(parser: Parser, chunk: Buffer | null): Promise<void> {
-  return new Promise((resolve, reject) => {
-    parser.once("error", reject);
-    const done = (error?: Error | null) => {
-      parser.off("error", reject);
-      if (error) reject(error);
-      else resolve();
-    };
-    if (chunk === null) parser.end(done);
-    else parser.write(chunk, done);
-  });
 }
 
 function toRow(cells: string[], endLine: number): Row {
@@ -101,6 +85,10 @@ function toBrokenRow(path: string, error: CsvError): Row {
     throw badFile(path, `has a quote that is never closed, in the row that ends at line ${line}`);
   if (error.code !== "CSV_INVALID_CLOSING_QUOTE" && error.code !== "INVALID_OPENING_QUOTE")
     throw new AppError("invalid_input", error.message, { cause: error });
-  const message = "has a quote inside a value; such a value must be quoted and its quotes doubled";
-  return { line, cells: [], identity: "", problem: { path: "", code: "misplaced_quote", message } };
+  return {
+    line,
+    cells: [],
+    identity: "",
+    problem: { path: "", code: "misplaced_quote", message: MISPLACED_QUOTE },
+  };
 }

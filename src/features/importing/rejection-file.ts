@@ -1,5 +1,5 @@
 import { open } from "node:fs/promises";
-import { csvField } from "../../core/csv.ts";
+import { csvLine } from "../../core/csv.ts";
 import { AppError } from "../../core/errors.ts";
 import type { Rejection } from "./import-events.ts";
 
@@ -13,11 +13,11 @@ export async function createRejectionFile(path: string): Promise<RejectionFile> 
   const file = await open(path, "w").catch((error: Error) => {
     throw new AppError("invalid_input", `${path} can't be written: ${error.message}.`, { cause: error });
   });
-  await file.write("line,path,message\n");
+  await file.write(csvLine(["line", "path", "message"]));
   return {
     async write(rejections) {
       const lines = rejections.flatMap(({ line, errors }) =>
-        errors.map(({ path, message }) => `${line},${csvField(path)},${csvField(message)}\n`),
+        errors.map(({ path, message }) => csvLine([line, path, message])),
       );
       await file.write(lines.join(""));
     },

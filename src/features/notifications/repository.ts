@@ -1,5 +1,6 @@
 import type { Topic } from "../../core/domain-events.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
+import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import { claimFor, type EventRef } from "../outbox/index.ts";
 
 export interface NotificationRow {
@@ -152,9 +153,6 @@ export async function selectPositions(sql: Sql, tenantIds: readonly string[]): P
 
 /** Deletes those stored longer ago than the retention, at most `limit`; returns how many. */
 export async function pruneNotifications(sql: Sql, retentionDays: number, limit: number): Promise<number> {
-  const rows = await sql`
-    delete from notifications where (tenant_id, id) in (
-      select tenant_id, id from notifications
-      where stored_at < now() - ${retentionDays} * interval '1 day' order by stored_at limit ${limit})`;
-  return rows.count;
+  const over = sql`stored_at < now() - ${retentionDays} * interval '1 day'`;
+  return pruneTable(sql, { table: "notifications", key: TENANT_AND_ID, over, orderBy: "stored_at" }, limit);
 }

@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { json } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
-import { encodeSse, type SseStreams } from "../../http/sse.ts";
+import { createSseEncoder, type SseStreams } from "../../http/sse.ts";
 import type { FeedItem, NotificationsService } from "./index.ts";
 import { NotificationListQuery, NotificationPage, StreamHeaders, StreamQuery } from "./schema.ts";
 
@@ -76,15 +76,6 @@ export function createNotificationRoutes(notifications: NotificationsService, st
   return router;
 }
 
-/** Encoded once for all clients that get the same items. */
-const encoded = new WeakMap<readonly FeedItem[], Uint8Array>();
-
-function framesOf(items: readonly FeedItem[]): Uint8Array {
-  const known = encoded.get(items);
-  if (known) return known;
-  const frames = encodeSse(
-    items.map(({ position, topic, json: data }) => ({ id: position, event: topic, data })),
-  );
-  encoded.set(items, frames);
-  return frames;
-}
+const framesOf = createSseEncoder((items: readonly FeedItem[]) =>
+  items.map(({ position, topic, json: data }) => ({ id: position, event: topic, data })),
+);

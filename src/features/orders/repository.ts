@@ -1,4 +1,5 @@
 import type { Fragment, Sql } from "../../db/client.ts";
+import { pruneTable } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import type { Order, OrderListQuery, OrderStatus, OrderSummary } from "./schema.ts";
 
@@ -172,17 +173,14 @@ export async function selectStanding(tx: Transaction, tenantId: string, id: stri
 
 /** Deletes expired deduplication ids, at most `limit`; returns how many. */
 export async function pruneDeduplications(sql: Sql, limit: number): Promise<number> {
-  const rows = await sql`
-    delete from order_deduplications where (tenant_id, owner, deduplication_id) in (
-      select tenant_id, owner, deduplication_id from order_deduplications where expires_at < now() limit ${limit})`;
-  return rows.count;
+  const key = { tenant_id: "uuid", owner: "text", deduplication_id: "text" } as const;
+  const over = sql`expires_at < now()`;
+  return pruneTable(sql, { table: "order_deduplications", key, over, orderBy: "expires_at" }, limit);
 }
 
 /** Deletes commands that were done a week ago (the orders' history stays); returns how many. */
 export async function pruneCommands(sql: Sql, limit: number): Promise<number> {
-  const rows = await sql`
-    delete from order_commands where (tenant_id, group_id, position) in (
-      select tenant_id, group_id, position from order_commands
-      where state = 'done' and finished_at < now() - interval '7 days' limit ${limit})`;
-  return rows.count;
+  const over = sql`state = 'done' and finished_at < now() - interval '7 days'`;
+  const key = { tenant_id: "uuid", id: "uuid" } as const;
+  return pruneTable(sql, { table: "order_commands", key, over, orderBy: "finished_at" }, limit);
 }

@@ -42,7 +42,8 @@ export async function writeSales(
     tsMs: nowMs,
     sessionId: null,
     messageId: null,
-    properties: JSON.stringify(properties),
+    // As in the events that others send: an exported sale can be imported elsewhere.
+    properties: JSON.stringify({ ...properties, quantity: sale.quantity, price: Number(sale.unitPrice) }),
     context: null,
   }));
   await insertBatches(tx, [

@@ -6,6 +6,7 @@ import {
 } from "../../core/domain-events.ts";
 import { newId } from "../../core/ids.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
+import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /**
@@ -109,10 +110,8 @@ export async function releaseAnnouncements(sql: Sql, refs: readonly EventRef[]):
 
 /** Deletes events that every consumer has handled, an hour after they happened; returns how many, `limit` at the most. */
 export async function pruneOutbox(sql: Sql, limit: number): Promise<number> {
-  const rows = await sql`
-    delete from outbox where (tenant_id, id) in (
-      select tenant_id, id from outbox where undone = '{}' and created_at < now() - interval '1 hour' limit ${limit})`;
-  return rows.count;
+  const over = sql`undone = '{}' and created_at < now() - interval '1 hour'`;
+  return pruneTable(sql, { table: "outbox", key: TENANT_AND_ID, over, orderBy: "created_at" }, limit);
 }
 
 export interface OutboxBacklog {

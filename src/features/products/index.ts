@@ -1,5 +1,12 @@
 export { readProductNames } from "./names.ts";
-export { lowStockEvents, productEvent } from "./product.ts";
+export {
+  BLANK_PRODUCT,
+  isLowStockCrossing,
+  isSameProduct,
+  lowStockEvents,
+  type ProductFields,
+  productEvent,
+} from "./product.ts";
 export type { ProductTarget } from "./product-writes.ts";
 export { NewProductId, Product, ProductInput, ProductReplacement } from "./schema.ts";
 export { createProductsService, type ProductsService } from "./service.ts";

@@ -6,7 +6,7 @@ export type StoredProduct = Omit<Product, "currency">;
 /** What a writer decides; `price` is exact, a double names every amount of twelve digits. */
 export type ProductFields = Omit<StoredProduct, "id" | "version" | "createdAt" | "updatedAt">;
 
-const BLANK = {
+export const BLANK_PRODUCT = {
   sellerId: null,
   sku: null,
   description: null,
@@ -19,12 +19,13 @@ const BLANK = {
 
 /** A whole product of what a body names. */
 export function completeProduct(given: ProductReplacement): ProductFields {
-  return { ...BLANK, ...given };
+  return { ...BLANK_PRODUCT, ...given };
 }
 
-const FIELDS = ["name", "price", ...(Object.keys(BLANK) as (keyof typeof BLANK)[])] as const;
+const FIELDS = ["name", "price", ...(Object.keys(BLANK_PRODUCT) as (keyof typeof BLANK_PRODUCT)[])] as const;
+type Comparable = Readonly<Record<(typeof FIELDS)[number], string | number | null>>;
 
-export function isSameProduct(before: ProductFields, after: ProductFields): boolean {
+export function isSameProduct(before: Comparable, after: Comparable): boolean {
   return FIELDS.every((field) => before[field] === after[field]);
 }
 
@@ -47,6 +48,8 @@ export function productEvent(
   };
 }
 
+type Stock = Pick<Product, "quantity" | "lowStockThreshold">;
+
 /**
  * A change of a product. When it went to another seller, the former is told what it had, and the new one what it has:
  * neither shall see the other's. The shop's people see both, and its webhooks are told in one message.
@@ -62,15 +65,21 @@ export function changeEvents(before: Product, after: Product): DomainEvent[] {
 }
 
 /**
- * product.lowstock, when a change takes tracked stock from above its threshold to it or below. Once a crossing: what is
- * low already, or was not counted before, crosses nothing. `tenantThreshold` holds where the product has none.
+ * Whether a change takes tracked stock from above its threshold to it or below. Once a crossing: what is low already, or
+ * was not counted before, crosses nothing. `tenantThreshold` holds where the product has none.
  */
-export function lowStockEvents(before: Product, after: Product, tenantThreshold: number): DomainEvent[] {
-  const threshold = after.lowStockThreshold ?? tenantThreshold;
+export function isLowStockCrossing(before: Stock, after: Stock, tenantThreshold: number): boolean {
   const wasAbove =
     before.quantity !== null && before.quantity > (before.lowStockThreshold ?? tenantThreshold);
-  const isLow = after.quantity !== null && after.quantity <= threshold;
-  if (!wasAbove || !isLow) return [];
+  return (
+    wasAbove && after.quantity !== null && after.quantity <= (after.lowStockThreshold ?? tenantThreshold)
+  );
+}
+
+/** product.lowstock, when the change is such a crossing. */
+export function lowStockEvents(before: Product, after: Product, tenantThreshold: number): DomainEvent[] {
+  if (!isLowStockCrossing(before, after, tenantThreshold)) return [];
+  const threshold = after.lowStockThreshold ?? tenantThreshold;
   return [
     {
       topic: "product.lowstock",

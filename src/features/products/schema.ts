@@ -1,16 +1,22 @@
 import { z } from "@hono/zod-openapi";
-import { isProductId, isReachableProductId, MAX_PRODUCT_ID } from "../../core/product-ids.ts";
+import {
+  isBlank,
+  isPlainText,
+  isReachableProductId,
+  isWebAddress,
+  MAX_DESCRIPTION,
+  MAX_LABEL,
+  MAX_NAME,
+  MAX_PRICE,
+  MAX_PRODUCT_ID,
+  MAX_QUANTITY,
+  MAX_URL,
+  PRODUCT_STATUSES,
+  RULES,
+} from "../../core/product-fields.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
 
-const MAX_PRICE = 9_999_999_999.99;
-/** Quantities of events have the same bound; sums of them stay exact. */
-const MAX_QUANTITY = 1_000_000_000;
-/** An index entry holds at most 2,704 bytes: a name of four-byte characters, an id and a tenant fit. */
-const MAX_NAME = 255;
-const MAX_DESCRIPTION = 10_000;
-const MAX_LABEL = 100;
-const MAX_URL = 2_048;
 const MAX_SEARCH = 1_000;
 /** Deep pages are read from the start; a cursor costs the same everywhere. */
 const MAX_PAGE = 100_000;
@@ -31,25 +37,20 @@ const Label = z
   .string()
   .min(1)
   .max(MAX_LABEL)
-  .refine(isProductId, "has control characters or outer spaces")
+  .refine(isPlainText, RULES.plainText)
   .openapi({ example: "tea" });
 
-export const ProductId = z
-  .string()
-  .min(1)
-  .max(MAX_PRODUCT_ID)
-  .refine(isProductId, "has control characters or outer spaces");
-export const NewProductId = ProductId.refine(
-  isReachableProductId,
-  "is the name of another route or can't stand in a URL",
-).openapi({ example: "tea-100" });
+export const ProductId = z.string().min(1).max(MAX_PRODUCT_ID).refine(isPlainText, RULES.plainText);
+export const NewProductId = ProductId.refine(isReachableProductId, RULES.reachable).openapi({
+  example: "tea-100",
+});
 
-export const Status = z.enum(["active", "inactive"]);
+export const Status = z.enum(PRODUCT_STATUSES);
 
 const named = {
   name: Text(MAX_NAME)
     .min(1)
-    .refine((name) => name.trim() !== "", "must not be blank")
+    .refine((name) => !isBlank(name), RULES.notBlank)
     .openapi({ example: "Green tea, 100 g" }),
   price: z
     .number()
@@ -69,7 +70,7 @@ const clearable = {
   quantity: Quantity.nullable().openapi({ example: 25, description: "null: stock is not tracked" }),
   category: Label.nullable(),
   imageUrl: Text(MAX_URL)
-    .refine(isWebAddress, "must be an http or https URL")
+    .refine(isWebAddress, RULES.webAddress)
     .nullable()
     .openapi({ format: "uri", example: "https://shop.example/tea.jpg" }),
   lowStockThreshold: Quantity.nullable().openapi({
@@ -77,10 +78,6 @@ const clearable = {
     description: "At or below it stock is low; null: the tenant's",
   }),
 };
-
-function isWebAddress(text: string): boolean {
-  return /^https?:\/\//i.test(text) && URL.canParse(text);
-}
 
 const optionalClearable = z.object(clearable).partial().shape;
 

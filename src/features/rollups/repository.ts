@@ -1,4 +1,5 @@
 import type { Sql } from "../../db/client.ts";
+import { pruneTable } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
 
@@ -135,17 +136,14 @@ export async function selectBacklog(sql: Sql, tenantId: string) {
 
 /** Deletes done ledger rows older than an hour (their counts live on in ingest_hourly_stats); returns how many. */
 export async function pruneLedger(sql: Sql, limit: number): Promise<number> {
-  const rows = await sql`
-    delete from event_batches where (tenant_id, batch_id) in (
-      select tenant_id, batch_id from event_batches
-      where received_at < now() - interval '1 hour' and rolled_up_at < now() - interval '1 hour' limit ${limit})`;
-  return rows.count;
+  const over = sql`received_at < now() - interval '1 hour' and rolled_up_at < now() - interval '1 hour'`;
+  const key = { tenant_id: "uuid", batch_id: "uuid" } as const;
+  return pruneTable(sql, { table: "event_batches", key, over, orderBy: "received_at" }, limit);
 }
 
 /** Deletes expired deduplication keys; returns how many. */
 export async function pruneEventKeys(sql: Sql, limit: number): Promise<number> {
-  const rows = await sql`
-    delete from event_keys where (tenant_id, message_id) in (
-      select tenant_id, message_id from event_keys where expires_at < now() limit ${limit})`;
-  return rows.count;
+  const key = { tenant_id: "uuid", message_id: "text" } as const;
+  const over = sql`expires_at < now()`;
+  return pruneTable(sql, { table: "event_keys", key, over, orderBy: "expires_at" }, limit);
 }

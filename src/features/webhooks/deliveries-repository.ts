@@ -1,4 +1,5 @@
 import type { Sql } from "../../db/client.ts";
+import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import { claimFor, type EventRef } from "../outbox/index.ts";
 import { dueNow, type Envelope } from "./delivery-log-repository.ts";
 
@@ -193,13 +194,12 @@ export async function endUnwanted(sql: Sql, limit: number): Promise<number> {
 
 /** Deletes deliveries that ended so many days ago, at most `limit`; returns how many. */
 export async function pruneDeliveries(sql: Sql, keepDays: number, limit: number): Promise<number> {
-  const rows = await sql`
-    delete from webhook_deliveries d using (
-      select tenant_id, id from webhook_deliveries
-      where finished_at < now() - ${keepDays} * interval '1 day' order by finished_at limit ${limit}
-    ) old
-    where d.tenant_id = old.tenant_id and d.id = old.id`;
-  return rows.count;
+  const over = sql`finished_at < now() - ${keepDays} * interval '1 day'`;
+  return pruneTable(
+    sql,
+    { table: "webhook_deliveries", key: TENANT_AND_ID, over, orderBy: "finished_at" },
+    limit,
+  );
 }
 
 /** Whether there is anything to claim, at the price of one look at an index. */
