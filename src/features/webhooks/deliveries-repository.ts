@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import { claimFor, type EventRef } from "../outbox/index.ts";
-import type { Envelope } from "./delivery-log-repository.ts";
+import { dueNow, type Envelope } from "./delivery-log-repository.ts";
 
 /** The work of the deliveries, across tenants: every statement names the tenant of each row that it joins or changes. */
 
@@ -23,7 +23,7 @@ export async function insertDeliveries(sql: Sql, refs: readonly EventRef[]): Pro
         endpoint_id, id, topic,
         jsonb_build_object('type', topic, 'data', payload,
           'timestamp', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')),
-        'pending', now(), now()
+        'pending', ${dueNow(sql)}, now()
       from wanted
       returning 1
     )
