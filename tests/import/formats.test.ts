@@ -92,7 +92,7 @@ describe("NDJSON", () => {
   test.each(["ndjson", "csv"] as const)(
     "as an export (%s) is taken back in, its last line passed over",
     async (format) => {
-      const event = { type: "view", userId: "u", timestamp: "2024-05-01T00:00:00.000Z" };
+      const event = { type: "view", userId: "=u", timestamp: "2024-05-01T00:00:00.000Z" };
       for (const messageId of ["one", "two"])
         await api.call("POST", "/events", { as: tenant.key, json: { ...event, messageId } });
       const { body } = await api.call("GET", `/events/export?format=${format}`, { as: tenant.key });
@@ -104,6 +104,7 @@ describe("NDJSON", () => {
         totals: { rows: 2, stored: 2, duplicates: 0, rejected: 0 },
         rejections: [],
       });
+      expect(await stored()).toMatchObject([{ user_id: "=u" }, { user_id: "=u" }]);
     },
   );
 
