@@ -156,7 +156,6 @@ export function createDeps(config: Config, role: string) {
     notifications: createNotificationsService({
       db,
       redis,
-      redisGuard,
       redisFactory,
       metrics,
       log,

@@ -39,12 +39,14 @@ interface ImportArguments {
 
 const HELP = `
 Without --preset and --mapping the rows must be events as the API takes them: an NDJSON object a line, or CSV columns
-named type, timestamp, productId, userId, anonymousId, sessionId, messageId, properties.<key>, context.<key>.
+named type, timestamp, productId, userId, anonymousId, sessionId, messageId, properties.<key>, context.<key>. A file that
+GET /events/export made is such a file; its last line, the count, is passed over.
 
 A mapping is a JSON file. Columns are named by the CSV header, or by the keys of the NDJSON objects (a.b reaches into
 them). timestamp and type are required, everything else may be left out:
   {
     "delimiter": ";",
+    "decimal": ",",
     "timestamp": { "column": "Date", "format": "D.M.YYYY H:mm" },
     "type": { "constant": "purchase" },
     "productId": "SKU",
@@ -56,6 +58,7 @@ them). timestamp and type are required, everything else may be left out:
     "price": "Unit price",
     "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
   }
+  decimal            the mark in numbers, "." (default) or ","; numbers with marks between thousands are rejected
   timestamp.format   rfc3339 (default), epochMs, epochSeconds, or a pattern of YYYY MM M DD D HH H mm ss SSS (UTC)
   type               a constant, or { "column": "Kind", "values": { "sale": "purchase" } }
   quantity.negative  "refund" makes a row with a negative quantity a refund; otherwise such a row is rejected

@@ -1,3 +1,4 @@
+import { TOPICS, type Topic } from "./domain-events.ts";
 import type { Principal, Role, Scope } from "./principal.ts";
 import type { OperationPolicyName } from "./rate-limits.ts";
 
@@ -44,6 +45,8 @@ const NOTIFICATIONS: AccessRule = {
   scope: "products:read",
   limit: "standard",
 };
+/** Beside the right to notifications: those of orders tell about customers, and of the products of many sellers. */
+const ORDER_NOTIFICATIONS: AccessRule = { roles: ADMINS, scope: "orders:read", limit: "standard" };
 /** A seller's import reaches its own products only. */
 const IMPORT_READS: AccessRule = { roles: ["admin", "seller"], scope: "products:write", limit: "standard" };
 /** Customers reach their own only; sellers none, since an order holds the products of many. */
@@ -155,4 +158,10 @@ export function isAllowed(rule: AccessRule, principal: Principal): boolean {
   if (principal.kind === "operator") return true;
   if (principal.kind === "user") return rule.roles.includes(principal.role);
   return rule.scope !== null && (principal.scopes.includes(rule.scope) || principal.scopes.includes("admin"));
+}
+
+/** The topics of the notifications that a principal may see. */
+export function visibleTopics(principal: Principal): readonly Topic[] {
+  if (isAllowed(ORDER_NOTIFICATIONS, principal)) return TOPICS;
+  return TOPICS.filter((topic) => !topic.startsWith("order."));
 }

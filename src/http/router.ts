@@ -92,6 +92,7 @@ export function defineRoute<const R extends Operation>(operation: R) {
   if (operation.request?.body) statuses.add(413).add(415);
   return createRoute({
     ...(config as R),
+    ...(isPublic ? {} : { parameters: CALLER_HEADERS }),
     security: isPublic ? [] : securityOf(rule),
     middleware: [
       cacheability(isPublic, secret),
@@ -102,6 +103,29 @@ export function defineRoute<const R extends Operation>(operation: R) {
     responses: { ...problemResponses(statuses), ...config.responses } as R["responses"],
   });
 }
+
+/** Documented by hand, because the guard reads them before any input is looked at. */
+const CALLER_HEADERS = [
+  {
+    name: "X-Tenant-Id",
+    in: "header" as const,
+    description: "Which of my tenants is meant; that of the credential unless said",
+    schema: { type: "string" as const, format: "uuid" },
+  },
+  {
+    name: "X-Seller-Id",
+    in: "header" as const,
+    description:
+      "For which seller an admin or a key acts, where products and their notifications are concerned",
+    schema: { type: "string" as const, minLength: 1, maxLength: 100 },
+  },
+  {
+    name: "X-Priority",
+    in: "header" as const,
+    description: "What is refused last under load; customers and sellers can claim `high` at the most",
+    schema: { type: "string" as const, enum: [...PRIORITIES], default: "normal" },
+  },
+];
 
 function securityOf(rule: AccessRule): Record<string, string[]>[] {
   const byPerson = { bearer: rule.roles.map((role) => `role:${role}`) };

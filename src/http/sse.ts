@@ -11,7 +11,7 @@ import type { HttpContext } from "./router.ts";
 export interface SseStream {
   /** Queues frames of createSseEncoder; false when the stream has ended. A client whose queue is full is cut off. */
   send(frames: Uint8Array): boolean;
-  /** Resolves when most of what was queued is read, or the stream has ended. For a producer that could outrun it. */
+  /** Resolves when all that was queued is taken, or the stream has ended. For a producer that could outrun it. */
   drained(): Promise<void>;
   /** Ends the stream because its source failed; the client will come again. */
   fail(error: unknown): void;
@@ -205,7 +205,9 @@ class OpenStream implements SseStream {
           controller.enqueue(encoder.encode(`retry: ${retryMs}\n\n`));
         },
         pull: () => {
-          if (this.queuedBytes() < MAX_QUEUED_BYTES / 2) this.resume();
+          if (this.queuedBytes() > 0) return;
+          this.blockedSinceMs = null;
+          this.resume();
         },
         cancel: () => this.end("left"),
       },
@@ -220,7 +222,7 @@ class OpenStream implements SseStream {
   send(frames: Uint8Array): boolean {
     if (this.signal.aborted) return false;
     const queued = this.queuedBytes();
-    // One piece may be larger than the queue, several may not.
+    // One event may be larger than the queue, several may not.
     if (queued > 0 && queued + frames.byteLength > MAX_QUEUED_BYTES) {
       this.end("slow");
       return false;
@@ -231,7 +233,7 @@ class OpenStream implements SseStream {
   }
 
   async drained(): Promise<void> {
-    while (!this.signal.aborted && this.queuedBytes() >= MAX_QUEUED_BYTES / 2)
+    while (!this.signal.aborted && this.queuedBytes() > 0)
       await new Promise<void>((resolve) => this.waiting.push(resolve));
   }
 

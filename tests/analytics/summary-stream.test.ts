@@ -173,7 +173,12 @@ describe("those who follow", () => {
 
   test("are as many as the limits of streams say, and their summaries no more than a hundred", async () => {
     const tenant = await createTenant(api);
-    const clients = await Promise.all(Array.from({ length: 100 }, (_, n) => open(tenant, `days=${n + 1}`)));
+    // A few at a time: more new questions at once than Postgres can answer soon are refused.
+    const clients: Awaited<ReturnType<typeof open>>[] = [];
+    for (let n = 0; n < 100; n += 10)
+      clients.push(
+        ...(await Promise.all(Array.from({ length: 10 }, (_, i) => open(tenant, `days=${n + i + 1}`)))),
+      );
     expect(clients.every(({ status }) => status === 200)).toBe(true);
     expect((await open(tenant, "days=100")).status).toBe(200);
     const { status, headers } = await callOver(url)("GET", `${PATH}?days=101`, { as: tenant.key });

@@ -112,6 +112,21 @@ describe("a file that is wrong further on", () => {
     ]);
   });
 
+  test("megabytes of blank lines are no row and make none too long, wherever they are", async () => {
+    const blank = "\n".repeat(1_200_000);
+    const crlf = "\r\n".repeat(600_001);
+    const report = await importCsv(
+      api,
+      tenant.key,
+      `id,name,price\na,a,1\n${blank}b,b,1\n${crlf}=a"b,,\n\n\rc,c,1\n${blank}`,
+    );
+    expect(report).toMatchObject({ status: "succeeded", rows: 4, created: 2, failed: 2 });
+    expect(report.errors.map(({ line, path }: { line: number; path: string }) => [line, path])).toEqual([
+      [1_800_005, ""],
+      [1_800_007, "id"],
+    ]);
+  });
+
   test("hundreds of thousands of bad rows are all counted, and reported as CSV up to a bound", async () => {
     const report = await importCsv(api, tenant.key, `id,name,price\n${'"=a"b,,\n'.repeat(101_500)}ok,ok,1\n`);
     expect(report).toMatchObject({ status: "succeeded", rows: 101_501, created: 1, failed: 101_500 });

@@ -99,6 +99,53 @@ test("a row that Postgres alone refuses is found, and reported like any other ba
   }
 });
 
+test("a batch that takes too long is halved, and later ones stay as small", async () => {
+  // 1,000 of these rows take 6 s, the others none; a statement has 5.
+  await api.sql`
+    alter table products add constraint slow check (name <> 'slow' or pg_sleep(0.006)::text is not null)`;
+  try {
+    const rows = Array.from({ length: 2_000 }, (_, n) => `p${n},${n < 1_000 ? "slow" : "fast"},1\n`);
+    const end = await importCsv(api, tenant.key, `id,name,price\n${rows.join("")}`);
+    expect(end).toMatchObject({ status: "succeeded", rows: 2_000, created: 2_000, failed: 0 });
+    expect(await rowsOfBatches()).toEqual([500, 500, 500, 500]);
+  } finally {
+    await api.sql`alter table products drop constraint slow`;
+  }
+}, 60_000);
+
+test("a batch ends after a megabyte, however few rows that are", async () => {
+  const rows = Array.from({ length: 300 }, (_, n) => `p${n},x,1,${"long ".repeat(2_000)}\n`);
+  const end = await importCsv(api, tenant.key, `id,name,price,description\n${rows.join("")}`);
+  expect(end).toMatchObject({ status: "succeeded", created: 300, failed: 0 });
+  expect(await rowsOfBatches()).toEqual([105, 105, 90]);
+});
+
+/** How many products each transaction stored. */
+async function rowsOfBatches(): Promise<number[]> {
+  const rows = await api.sql`
+    select count(*)::int as n from products where tenant_id = ${tenant.tenantId} group by xmin order by min(created_at)`;
+  return rows.map(({ n }) => n);
+}
+
+test("an import that waits for a lock is not given up, however often it had to", async () => {
+  await importCsv(api, tenant.key, "id,name,price\np,before,1\n");
+  const { body } = await upload(api, tenant.key, "id,name,price\np,after,1\n");
+  // Of the twenty attempts that an import has, nineteen.
+  await api.sql`update product_imports set attempts = 19 where id = ${body.importId}`;
+  const rival = await api.sql.reserve();
+  try {
+    await rival`begin`;
+    await rival`select from products where tenant_id = ${tenant.tenantId} for update`;
+    for (const holder of ["first", "second"])
+      await expect(run(holder)).rejects.toMatchObject({ code: "55P03" });
+    await rival`rollback`;
+  } finally {
+    rival.release();
+  }
+  await workOff(api);
+  expect(await report(body.importId)).toMatchObject({ status: "succeeded", updated: 1 });
+}, 30_000);
+
 test("an import that is stopped goes on with another worker; one that kills every worker is given up", async () => {
   const { body } = await upload(api, tenant.key, file("stopped"));
   let batches = 0;

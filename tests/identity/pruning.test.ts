@@ -130,3 +130,33 @@ test("housekeeping does all of it", async () => {
     values (${tenant.tenantId}, 'user:a', 'k', 'f', 201, now() - interval '1 day')`;
   expect(await createHousekeeping(api.deps, "pruning-test").runOnce()).toBe(4);
 });
+
+test("housekeeping goes on until nothing is left, whatever one statement takes", async () => {
+  const { tenantId } = tenant;
+  const { sql } = api;
+  const MORE_THAN_A_STATEMENT = 10_050;
+  const SESSIONS = 150;
+  await sql`insert into idempotency_keys (tenant_id, principal, key, fingerprint, status, expires_at)
+    select ${tenantId}, 'user:a', n::text, 'f', 201, now() - interval '1 day' from generate_series(1, ${MORE_THAN_A_STATEMENT}) n`;
+  await sql`insert into invitations (tenant_id, id, email, role, expires_at)
+    select ${tenantId}, gen_random_uuid(), n || '@example.com', 'customer', now() - interval '90 days'
+    from generate_series(1, ${MORE_THAN_A_STATEMENT}) n`;
+  // Some of an endpoint that is gone, some that ended long ago.
+  for (const status of ["pending", "succeeded"])
+    await sql`insert into webhook_deliveries (tenant_id, id, endpoint_id, event_id, topic, payload, status, created_at, finished_at)
+      select ${tenantId}, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'product.created', '{}', ${status},
+        now() - interval '40 days', case when ${status} = 'succeeded' then now() - interval '31 days' end
+      from generate_series(1, ${MORE_THAN_A_STATEMENT})`;
+  await session(0);
+  await sql`insert into refresh_tokens (token_hash, family_id, user_id, tenant_id, expires_at)
+    select 'hash-' || n, gen_random_uuid(), user_id, tenant_id, now() - interval '9 days'
+    from refresh_tokens, generate_series(1, ${SESSIONS}) n`;
+  await sql`delete from leases`;
+  await createHousekeeping(api.deps, "pruning-test").runOnce();
+  const [left] = await sql`select
+    (select count(*)::int from idempotency_keys where tenant_id = ${tenantId}) as keys,
+    (select count(*)::int from invitations where tenant_id = ${tenantId}) as invitations,
+    (select count(*)::int from webhook_deliveries where tenant_id = ${tenantId} and status <> 'failed') as deliveries,
+    (select count(*)::int from refresh_tokens) as tokens`;
+  expect(left).toEqual({ keys: 0, invitations: 0, deliveries: 0, tokens: 1 });
+}, 60_000);

@@ -49,7 +49,7 @@ test("requests' transactions are bounded, those of the command line are not", as
   const bounds = await transaction((tx) =>
     Promise.all(names.map(async (name) => (await tx`select current_setting(${name}) as value`)[0]?.value)),
   );
-  expect(bounds).toEqual(["10s", "5s", "10s"]);
+  expect(bounds).toEqual(["10s", "3s", "10s"]);
   expect(await transactions`select current_setting('statement_timeout') as value`).toMatchObject([
     { value: "0" },
   ]);

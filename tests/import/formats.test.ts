@@ -89,6 +89,25 @@ describe("NDJSON", () => {
     expect(tenant.tenantId).not.toBe(home.tenantId);
   });
 
+  test.each(["ndjson", "csv"] as const)(
+    "as an export (%s) is taken back in, its last line passed over",
+    async (format) => {
+      const event = { type: "view", userId: "=u", timestamp: "2024-05-01T00:00:00.000Z" };
+      for (const messageId of ["one", "two"])
+        await api.call("POST", "/events", { as: tenant.key, json: { ...event, messageId } });
+      const { body } = await api.call("GET", `/events/export?format=${format}`, { as: tenant.key });
+      const text = typeof body === "string" ? body : JSON.stringify(body);
+      expect(text).toMatch(/count"?[:=]2\}?\s*$/);
+      const file = await write(`export.${format}`, text);
+      tenant = await createTenant(api);
+      expect(await load(file, format)).toEqual({
+        totals: { rows: 2, stored: 2, duplicates: 0, rejected: 0 },
+        rejections: [],
+      });
+      expect(await stored()).toMatchObject([{ user_id: "=u" }, { user_id: "=u" }]);
+    },
+  );
+
   test("a bad line is refused alone, with its number and its reason", async () => {
     const good = JSON.stringify({ type: "view", userId: "u", timestamp: "2024-05-01T00:00:00Z" });
     const long = JSON.stringify({ type: "view", userId: "u", properties: { x: "y".repeat(1_200_000) } });
@@ -249,6 +268,24 @@ describe("a mapping", () => {
     expect(await stored()).toMatchObject([
       { message_id: "1", product_id: "A-1", quantity: 2, unit_price: "9.9500" },
       { message_id: "2", product_id: "7", user_id: null, anonymous_id: "b1" },
+    ]);
+  });
+
+  test("may say that numbers have a decimal comma; what could be meant otherwise is refused", async () => {
+    const comma: Mapping = { ...mapping, decimal: "," };
+    const prices = ["9,95", "12", "1.234,50", "9.95", "1,2,3"];
+    const lines = prices.map((price, n) => `${n};1.2.2024 9:0${n};Verkauf;A-1;k1;b1;1;${price};;"0,25";`);
+    const file = await write("comma.csv", `${header}${lines.join("\r\n")}`);
+    const { totals, rejections } = await load(file, "csv", comma);
+    expect(totals).toMatchObject({ stored: 2, rejected: 3 });
+    expect(rejections.map(({ errors }) => errors.map(({ path }) => path))).toEqual([
+      ["Preis"],
+      ["Preis"],
+      ["Preis"],
+    ]);
+    expect(await stored()).toMatchObject([
+      { unit_price: "9.9500", properties: { kg: 0.25 } },
+      { unit_price: "12.0000" },
     ]);
   });
 

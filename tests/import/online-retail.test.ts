@@ -24,7 +24,8 @@ const importAll = (file: string) => importFile(api, tenant, file, "--preset", "o
 
 test("the sample comes out exactly, duplicates and all, and a second import changes nothing", async () => {
   const first = await importAll(SAMPLE);
-  expect(first.stderr).toBe("");
+  // An import that takes seconds says how far it is.
+  expect(first.stderr.replaceAll(/^\d+ rows read.*\n/gm, "")).toBe("");
   expect(first.stdout).toContain("300 rows read, 300 stored, 0 duplicates, 0 rejected");
   expect(first.exitCode).toBe(0);
 

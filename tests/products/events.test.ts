@@ -1,7 +1,8 @@
 /** G7: every change has its domain event in its transaction, with the states before and after; low stock once a crossing. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
+import { createPerson, createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";
+import { createHandling } from "../notifications/stage.ts";
 import { domainEvents, pathOf, productInput, type StoredDomainEvent } from "./fixtures.ts";
 
 let api: TestApi;
@@ -187,4 +188,57 @@ describe("product.lowstock", () => {
     await call("PUT", pathOf(id), productInput({ quantity: 1, lowStockThreshold: 5 }));
     expect(await topicsOf(id)).toContain("product.lowstock");
   });
+});
+
+test("a product that goes to another seller is told to each in its own state, and to webhooks whole", async () => {
+  const { body: before } = await call(
+    "POST",
+    "/products",
+    productInput({ sellerId: "s-3", quantity: 9, lowStockThreshold: 5 }),
+  );
+  const { body: after } = await call("PATCH", pathOf(before.id), { sellerId: "s-4", quantity: 2 });
+  const rows = await api.sql<
+    { topic: string; seller_id: string; payload: object; undone: string[] }[]
+  >`select topic, seller_id, payload, undone from outbox
+    where tenant_id = ${tenant.tenantId} and subject_id = ${before.id} and topic <> 'product.created' order by id`;
+  const both = ["notifications", "webhooks"];
+  const updated = { topic: "product.updated" };
+  expect(rows.map((row) => ({ ...row, undone: row.undone.toSorted() }))).toEqual([
+    { ...updated, seller_id: "s-4", payload: { before, after }, undone: ["webhooks"] },
+    { ...updated, seller_id: "s-3", payload: { before, after: null }, undone: ["notifications"] },
+    { ...updated, seller_id: "s-4", payload: { before: null, after }, undone: ["notifications"] },
+    {
+      topic: "product.lowstock",
+      seller_id: "s-4",
+      payload: { before: null, after, threshold: 5 },
+      undone: both,
+    },
+  ]);
+});
+
+test("moved to another seller, neither is shown what is the other's", async () => {
+  const own = await createTenant(api);
+  const [former, next] = [
+    (await createPerson(api, own.tenantId, "seller", "former")).token,
+    (await createPerson(api, own.tenantId, "seller", "next")).token,
+  ];
+  const { body } = await api.call("POST", "/products", {
+    as: former,
+    json: productInput({ description: "of the former" }),
+  });
+  const changed = { sellerId: "next", description: "of the next" };
+  await api.call("PATCH", pathOf(body.id), { as: own.key, json: changed });
+  await createHandling(api).handleAll();
+  const shown = async (as: string) => {
+    const { body: page } = await api.call("GET", "/notifications?topics=product.updated", { as });
+    return page.items.map(
+      ({ data }: { data: Record<"before" | "after", { description: string } | null> }) => [
+        data.before?.description ?? null,
+        data.after?.description ?? null,
+      ],
+    );
+  };
+  expect(await shown(former)).toEqual([["of the former", null]]);
+  expect(await shown(next)).toEqual([[null, "of the next"]]);
+  expect((await shown(own.key)).length).toBe(2);
 });

@@ -1,6 +1,6 @@
 /** The sending: who gets how many slots, leases, deadlines, and workers that stop or are killed while they send. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import { createWebhookDeliveries } from "../../src/features/webhooks/index.ts";
+import { type Busy, createWebhookDeliveries } from "../../src/features/webhooks/index.ts";
 import { encodeDomainAnnouncement } from "../../src/streams/messages.ts";
 import { DOMAIN_STREAM } from "../../src/streams/topology.ts";
 import { createWebhookDeliverer } from "../../worker/jobs/webhook-deliveries.ts";
@@ -86,12 +86,64 @@ test("however many failing endpoints hang, the others are served", async () => {
   expect(hanging.received.length).toBe(FAILING_SLOTS);
   // One each.
   const rows = await api.sql`select endpoint_id from webhook_deliveries
-    where tenant_id = ${tenant.tenantId} and status = 'pending' and attempts > 0 group by 1`;
+    where tenant_id = ${tenant.tenantId} and status = 'pending' and next_attempt_at > now() group by 1`;
   expect(rows.length).toBe(FAILING_SLOTS);
   release();
   await eventually(() => expect(hanging.received.length).toBe((FAILING_SLOTS + 14) * 23));
   await deliverer.stop();
 }, 60_000);
+
+for (const failing of [false, true])
+  test(`tenants take turns at the ${failing ? "failing" : "healthy"} endpoints' slots, and none has all`, async () => {
+    const hanging = startReceiver();
+    const release = holdAnswers(hanging);
+    const slots = failing ? { tenant: 16, all: 24 } : { tenant: 48, all: 64 };
+    const slotsPerEndpoint = failing ? 1 : SLOTS_PER_ENDPOINT;
+    // Two that could fill a worker each, and one that comes when they have.
+    const bold = [tenant, await createTenant(api)];
+    const late = await createTenant(api);
+    for (const one of bold) {
+      for (let n = 0; n < slots.all / slotsPerEndpoint; n += 1)
+        await createWebhook(api, one, `${hanging.url}/${one.slug}`);
+    }
+    await createWebhook(api, late, `${receiver.url}/late`);
+    await api.sql`update webhook_endpoints set failing_since = case when ${failing} then now() end`;
+    const sendingOf = ({ slug }: TestTenant) =>
+      hanging.received.filter(({ path }) => path === `/${slug}`).length;
+    const [first, second] = bold as [TestTenant, TestTenant];
+    await enqueue(api, first.tenantId, 8);
+    const deliverer = startDeliverer();
+    await eventually(() => expect(sendingOf(first)).toBe(slots.tenant));
+    await enqueue(api, late.tenantId, 1);
+    await eventually(() => expect(receiver.received.length).toBe(1));
+    await enqueue(api, second.tenantId, 8);
+    await eventually(() => expect(sendingOf(second)).toBe(slots.all - slots.tenant));
+    expect(sendingOf(first)).toBe(slots.tenant);
+    release();
+    await eventually(() => expect(hanging.received.length).toBe((2 * 8 * slots.all) / slotsPerEndpoint), {
+      timeoutMs: 30_000,
+    });
+    await deliverer.stop();
+  }, 60_000);
+
+test("of two tenants that wait, each gets half of a claim, however old the deliveries of one are", async () => {
+  const other = await createTenant(api);
+  for (const one of [tenant, other])
+    for (let n = 0; n < 12; n += 1) await createWebhook(api, one, receiver.url);
+  for (const one of [tenant, other]) await enqueue(api, one.tenantId, 4);
+  const claim = { failing: false, slotsPerTenant: 48, slotsPerEndpoint: SLOTS_PER_ENDPOINT };
+  const claimedOf = async (slots: number, busy: Busy[]) => {
+    const claimed = await api.deps.webhookDeliveries.claim({ ...claim, slots, busy });
+    return [tenant, other].map(
+      ({ tenantId }) => claimed.filter((delivery) => delivery.tenantId === tenantId).length,
+    );
+  };
+  expect(await claimedOf(20, [])).toEqual([10, 10]);
+  // Who has slots waits until the other has as many.
+  const { id: endpointId } = await createWebhook(api, tenant, receiver.url);
+  const busy = [{ tenantId: tenant.tenantId, endpointId, count: 10, inLane: 10 }];
+  expect(await claimedOf(12, busy)).toEqual([1, 11]);
+});
 
 test("several workers share the queue and send nothing twice", async () => {
   const webhooks = [];
@@ -110,7 +162,7 @@ test("several workers share the queue and send nothing twice", async () => {
 test("a claimed delivery is leased, and a late outcome does not overwrite a newer one", async () => {
   const webhook = await createWebhook(api, tenant, receiver.url);
   await enqueue(api, tenant.tenantId);
-  const claim = { failing: false, slots: 10, slotsPerEndpoint: 4, busy: [] };
+  const claim = { failing: false, slots: 10, slotsPerTenant: 10, slotsPerEndpoint: 4, busy: [] };
   const [late] = await api.deps.webhookDeliveries.claim(claim);
   if (!late) throw new Error("nothing was claimed");
   expect(await deliverAll(api)).toEqual([]);
@@ -122,7 +174,8 @@ test("a claimed delivery is leased, and a late outcome does not overwrite a newe
   expect(receiver.received.length).toBe(2);
   expect((await deliveriesOf(api, tenant, webhook))[0]).toMatchObject({
     status: "pending",
-    attempts: 2,
+    // The one that has an outcome: a claim that led to none is no attempt.
+    attempts: 1,
     lastStatus: 500,
   });
 });
@@ -165,6 +218,7 @@ test("a worker that stops waits for answers; what it cuts off is no failure and 
   const [claimed] = await api.deps.webhookDeliveries.claim({
     failing: false,
     slots: 1,
+    slotsPerTenant: 1,
     slotsPerEndpoint: 1,
     busy: [],
   });
@@ -175,7 +229,7 @@ test("a worker that stops waits for answers; what it cuts off is no failure and 
   stop.abort();
   await attempt;
   const [left] = await deliveriesOf(api, tenant, webhook);
-  expect(left).toMatchObject({ status: "pending", attempts: 1, lastError: null });
+  expect(left).toMatchObject({ status: "pending", attempts: 0, lastError: null });
   expect(Date.parse(left.nextAttemptAt)).toBeGreaterThan(Date.now());
 });
 

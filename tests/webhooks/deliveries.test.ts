@@ -348,3 +348,27 @@ describe("a replay", () => {
     expect((await post(`/webhooks/${webhook.id}/deliveries/nothing/replay`)).status).toBe(404);
   });
 });
+
+describe("enqueueing", () => {
+  /** What Postgres refuses for one tenant's deliveries only. */
+  async function poison(tenantId: string): Promise<() => Promise<unknown>> {
+    await api.sql.unsafe(
+      `alter table webhook_deliveries add constraint poison check (tenant_id <> '${tenantId}') not valid`,
+    );
+    return () => api.sql.unsafe("alter table webhook_deliveries drop constraint poison");
+  }
+
+  test("passes over an event that Postgres refuses, which stays undone, and makes the others' deliveries", async () => {
+    const other = await createTenant(api);
+    for (const one of [tenant, other]) await createWebhook(api, one, receiver.url);
+    const refs = [
+      ...(await writeEvents(api, other.tenantId, 40)),
+      ...(await writeEvents(api, tenant.tenantId, 1)),
+      ...(await writeEvents(api, other.tenantId, 40)),
+    ];
+    const cure = await poison(tenant.tenantId);
+    expect(await api.deps.webhookDeliveries.enqueue(refs)).toBe(80);
+    await cure();
+    expect(await api.deps.webhookDeliveries.enqueue(refs)).toBe(1);
+  });
+});

@@ -105,5 +105,6 @@ export const webhookOf = async (api: TestApi, { key }: TestTenant, { id }: { id:
 
 /** Makes the pending deliveries of a tenant due, as time would. */
 export async function makeDue({ sql }: TestApi, tenantId: string): Promise<void> {
-  await sql`update webhook_deliveries set next_attempt_at = now() where tenant_id = ${tenantId} and status = 'pending'`;
+  await sql`update webhook_deliveries set next_attempt_at = now() - interval '1 ms'
+    where tenant_id = ${tenantId} and status = 'pending'`;
 }

@@ -5,16 +5,17 @@ import type { Runner } from "../runner.ts";
 /**
  * Sends due deliveries, on every worker: claims as many as it has free slots and begins them at once, so a slow receiver
  * holds up its own slots and nobody else's. Endpoints whose last attempt failed have slots of their own, one each:
- * however many of them hang until the deadline, the others are served.
+ * however many of them hang until the deadline, the others are served. Tenants take turns, and none has all the slots.
  */
 export interface WebhookDeliverer extends Runner {
   /** Claims once and waits for what it sends; returns how many that were. */
   runOnce(): Promise<number>;
 }
 
+/** What a tenant may not have is there at once for whoever comes while its endpoints hang. */
 const LANES = [
-  { failing: false, slots: 48, slotsPerEndpoint: 4 },
-  { failing: true, slots: 16, slotsPerEndpoint: 1 },
+  { failing: false, slots: 64, slotsPerTenant: 48, slotsPerEndpoint: 4 },
+  { failing: true, slots: 24, slotsPerTenant: 16, slotsPerEndpoint: 1 },
 ] as const;
 const POLL_MS = 500;
 const MEASURE_EVERY_MS = 15_000;
@@ -38,12 +39,14 @@ export function createWebhookDeliverer({ webhookDeliveries, log }: Deps): Webhoo
   let measuredAt = 0;
 
   /** Endpoints that are being sent to, whichever lane they were in when it began. */
-  function busyEndpoints() {
-    const busy = new Map<string, { tenantId: string; endpointId: string; count: number }>();
-    for (const { delivery } of sendings) {
-      const { tenantId, endpointId } = delivery;
-      const entry = busy.get(endpointId) ?? { tenantId, endpointId, count: 0 };
-      busy.set(endpointId, { ...entry, count: entry.count + 1 });
+  function busyEndpoints(lane: Lane) {
+    const busy = new Map<string, { tenantId: string; endpointId: string; count: number; inLane: number }>();
+    for (const sending of sendings) {
+      const { tenantId, endpointId } = sending.delivery;
+      const entry = busy.get(endpointId) ?? { tenantId, endpointId, count: 0, inLane: 0 };
+      entry.count += 1;
+      if (sending.lane === lane) entry.inLane += 1;
+      busy.set(endpointId, entry);
     }
     return [...busy.values()];
   }
@@ -68,7 +71,7 @@ export function createWebhookDeliverer({ webhookDeliveries, log }: Deps): Webhoo
     for (const lane of LANES) {
       const slots = lane.slots - [...sendings].filter((sending) => sending.lane === lane).length;
       if (slots === 0) continue;
-      const claimed = await webhookDeliveries.claim({ ...lane, slots, busy: busyEndpoints() });
+      const claimed = await webhookDeliveries.claim({ ...lane, slots, busy: busyEndpoints(lane) });
       for (const delivery of claimed) begin(delivery, lane);
       begun += claimed.length;
     }

@@ -69,6 +69,7 @@ export const notifications = pgTable(
   (table) => [
     primaryKey({ columns: [table.tenantId, table.id] }),
     index("notifications_seller").on(table.tenantId, table.sellerId, table.id),
+    index("notifications_topic").on(table.tenantId, table.topic, table.id),
     index("notifications_unread").on(table.tenantId, table.id).where(sql`read_at is null`),
     index("notifications_stored").on(table.storedAt),
     uniqueIndex("notifications_position").on(table.tenantId, table.position),

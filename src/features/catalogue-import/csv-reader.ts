@@ -40,21 +40,26 @@ export function createCsvReader(from: { position: number; line: number }): CsvRe
   /** Moves on to byte `end` and makes what lies before it a record. */
   function take(cells: string[] | null, end: number): CsvRecord {
     const bytes = unread.subarray(0, end - position);
-    if (bytes.length > MAX_RECORD_BYTES) throw tooLong(line);
-    let blank = 0;
-    while (bytes[blank] === NEWLINE || bytes[blank] === CARRIAGE_RETURN) blank += 1;
+    const blank = blankBytes(bytes);
     const startLine = line + countNewlines(bytes.subarray(0, blank));
+    if (bytes.length - blank > MAX_RECORD_BYTES) throw tooLong(startLine);
     line = startLine + countNewlines(bytes.subarray(blank));
     unread = unread.subarray(end - position);
     position = end;
     return { line: startLine, cells, end, endLine: line };
   }
 
+  /** Blank lines belong to no record, so they don't count for the length of one. */
+  function passBlankLines(): void {
+    const blank = blankBytes(unread);
+    line += countNewlines(unread.subarray(0, blank));
+    unread = unread.subarray(blank);
+    position += blank;
+  }
+
   /** Gives up on the record that begins at `position`: reading goes on in the next line. */
   function skipLine(isLast: boolean): CsvRecord | null {
-    let start = 0;
-    while (unread[start] === NEWLINE || unread[start] === CARRIAGE_RETURN) start += 1;
-    const newline = unread.indexOf(NEWLINE, start);
+    const newline = unread.indexOf(NEWLINE, blankBytes(unread));
     if (newline === -1 && !isLast) return null;
     return take(null, newline === -1 ? position + unread.length : position + newline + 1);
   }
@@ -70,6 +75,7 @@ export function createCsvReader(from: { position: number; line: number }): CsvRe
       for (;;) {
         if (!parsing.broken) await feedCsv(parsing.parser, given, isLast).catch(noted);
         for (const { cells, end } of parsing.found.splice(0)) records.push(take(cells, end));
+        passBlankLines();
         if (unread.length > MAX_RECORD_BYTES && !parsing.broken) throw tooLong(line);
         if (!parsing.broken) return records;
         if (parsing.broken.code === "CSV_QUOTE_NOT_CLOSED")
@@ -124,6 +130,16 @@ function startParsing(position: number): Parsing {
 
 /** The parser's error is in `broken` already. */
 function noted(): void {}
+
+/** Of the blank lines at the start. A CR alone ends no line: it is the beginning of a value. */
+function blankBytes(bytes: Buffer): number {
+  let blank = 0;
+  for (;;) {
+    if (bytes[blank] === NEWLINE) blank += 1;
+    else if (bytes[blank] === CARRIAGE_RETURN && bytes[blank + 1] === NEWLINE) blank += 2;
+    else return blank;
+  }
+}
 
 function countNewlines(bytes: Buffer): number {
   let lines = 0;

@@ -133,10 +133,27 @@ export async function claimImport(sql: Sql, holder: string, holdMs: number): Pro
   return row ?? null;
 }
 
-/** Lets another worker go on at once. */
-export async function releaseImport(sql: Sql, tenantId: string, id: string, holder: string): Promise<void> {
+/** For a holder that needs longer than a batch should. False when the import is another worker's by now. */
+export async function renewHold(
+  sql: Sql,
+  { tenantId, id }: Pick<HeldImport, "tenantId" | "id">,
+  { holder, holdMs }: { holder: string; holdMs: number },
+): Promise<boolean> {
+  const rows = await sql`
+    update product_imports set held_until = now() + ${holdMs} * interval '1 millisecond'
+    where tenant_id = ${tenantId} and id = ${id} and held_by = ${holder} and status = 'running'
+    returning id`;
+  return rows.length > 0;
+}
+
+/** Lets another worker go on at once. `counts` false: that this one came no further says nothing about the import. */
+export async function releaseImport(
+  sql: Sql,
+  { tenantId, id }: Pick<HeldImport, "tenantId" | "id">,
+  { holder, counts }: { holder: string; counts: boolean },
+): Promise<void> {
   await sql`
-    update product_imports set held_until = null
+    update product_imports set held_until = null, attempts = greatest(attempts - ${counts ? 0 : 1}, 0)
     where tenant_id = ${tenantId} and id = ${id} and held_by = ${holder} and status = 'running'`;
 }
 

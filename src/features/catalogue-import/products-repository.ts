@@ -31,6 +31,11 @@ const fields = (sql: Sql | Transaction) => sql`
   p.image_url as "imageUrl", p.status, p.low_stock_threshold as "lowStockThreshold", p.version,
   p.created_at as "createdAt", p.updated_at as "updatedAt", p.deleted_at as "deletedAt"`;
 
+/** Bounds every statement of the transaction that comes after. */
+export async function limitStatements(tx: Transaction, ms: number): Promise<void> {
+  await tx`select set_config('statement_timeout', ${String(ms)}, true)`;
+}
+
 /**
  * Locks the import's own row against other workers until the transaction ends, and returns what the tenant has set.
  * Null when progress does not stand at `from` or another worker holds the import.

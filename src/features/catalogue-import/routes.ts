@@ -24,7 +24,7 @@ export function createCatalogueImportRoutes(
     tags,
     summary: "Import products from a CSV file",
     description:
-      "The file as the body (text/csv), or as the one part `file` of a form. The first row names the columns, of id, sku, name, description, price, quantity, category, imageUrl, status, sellerId; name and price are needed. A row updates the product with its id, else the live one with its sku, else it makes a new one; empty cells clear, absent columns keep. The answer means: the file is committed; a worker imports it.",
+      "The file as the body (text/csv), or as the one part `file` of a form. The first row names the columns, of id, sku, name, description, price, quantity, category, imageUrl, status, sellerId; name and price are needed. A row updates the product with its id, else the live one with its sku, else it makes a new one; empty cells clear, absent columns keep. The answer means: the file is committed; a worker imports it. Each upload counts against the rate limit of imports, also one that is refused.",
     request: {
       body: {
         required: true,

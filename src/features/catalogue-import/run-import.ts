@@ -3,6 +3,7 @@ import { PRODUCTS_TAG, productTag } from "../../cache/tags.ts";
 import { newId } from "../../core/ids.ts";
 import { createCollector } from "../../core/memory.ts";
 import type { Database, Sql } from "../../db/client.ts";
+import { classifyFailure } from "../../db/failures.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { type CsvRecord, createCsvReader, UnreadableCsv } from "./csv-reader.ts";
 import {
@@ -16,8 +17,9 @@ import { createRowParser, type ParsedRow } from "./parse-row.ts";
 import { analyzeProducts } from "./products-repository.ts";
 import { LostImport, storeRows } from "./store-rows.ts";
 
-/** Rows of a transaction. */
+/** Rows of a transaction, and about how much of the file: indexing long descriptions is what takes its time. */
 export const BATCH_ROWS = 1_000;
+const BATCH_BYTES = 1024 * 1024;
 /** A worker that has said nothing for so long is dead; each batch says something. */
 const HOLD_MS = 15_000;
 /** A byte of the file becomes some ten in rows, plans and parameters. */
@@ -57,6 +59,7 @@ export function createRunNextImport({ db, invalidator, log }: ImportRunnerDeps):
   async function workOff(held: HeldImport, { holder, shouldStop }: RunOptions): Promise<number> {
     const batches = readBatches(db, held);
     let { position, failed } = held;
+    let maxRows = BATCH_ROWS;
     let rows = 0;
     let next = settle(batches.next());
     try {
@@ -67,16 +70,16 @@ export function createRunNextImport({ db, invalidator, log }: ImportRunnerDeps):
         const batch = read.value.value;
         // The next batch is parsed while Postgres writes this one.
         next = settle(batches.next());
-        const progress = { holder, position, failed, holdMs: HOLD_MS };
+        const progress = { holder, position, failed, maxRows, holdMs: HOLD_MS };
         const stored = await storeRows(db, held, batch, progress, (ids) =>
           invalidateProducts(held.tenantId, ids),
         );
-        ({ position, failed } = stored);
+        ({ position, failed, maxRows } = stored);
         // Once, and only where more is to come.
-        if (rows === 0 && batch.length === BATCH_ROWS) await refreshStatistics();
+        if (rows === 0 && position < held.bytes) await refreshStatistics();
         rows += batch.length;
         if (shouldStop()) {
-          await releaseImport(db.write, held.tenantId, held.id, holder);
+          await releaseImport(db.write, held, { holder, counts: true });
           return rows;
         }
       }
@@ -121,7 +124,9 @@ export function createRunNextImport({ db, invalidator, log }: ImportRunnerDeps):
     } catch (error) {
       // Another worker goes on already; nothing that this one did is lost or doubled.
       if (error instanceof LostImport) return 0;
-      await releaseImport(db.write, held.tenantId, held.id, options.holder).catch(() => {});
+      // Whoever holds a product's lock will let go of it, so the import waits for as long as that takes.
+      const counts = classifyFailure(error) !== "locked";
+      await releaseImport(db.write, held, { holder: options.holder, counts }).catch(() => {});
       throw error;
     }
   };
@@ -143,13 +148,15 @@ async function* readBatches(
 ): AsyncGenerator<ParsedRow[], void, undefined> {
   const parseRow = createRowParser(held.columns);
   let waiting: ParsedRow[] = [];
+  let start = held.position;
   try {
     for await (const records of readRecords(read, held)) {
       for (const record of records) {
         waiting.push(parseRow(record));
-        if (waiting.length < BATCH_ROWS) continue;
+        if (waiting.length < BATCH_ROWS && record.end - start < BATCH_BYTES) continue;
         yield waiting;
         waiting = [];
+        start = record.end;
       }
     }
   } catch (error) {

@@ -1,10 +1,16 @@
 import type { Database } from "../../db/client.ts";
 import { classifyFailure } from "../../db/failures.ts";
-import type { HeldImport } from "./imports-repository.ts";
+import { type HeldImport, renewHold } from "./imports-repository.ts";
 import type { ParsedRow } from "./parse-row.ts";
 import { planBatch } from "./plan-batch.ts";
 import { changeEvent, crossingEvents } from "./product-events.ts";
-import { type BatchStep, lockImport, lockProducts, storeBatch } from "./products-repository.ts";
+import {
+  type BatchStep,
+  limitStatements,
+  lockImport,
+  lockProducts,
+  storeBatch,
+} from "./products-repository.ts";
 
 /** Somebody else works on this import, or it is gone. */
 export class LostImport extends Error {}
@@ -14,6 +20,10 @@ class Collision extends Error {}
 
 /** How often a batch that collides is planned again before it is taken apart. */
 const COLLISIONS = 3;
+/** Its locks hold up orders and the API; above the seconds that a lock is waited for, so that the two stay distinct. */
+const STATEMENT_MS = 5_000;
+/** At most half a megabyte: where that takes too long it is Postgres that is slow, not the batch that is large. */
+const MIN_ROWS = 50;
 /** Errors of more rows are counted only: such a file is wrong as a whole, and its report would outgrow it. */
 const MAX_FAILED_REPORTED = 100_000;
 
@@ -23,29 +33,31 @@ export interface Progress {
   position: number;
   /** Rows refused so far. */
   failed: number;
+  /** Rows of a transaction; fewer from where one took too long. */
+  maxRows: number;
   holdMs: number;
 }
 
 /**
  * Stores the rows of a batch, each once. The batch is locked, planned and written in one transaction; when it collides
- * with other writes it is planned again, and what Postgres refuses is found by halving and reported as a bad row.
- * `invalidate` is called after each commit with the ids of the products that were there before.
+ * with other writes it is planned again, one that takes too long is halved, and what Postgres refuses is found by halving
+ * and reported as a bad row. `invalidate` is called after each commit with the ids of the products that were there before.
  */
 export async function storeRows(
-  { transaction }: Pick<Database, "transaction">,
+  { transaction, write }: Pick<Database, "transaction" | "write">,
   held: HeldImport,
   rows: readonly ParsedRow[],
   progress: Progress,
   invalidate: (ids: string[]) => Promise<void>,
-): Promise<Pick<Progress, "position" | "failed">> {
-  let { position, failed } = progress;
-  let [done, size, collisions] = [0, rows.length, 0];
+): Promise<Pick<Progress, "position" | "failed" | "maxRows">> {
+  let { position, failed, maxRows } = progress;
+  let [done, size, collisions] = [0, maxRows, 0];
 
   async function storeSome(some: readonly ParsedRow[]): Promise<number> {
     const changedIds: string[] = [];
     const { taken, refused, reached } = await transaction(async (tx) => {
       const step = { ...progress, from: position };
-      const tenant = await lockImport(tx, held, step);
+      const [, tenant] = await Promise.all([limitStatements(tx, STATEMENT_MS), lockImport(tx, held, step)]);
       if (tenant === null) throw new LostImport();
       const stored = await lockProducts(tx, held.tenantId, ...namesOf(some));
       const plan = planBatch(some, { stored, sellerId: held.sellerId, now: new Date() });
@@ -79,8 +91,13 @@ export async function storeRows(
     const some = rows.slice(done, done + size);
     try {
       done += await storeSome(some);
-      [size, collisions] = [rows.length, 0];
+      [size, collisions] = [maxRows, 0];
     } catch (error) {
+      if (classifyFailure(error) === "timeout" && some.length > MIN_ROWS) {
+        maxRows = size = Math.ceil(some.length / 2);
+        if (!(await renewHold(write, held, progress))) throw new LostImport();
+        continue;
+      }
       if (!isOfTheRows(error)) throw error;
       collisions += 1;
       if (classifyFailure(error) !== "data" && collisions <= COLLISIONS) continue;
@@ -88,7 +105,7 @@ export async function storeRows(
       else done += await storeSome(some.map(refuse));
     }
   }
-  return { position, failed };
+  return { position, failed, maxRows };
 }
 
 function isOfTheRows(error: unknown): boolean {

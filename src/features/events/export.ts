@@ -44,6 +44,14 @@ const DIALECTS: Record<ExportFormat, Dialect> = {
   },
 };
 
+/** Whether a line that was read back is an export's last one: the value of an NDJSON line, or the cells of a CSV row. */
+export function isTrailer(line: unknown): boolean {
+  if (Array.isArray(line)) return line.length === 1 && /^# count=\d+$/.test(String(line[0]));
+  if (typeof line !== "object" || line === null) return false;
+  const [[key, value] = [], ...others] = Object.entries(line);
+  return key === "count" && Number.isInteger(value) && others.length === 0;
+}
+
 /** `nextPage` gives the events after one of them (null: the first ones), an empty page at the end. */
 export async function streamEvents(
   format: ExportFormat,

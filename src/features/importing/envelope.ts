@@ -1,3 +1,4 @@
+import { textOfField } from "../../core/csv.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import type { Mapped, MapRow } from "./map-row.ts";
 
@@ -38,12 +39,14 @@ export function createEnvelopeMapper(columns: readonly string[]): MapRow {
     );
   }
   const writers = columns.map(writerOf);
+  // In a file from elsewhere the apostrophe before a formula may be the shop's own.
+  const isExport = GIVEN_BY_US.every((column) => columns.includes(column));
   return (cells) => {
     const input: Record<string, unknown> = {};
     const errors: FieldError[] = [];
     for (const [index, write] of writers.entries()) {
       const text = (cells as string[])[index];
-      const problem = text ? write(input, text) : null;
+      const problem = text ? write(input, isExport ? textOfField(text) : text) : null;
       if (problem) errors.push({ path: columns[index] ?? "", code: "invalid_type", message: problem });
     }
     return errors.length > 0 ? { errors } : withTime(input);

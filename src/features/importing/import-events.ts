@@ -1,6 +1,6 @@
 import { extname } from "node:path";
 import { AppError, type FieldError } from "../../core/errors.ts";
-import { EARLIEST_MS, type EventWriter, parseEvent } from "../events/index.ts";
+import { EARLIEST_MS, type EventWriter, isTrailer, parseEvent } from "../events/index.ts";
 import { type BulkLoader, createBulkLoader, type LoadTotals } from "./bulk-loader.ts";
 import { readCsv } from "./csv-rows.ts";
 import { createEnvelopeMapper, mapEnvelope } from "./envelope.ts";
@@ -109,6 +109,8 @@ async function load(
     for await (const rows of source.rows) {
       const rejections: Rejection[] = [];
       for (const row of rows) {
+        // In the rows of somebody else's file it would be one of them.
+        if (options.mapping === null && isTrailer(row.cells)) continue;
         const result = toEvent(row, mapRow, identities);
         if ("errors" in result) rejections.push({ line: row.line, errors: result.errors });
         if (loader.add("event" in result ? result.event : null)) await loader.flush();

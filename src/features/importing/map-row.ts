@@ -7,7 +7,11 @@ import { timestampReader } from "./timestamp-format.ts";
 export type Mapped = { input: Record<string, unknown> } | { errors: FieldError[] };
 export type MapRow = (cells: unknown) => Mapped;
 
-const DECIMAL = /^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$/;
+/** By the decimal mark. Marks between thousands are refused: 1.234 would be a thousand times too much or too little. */
+const DECIMALS: Readonly<Record<Mapping["decimal"], RegExp>> = {
+  ".": /^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$/,
+  ",": /^[+-]?\d+(,\d*)?([eE][+-]?\d+)?$/,
+};
 
 /** The columns that a mapping takes values from. */
 export function columnsOf(mapping: Mapping): string[] {
@@ -63,7 +67,7 @@ function compileReaders(mapping: Mapping, readerOf: (column: string) => ReadCell
   const number = (field: { column: string } | undefined) => {
     const read = reader(field);
     return (cells: unknown, errors: FieldError[]) => {
-      const value = convert(read(cells), "number");
+      const value = convert(read(cells), "number", mapping.decimal);
       if (value !== NOT_CONVERTIBLE) return value as number | undefined;
       errors.push({ path: field?.column ?? "", code: "invalid_number", message: "is no number" });
     };
@@ -78,7 +82,7 @@ function compileReaders(mapping: Mapping, readerOf: (column: string) => ReadCell
     sessionId: text(mapping.sessionId),
     quantity: number(mapping.quantity),
     price: number(mapping.price),
-    properties: compileProperties(mapping.properties, readerOf),
+    properties: compileProperties(mapping, readerOf),
   };
 }
 
@@ -94,14 +98,14 @@ function compileTimestamp({ column, format }: Mapping["timestamp"], readerOf: (c
   };
 }
 
-function compileProperties(properties: Mapping["properties"], readerOf: (column: string) => ReadCell) {
+function compileProperties({ properties, decimal }: Mapping, readerOf: (column: string) => ReadCell) {
   const readers = Object.entries(properties).map(([name, { column, as }]) => {
     return { name, column, as, read: readerOf(column) };
   });
   return (cells: unknown, errors: FieldError[]) => {
     const found: Record<string, unknown> = {};
     for (const { name, column, as, read } of readers) {
-      const value = convert(read(cells), as);
+      const value = convert(read(cells), as, decimal);
       if (value === NOT_CONVERTIBLE)
         errors.push({ path: column, code: `invalid_${as}`, message: `is no ${as}` });
       else if (value !== undefined) found[name] = value;
@@ -112,12 +116,16 @@ function compileProperties(properties: Mapping["properties"], readerOf: (column:
 
 const NOT_CONVERTIBLE = Symbol("not convertible");
 
-function convert(value: unknown, as: "text" | "number" | "boolean" | undefined): unknown {
+function convert(
+  value: unknown,
+  as: "text" | "number" | "boolean" | undefined,
+  decimal: Mapping["decimal"],
+): unknown {
   if (value === undefined || as === undefined) return value;
   if (as === "text") return textOf(value);
   if (typeof value === as) return value;
   const text = String(value).trim();
-  if (as === "number") return DECIMAL.test(text) ? Number(text) : NOT_CONVERTIBLE;
+  if (as === "number") return DECIMALS[decimal].test(text) ? Number(text.replace(",", ".")) : NOT_CONVERTIBLE;
   if (/^(true|false)$/i.test(text)) return text.toLowerCase() === "true";
   return NOT_CONVERTIBLE;
 }

@@ -9,6 +9,7 @@ import { timestampReader } from "./timestamp-format.ts";
  *
  *   {
  *     "delimiter": ";",                                           CSV only; "," unless given
+ *     "decimal": ",",                                             of numbers that are text; "." unless given
  *     "timestamp": { "column": "Date", "format": "D.M.YYYY H:mm" },   rfc3339 (default), epochMs, epochSeconds, or a
  *                                                                 pattern of YYYY MM M DD D HH H mm ss SSS, taken as UTC
  *     "type": { "constant": "purchase" },                         or, from a column, with names translated:
@@ -25,6 +26,7 @@ import { timestampReader } from "./timestamp-format.ts";
  */
 export const Mapping = z.strictObject({
   delimiter: z.string().length(1).optional(),
+  decimal: z.enum([".", ","]).default("."),
   timestamp: z.strictObject({
     column: z.string().min(1),
     format: z

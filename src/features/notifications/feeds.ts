@@ -1,23 +1,25 @@
 import type { Redis } from "ioredis";
+import { createSemaphore } from "../../core/semaphore.ts";
 import type { Sql } from "../../db/client.ts";
 import type { RedisFactory } from "../../redis/client.ts";
 import { keys } from "../../redis/keys.ts";
-import type { RedisGuard } from "../../resilience/redis-guard.ts";
+import { createRedisGuard } from "../../resilience/redis-guard.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { selectAfter, selectPositions } from "./repository.ts";
-import { type FeedItem, feedItemOf, readItems } from "./tenant-stream.ts";
+import { type NotificationVisibility, selectAfter, selectPositions } from "./repository.ts";
+import { type FeedItem, feedItemOf, MAX_LENGTH, readItems } from "./tenant-stream.ts";
 
 /**
  * Live feeds: one for each tenant that has clients on this process, at the position that all of them have reached. A
  * nudge over pub/sub says that there is more; nudges may get lost, so Postgres is asked for the positions of all feeds
  * every two seconds. What is new comes from the tenant's stream in Redis, or from Postgres where that has a hole. A client that
- * was away reads from its own position first, and joins when it has reached the feed's.
+ * was away reads from its own position first, a page whenever it has taken the one before, and joins when it has reached
+ * the feed's.
  */
 export interface FeedClient {
   /** Aborted when the client has left. */
   signal: AbortSignal;
-  /** Resolves when the client has read most of what was delivered. */
+  /** Resolves when the client has taken what was delivered. */
   drained(): Promise<void>;
   /** Everyone with the same filter gets the same array. */
   deliver(items: readonly FeedItem[]): void;
@@ -25,16 +27,9 @@ export interface FeedClient {
   fail(error: unknown): void;
 }
 
-export interface FeedFilter {
-  /** Only this seller's; null: everyone's. */
-  sellerId: string | null;
-  topics: readonly string[] | null;
-}
-
 export interface FeedsDeps {
   sql: Sql;
   redis: Redis;
-  redisGuard: RedisGuard;
   redisFactory: RedisFactory;
   metrics: Metrics;
   log: Log;
@@ -44,7 +39,7 @@ export type Feeds = ReturnType<typeof createFeeds>;
 
 interface Follower {
   client: FeedClient;
-  filter: FeedFilter;
+  filter: NotificationVisibility;
   filterName: string;
   position: number;
 }
@@ -61,20 +56,29 @@ interface Feed {
   live: Set<Follower>;
 }
 
-const PAGE = 500;
+/** What a client that does not read costs: one page, of so many rows or bytes, the last row above them. */
+const PAGE = { rows: 500, bytes: 256 * 1024 };
+/** Reading of all clients that were away; each has a page in memory several times over, and the pool has other users. */
+const CATCHING_UP_AT_ONCE = 3;
 /** The longest that an event is late when its nudge is lost or Redis is away. */
 const LOOK_EVERY_MS = 2_000;
 
-export function createFeeds({ sql, redis, redisGuard, redisFactory, metrics, log }: FeedsDeps) {
+export function createFeeds({ sql, redis, redisFactory, metrics, log }: FeedsDeps) {
+  // Not the requests' one: what replays bring about must not take cache and limits from everybody.
+  const redisGuard = createRedisGuard();
+  const catchingUp = createSemaphore(CATCHING_UP_AT_ONCE, Number.POSITIVE_INFINITY);
   const feeds = new Map<string, Feed>();
   const channels = new Map<string, Feed>();
   let subscriber: Redis | null = null;
   let timer: Timer | undefined;
   let looking = false;
 
-  async function readAfter(tenantId: string, position: number): Promise<FeedItem[]> {
-    const items = await redisGuard.run(() => readItems(redis, tenantId, position, PAGE)).catch(() => []);
-    return items.length > 0 ? items : (await selectAfter(sql, tenantId, position, PAGE)).map(feedItemOf);
+  async function readAfter(tenantId: string, position: number, target: number): Promise<FeedItem[]> {
+    if (target - position <= MAX_LENGTH) {
+      const items = await redisGuard.run(() => readItems(redis, tenantId, position)).catch(() => []);
+      if (items.length > 0) return items;
+    }
+    return (await selectAfter(sql, tenantId, position, PAGE)).map(feedItemOf);
   }
 
   /** Brings a feed to its target; whoever asks meanwhile waits for the same reading. */
@@ -87,7 +91,7 @@ export function createFeeds({ sql, redis, redisGuard, redisFactory, metrics, log
 
   async function readOn(feed: Feed): Promise<void> {
     while (feed.position < feed.target && feed.followers.size > 0) {
-      const items = await readAfter(feed.tenantId, feed.position);
+      const items = await readAfter(feed.tenantId, feed.position, feed.target);
       // Pruned already, or the word of another database: it must not move the feed past what will come.
       if (items.length === 0) feed.target = feed.position;
       else push(feed, items);
@@ -121,9 +125,12 @@ export function createFeeds({ sql, redis, redisGuard, redisFactory, metrics, log
   async function catchUp(feed: Feed, follower: Follower): Promise<void> {
     const { client, filter } = follower;
     while (!client.signal.aborted && follower.position < feed.position) {
-      const items = await readAfter(feed.tenantId, follower.position);
-      follower.position = items.at(-1)?.position ?? feed.position;
-      deliver(follower, choose(items, filter));
+      await catchingUp.run(async () => {
+        if (client.signal.aborted) return;
+        const items = await readAfter(feed.tenantId, follower.position, feed.position);
+        follower.position = items.at(-1)?.position ?? feed.position;
+        deliver(follower, choose(items, filter));
+      });
       await client.drained();
     }
     if (!client.signal.aborted) feed.live.add(follower);
@@ -204,7 +211,7 @@ export function createFeeds({ sql, redis, redisGuard, redisFactory, metrics, log
      */
     async follow(
       tenantId: string,
-      filter: FeedFilter,
+      filter: NotificationVisibility,
       after: number | null,
       client: FeedClient,
     ): Promise<void> {
@@ -232,9 +239,10 @@ export function createFeeds({ sql, redis, redisGuard, redisFactory, metrics, log
   };
 }
 
-function choose(items: readonly FeedItem[], { sellerId, topics }: FeedFilter): FeedItem[] {
+function choose(items: readonly FeedItem[], { sellerId, topics }: NotificationVisibility): FeedItem[] {
   return items.filter(
     (item) =>
-      (sellerId === null || item.sellerId === sellerId) && (topics === null || topics.includes(item.topic)),
+      (sellerId === null || item.sellerId === sellerId) &&
+      (topics === null || topics.some((topic) => topic === item.topic)),
   );
 }

@@ -1,5 +1,5 @@
 import type { Topic } from "../../core/domain-events.ts";
-import type { Sql } from "../../db/client.ts";
+import type { Fragment, Sql } from "../../db/client.ts";
 import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import { claimFor, type EventRef } from "../outbox/index.ts";
 
@@ -46,55 +46,101 @@ function columns(sql: Sql) {
     n.created_at as "createdAt"`;
 }
 
-export interface NotificationFilter {
+export interface NotificationVisibility {
+  /** Only this seller's; null: everyone's. */
   sellerId: string | null;
-  topics?: readonly string[];
+  /** Null: all. */
+  topics: readonly Topic[] | null;
+}
+
+export interface NotificationFilter extends NotificationVisibility {
   unread: boolean;
   /** Keyset: only those with a smaller id. */
   before?: string;
   limit: number;
 }
 
+type ListedNotification = NotificationRow & { readAt: Date | null };
+
 /** Newest first; ids are time-ordered. */
 export async function selectNotifications(
   sql: Sql,
   tenantId: string,
-  { sellerId, topics, unread, before, limit }: NotificationFilter,
-): Promise<(NotificationRow & { readAt: Date | null })[]> {
-  return sql`
+  filter: NotificationFilter,
+): Promise<ListedNotification[]> {
+  const { sellerId, topics, unread, before, limit } = filter;
+  if (topics !== null && sellerId === null) return selectByTopics(sql, tenantId, { ...filter, topics });
+  return sql<ListedNotification[]>`
     select ${columns(sql)}, n.read_at as "readAt" from notifications n
-    where n.tenant_id = ${tenantId}
-      ${sellerId === null ? sql`` : sql`and n.seller_id = ${sellerId}`}
-      ${topics === undefined ? sql`` : sql`and n.topic = any(${[...topics]}::text[])`}
+    where n.tenant_id = ${tenantId} ${seen(sql, filter)}
       ${unread ? sql`and n.read_at is null` : sql``}
       ${before === undefined ? sql`` : sql`and n.id < ${before}`}
     order by n.id desc limit ${limit}`;
 }
 
-/** False when there is none that the seller (null: anyone) may see. Read once stays read since then. */
+/**
+ * A page of each topic, whose index is in that order: in the tenant's order, looking for a rare topic walks through all.
+ * Compared by range, for with `topic =` the planner takes the tenant's order to be as good.
+ */
+async function selectByTopics(
+  sql: Sql,
+  tenantId: string,
+  { topics, unread, before, limit }: NotificationFilter & { topics: readonly Topic[] },
+): Promise<ListedNotification[]> {
+  return sql<ListedNotification[]>`
+    select page.* from unnest(${[...topics]}::text[]) as wanted(topic)
+    cross join lateral (
+      select ${columns(sql)}, n.read_at as "readAt" from notifications n
+      where n.tenant_id = ${tenantId} and n.topic >= wanted.topic
+        ${before === undefined ? sql`and n.topic <= wanted.topic` : sql`and (n.topic, n.id) < (wanted.topic, ${before}::uuid)`}
+        ${unread ? sql`and n.read_at is null` : sql``}
+      order by n.topic desc, n.id desc limit ${limit}
+    ) page
+    order by page.id desc limit ${limit}`;
+}
+
+function seen(sql: Sql, { sellerId, topics }: NotificationVisibility): Fragment {
+  return sql`${sellerId === null ? sql`` : sql`and n.seller_id = ${sellerId}`}
+    ${topics === null ? sql`` : sql`and n.topic = any(${[...topics]}::text[])`}`;
+}
+
+/** False when there is none that is visible. Read once stays read since then. */
 export async function markRead(
   sql: Sql,
   tenantId: string,
-  sellerId: string | null,
+  visibility: NotificationVisibility,
   id: string,
 ): Promise<boolean> {
   const rows = await sql`
-    update notifications set read_at = coalesce(read_at, now())
-    where tenant_id = ${tenantId} and id = ${id} ${sellerId === null ? sql`` : sql`and seller_id = ${sellerId}`}
-    returning id`;
+    update notifications n set read_at = coalesce(n.read_at, now())
+    where n.tenant_id = ${tenantId} and n.id = ${id} ${seen(sql, visibility)} returning n.id`;
   return rows.length > 0;
 }
 
-/** Those after a position, in their order. */
+/**
+ * Those after a position, in their order: at most `rows`, and no more once they have `bytes`. One after the other, since
+ * a window over a page of rows would take the payloads of all apart for the few that fit.
+ */
 export async function selectAfter(
   sql: Sql,
   tenantId: string,
   position: number,
-  limit: number,
+  { rows, bytes }: { rows: number; bytes: number },
 ): Promise<PlacedNotification[]> {
   return sql<PlacedNotification[]>`
-    select n.tenant_id as "tenantId", ${columns(sql)}, n.position::float8 as position from notifications n
-    where n.tenant_id = ${tenantId} and n.position > ${position} order by n.position limit ${limit}`;
+    with recursive page (position, bytes, place) as (
+      select ${position}::bigint, 0::bigint, 0
+      union all
+      select next.position, page.bytes + next.bytes, page.place + 1
+      from page cross join lateral (
+        select position, octet_length(payload::text) as bytes from notifications
+        where tenant_id = ${tenantId} and position > page.position order by position limit 1
+      ) next
+      where page.bytes < ${bytes} and page.place < ${rows}
+    )
+    select n.tenant_id as "tenantId", ${columns(sql)}, n.position::float8 as position
+    from page join notifications n on n.tenant_id = ${tenantId} and n.position = page.position
+    where page.place > 0 order by n.position`;
 }
 
 /** The last position of each tenant that has had a notification. */

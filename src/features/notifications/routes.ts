@@ -50,6 +50,7 @@ export function createNotificationRoutes(notifications: NotificationsService, st
     path: "/notifications",
     tags,
     summary: "List notifications, newest first",
+    description: "Those of orders are for admins and for keys that have `orders:read` as well.",
     request: { query: NotificationListQuery },
     responses: { 200: json(NotificationPage, "A page") },
   });

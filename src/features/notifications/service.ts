@@ -1,5 +1,7 @@
 import type { Redis } from "ioredis";
+import { visibleTopics } from "../../core/access.ts";
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
+import { TOPICS, type Topic } from "../../core/domain-events.ts";
 import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
@@ -7,7 +9,6 @@ import type { Database } from "../../db/client.ts";
 import { isolatePoison } from "../../db/isolate-poison.ts";
 import { pruneAll } from "../../db/prune.ts";
 import type { RedisFactory } from "../../redis/client.ts";
-import type { RedisGuard } from "../../resilience/redis-guard.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { EventRef } from "../outbox/index.ts";
@@ -19,7 +20,6 @@ import { feedItemOf, publishItems } from "./tenant-stream.ts";
 export interface NotificationsDeps {
   db: Database;
   redis: Redis;
-  redisGuard: RedisGuard;
   redisFactory: RedisFactory;
   metrics: Metrics;
   log: Log;
@@ -61,15 +61,13 @@ export function createNotificationsService(deps: NotificationsDeps) {
 
     /** Throws `invalid_input` for a cursor of another list. */
     async listNotifications(ctx: RequestContext, { limit, cursor, ...filters }: NotificationListQuery) {
-      const { topics } = filters;
-      const sellerId = visibleSeller(ctx);
-      const bound = { ...filters, sellerId };
+      const visible = visibilityOf(ctx, filters.topics);
+      const bound = { ...filters, ...visible };
       const [before] = cursor ? decodeCursor(bound, cursor, 1) : [];
       if (before !== undefined && !isUuid(before))
         throw new AppError("invalid_input", "The cursor is not valid.");
       const rows = await repository.selectNotifications(db.read, ctx.tenantId, {
-        sellerId,
-        topics,
+        ...visible,
         unread: filters.unread === "true",
         before,
         limit: limit + 1,
@@ -87,18 +85,17 @@ export function createNotificationsService(deps: NotificationsDeps) {
 
     /** For everyone who sees it. Throws `not_found`. */
     async markRead(ctx: RequestContext, id: string): Promise<void> {
-      const found = isUuid(id) && (await repository.markRead(db.write, ctx.tenantId, visibleSeller(ctx), id));
+      const found = isUuid(id) && (await repository.markRead(db.write, ctx.tenantId, visibilityOf(ctx), id));
       if (!found) throw new AppError("not_found", "There is no such notification.");
     },
 
     /** Delivers to a client until it leaves, see feeds.ts. Throws `unavailable` when Postgres is away. */
     follow(
       ctx: RequestContext,
-      { topics, after }: { topics?: readonly string[]; after: number | null },
+      { topics, after }: { topics?: readonly Topic[]; after: number | null },
       client: FeedClient,
     ): Promise<void> {
-      const filter = { sellerId: visibleSeller(ctx), topics: topics?.toSorted() ?? null };
-      return feeds.follow(ctx.tenantId, filter, after, client);
+      return feeds.follow(ctx.tenantId, visibilityOf(ctx, topics), after, client);
     },
 
     /** One round of housekeeping. Returns how many rows went. */
@@ -111,8 +108,16 @@ export function createNotificationsService(deps: NotificationsDeps) {
 /** The id of no seller. */
 const NOBODY = "";
 
-/** Whose notifications a caller may see; null: all of the tenant's. A seller without an id has none. */
-function visibleSeller({ principal, sellerId }: RequestContext): string | null {
-  if (sellerId === null && principal.kind === "user" && principal.role === "seller") return NOBODY;
-  return sellerId;
+/** Which of the notifications asked for a caller may see. A seller without an id has none. */
+function visibilityOf(
+  { principal, sellerId }: RequestContext,
+  wanted: readonly Topic[] = TOPICS,
+): repository.NotificationVisibility {
+  const visible = visibleTopics(principal);
+  const topics = visible.filter((topic) => wanted.includes(topic));
+  const nobodys = sellerId === null && principal.kind === "user" && principal.role === "seller";
+  return {
+    sellerId: nobodys ? NOBODY : sellerId,
+    topics: topics.length === TOPICS.length ? null : topics,
+  };
 }

@@ -6,7 +6,7 @@ import type { NotificationContent } from "./schema.ts";
 /**
  * A tenant's latest notifications in Redis, under their positions as entry ids, and a nudge to the API processes whose
  * clients wait. Redis refuses an id that is not greater than the last, so publishing again changes nothing. It may lack
- * entries, in the middle too (two workers, a wiped Redis): readers see that by the positions and ask Postgres.
+ * entries, in the middle too (two workers, a wiped Redis, large ones): readers see that by the positions and ask Postgres.
  */
 export interface FeedItem {
   position: number;
@@ -17,8 +17,11 @@ export interface FeedItem {
 }
 
 /** What a client that was away for a short while has missed. */
-const MAX_LENGTH = 1_000;
+export const MAX_LENGTH = 1_000;
 const KEEP_MS = 3_600_000;
+/** A page of them is one answer of Redis, which takes its memory and its other clients' time: 64 entries of 4 KB. */
+const PAGE = 64;
+const MAX_ENTRY_BYTES = 4_096;
 
 export function feedItemOf(row: PlacedNotification): FeedItem {
   const { id, topic, subjectId, sellerId, data, position } = row;
@@ -42,6 +45,7 @@ export async function publishItems(
   const key = keys.notifications(tenantId);
   const pipeline = redis.pipeline();
   for (const { position, topic, sellerId, json } of items) {
+    if (Buffer.byteLength(json) > MAX_ENTRY_BYTES) continue;
     const fields = ["t", topic, "n", json, ...(sellerId === null ? [] : ["s", sellerId])];
     pipeline.xadd(key, "MAXLEN", "~", MAX_LENGTH, `${position}-0`, ...fields);
   }
@@ -51,14 +55,9 @@ export async function publishItems(
     if (error && !String(error).includes("equal or smaller")) throw error;
 }
 
-/** Up to `limit` entries after a position, as far as they follow each other without a hole. */
-export async function readItems(
-  redis: Redis,
-  tenantId: string,
-  position: number,
-  limit: number,
-): Promise<FeedItem[]> {
-  const entries = await redis.xrange(keys.notifications(tenantId), `(${position}-0`, "+", "COUNT", limit);
+/** A page of entries after a position, as far as they follow each other without a hole. */
+export async function readItems(redis: Redis, tenantId: string, position: number): Promise<FeedItem[]> {
+  const entries = await redis.xrange(keys.notifications(tenantId), `(${position}-0`, "+", "COUNT", PAGE);
   const items = entries.map(([id, flat]): FeedItem => {
     const fields: Record<string, string> = {};
     for (let i = 0; i + 1 < flat.length; i += 2) fields[flat[i] as string] = flat[i + 1] as string;

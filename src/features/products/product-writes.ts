@@ -10,6 +10,7 @@ import type { Idempotency } from "../idempotency/index.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import { insertDomainEvents } from "../outbox/index.ts";
 import {
+  changeEvents,
   completeProduct,
   isSameProduct,
   lowStockEvents,
@@ -91,7 +92,7 @@ export function createProductWrites({ db, invalidator, idempotency, readTenantSe
         { ...changed, currency },
       ];
       await insertDomainEvents(tx, tenantId, [
-        productEvent("updated", { before, after }),
+        ...changeEvents(before, after),
         ...lowStockEvents(before, after, tenantThreshold),
       ]);
       return changed;

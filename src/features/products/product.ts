@@ -51,6 +51,20 @@ export function productEvent(
 type Stock = Pick<Product, "quantity" | "lowStockThreshold">;
 
 /**
+ * A change of a product. When it went to another seller, the former is told what it had, and the new one what it has:
+ * neither shall see the other's. The shop's people see both, and its webhooks are told in one message.
+ */
+export function changeEvents(before: Product, after: Product): DomainEvent[] {
+  const change = productEvent("updated", { before, after });
+  if (before.sellerId === after.sellerId) return [change];
+  return [
+    { ...change, consumers: ["webhooks"] },
+    { ...productEvent("updated", { before, after: null }), consumers: ["notifications"] },
+    { ...productEvent("updated", { before: null, after }), consumers: ["notifications"] },
+  ];
+}
+
+/**
  * Whether a change takes tracked stock from above its threshold to it or below. Once a crossing: what is low already, or
  * was not counted before, crosses nothing. `tenantThreshold` holds where the product has none.
  */
@@ -71,7 +85,8 @@ export function lowStockEvents(before: Product, after: Product, tenantThreshold:
       topic: "product.lowstock",
       subjectId: after.id,
       sellerId: after.sellerId,
-      payload: { before, after, threshold },
+      // What another seller had is not this one's to see.
+      payload: { before: before.sellerId === after.sellerId ? before : null, after, threshold },
     },
   ];
 }

@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import { claimFor, type EventRef } from "../outbox/index.ts";
-import type { Envelope } from "./delivery-log-repository.ts";
+import { dueNow, type Envelope } from "./delivery-log-repository.ts";
 
 /** The work of the deliveries, across tenants: every statement names the tenant of each row that it joins or changes. */
 
@@ -23,7 +23,7 @@ export async function insertDeliveries(sql: Sql, refs: readonly EventRef[]): Pro
         endpoint_id, id, topic,
         jsonb_build_object('type', topic, 'data', payload,
           'timestamp', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')),
-        'pending', now(), now()
+        'pending', ${dueNow(sql)}, now()
       from wanted
       returning 1
     )
@@ -42,40 +42,56 @@ export interface ClaimedDelivery extends EndpointKey {
   messageId: string;
   payload: Envelope;
   attempts: number;
+  /** Names the claim: the end of its lease, as Postgres writes it. */
+  leasedUntil: string;
   url: string;
   /** The current one first; the former one too while it is valid. */
   secrets: string[];
 }
 
+/** What this worker is sending to an endpoint at the moment, and how much of it in the lane that it claims for. */
+export interface Busy extends EndpointKey {
+  count: number;
+  inLane: number;
+}
+
 export interface Claim {
   /** Endpoints whose last attempt failed, or the others. */
   failing: boolean;
+  /** Those that are free, of all tenants. */
   slots: number;
+  slotsPerTenant: number;
   slotsPerEndpoint: number;
-  /** What this worker is sending at the moment. */
-  busy: readonly (EndpointKey & { count: number })[];
+  busy: readonly Busy[];
   leaseSeconds: number;
 }
 
 /**
- * Due deliveries, the oldest first, but of an endpoint no more than its slots: one that answers slowly or not at all must
- * not fill the page. The claim is a lease: it moves the next attempt behind the end of this one, so whoever dies with it
- * leaves it due again. Two workers that choose the same row meet at its lock, and the second finds it no longer due.
+ * Due deliveries, of a tenant and an endpoint no more than their slots: one that answers slowly or not at all must not
+ * fill the page. Tenants take turns, those that have few slots first; of a tenant the oldest goes first. The claim is a lease:
+ * it moves the next attempt behind the end of this one, so whoever dies with it leaves it due again. Two workers that
+ * choose the same row meet at its lock, and the second finds it no longer due.
  * An index by endpoint and time finds them without reading the queue; materialized, they are looked for once, whatever
  * the planner believes.
  */
 export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDelivery[]> {
-  const { busy, failing, slots, slotsPerEndpoint, leaseSeconds } = claim;
+  const { busy, failing, slots, slotsPerTenant, slotsPerEndpoint, leaseSeconds } = claim;
   const tenantIds = busy.map((one) => one.tenantId);
   const endpointIds = busy.map((one) => one.endpointId);
   const counts = busy.map((one) => one.count);
+  const inLane = busy.map((one) => one.inLane);
   return sql<ClaimedDelivery[]>`
-    with chosen as materialized (
-      select due.tenant_id, due.id, e.url, e.secret,
-        case when e.previous_secret_until > now() then e.previous_secret end as former
+    with busy as materialized (
+      select tenant_id, endpoint_id, n, sum(in_lane) over (partition by tenant_id) as of_tenant
+      from unnest(${tenantIds}::uuid[], ${endpointIds}::uuid[], ${counts}::int[], ${inLane}::int[])
+        as b(tenant_id, endpoint_id, n, in_lane)
+    ),
+    waiting as (
+      select due.tenant_id, due.id, due.next_attempt_at, e.url, e.secret,
+        case when e.previous_secret_until > now() then e.previous_secret end as former,
+        row_number() over (partition by due.tenant_id order by due.next_attempt_at) as turn
       from webhook_endpoints e
-      left join unnest(${tenantIds}::uuid[], ${endpointIds}::uuid[], ${counts}::int[]) as busy(tenant_id, endpoint_id, n)
-        on busy.tenant_id = e.tenant_id and busy.endpoint_id = e.id
+      left join busy on busy.tenant_id = e.tenant_id and busy.endpoint_id = e.id
       cross join lateral (
         select w.tenant_id, w.id, w.next_attempt_at, row_number() over (order by w.next_attempt_at) as place
         from webhook_deliveries w
@@ -84,14 +100,19 @@ export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDe
       ) due
       where e.status = 'enabled' and (e.failing_since is not null) = ${failing}
         and due.place <= ${slotsPerEndpoint} - coalesce(busy.n, 0)
-      order by due.next_attempt_at limit ${slots}
+    ),
+    chosen as materialized (
+      select waiting.* from waiting
+      left join (select distinct tenant_id, of_tenant from busy) taken on taken.tenant_id = waiting.tenant_id
+      where turn + coalesce(taken.of_tenant, 0) <= ${slotsPerTenant}
+      order by turn + coalesce(taken.of_tenant, 0), next_attempt_at limit ${slots}
     )
-    update webhook_deliveries d
-    set attempts = d.attempts + 1, next_attempt_at = now() + ${leaseSeconds} * interval '1 second'
+    update webhook_deliveries d set next_attempt_at = now() + ${leaseSeconds} * interval '1 second'
     from chosen
     where d.tenant_id = chosen.tenant_id and d.id = chosen.id and d.status = 'pending' and d.next_attempt_at <= now()
     returning d.tenant_id as "tenantId", d.endpoint_id as "endpointId", d.id, d.event_id as "messageId", d.payload,
-      d.attempts, chosen.url, array_remove(array[chosen.secret, chosen.former], null) as secrets`;
+      d.attempts + 1 as attempts, d.next_attempt_at::text as "leasedUntil", chosen.url,
+      array_remove(array[chosen.secret, chosen.former], null) as secrets`;
 }
 
 export interface Attempt {
@@ -100,14 +121,15 @@ export interface Attempt {
   durationMs: number;
 }
 
-/** The attempt counts only while it is the delivery's last: after its lease, another may have begun. */
+/** The attempt counts, once it has an outcome, while its lease is the delivery's last: after that, another may have begun. */
 export async function recordSuccess(sql: Sql, delivery: ClaimedDelivery, attempt: Attempt): Promise<void> {
-  const { tenantId, id, attempts } = delivery;
+  const { tenantId, id, leasedUntil } = delivery;
   await sql`
     with done as (
-      update webhook_deliveries set status = 'succeeded', next_attempt_at = null, finished_at = now(),
+      update webhook_deliveries set status = 'succeeded', attempts = attempts + 1, next_attempt_at = null, finished_at = now(),
         last_status = ${attempt.status}, last_error = null, duration_ms = ${attempt.durationMs}
-      where tenant_id = ${tenantId} and id = ${id} and status = 'pending' and attempts = ${attempts}
+      where tenant_id = ${tenantId} and id = ${id} and status = 'pending'
+        and next_attempt_at = ${leasedUntil}::text::timestamptz
       returning tenant_id, endpoint_id
     )
     update webhook_endpoints e set failing_since = null from done
@@ -131,16 +153,17 @@ export async function recordFailure(
   delivery: ClaimedDelivery,
   failure: Failure,
 ): Promise<string | null> {
-  const { tenantId, id, attempts } = delivery;
+  const { tenantId, id, leasedUntil } = delivery;
   const { retryInSeconds, gone } = failure;
   const failedLong = sql`(done.old and e.failing_since < now() - ${failure.disableAfterSeconds} * interval '1 second')`;
   const [row] = await sql<{ reason: string | null }[]>`
     with done as (
-      update webhook_deliveries set last_status = ${failure.status}, last_error = ${failure.error},
+      update webhook_deliveries set attempts = attempts + 1, last_status = ${failure.status}, last_error = ${failure.error},
         duration_ms = ${failure.durationMs}, status = ${retryInSeconds === null ? "failed" : "pending"},
         next_attempt_at = now() + ${retryInSeconds}::float8 * interval '1 second',
         finished_at = ${retryInSeconds === null ? sql`now()` : sql`null`}
-      where tenant_id = ${tenantId} and id = ${id} and status = 'pending' and attempts = ${attempts}
+      where tenant_id = ${tenantId} and id = ${id} and status = 'pending'
+        and next_attempt_at = ${leasedUntil}::text::timestamptz
       returning tenant_id, endpoint_id,
         created_at < now() - ${failure.disableByDeliveryOlderThanSeconds} * interval '1 second' as old
     )

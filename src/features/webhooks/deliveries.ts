@@ -1,5 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
+import { isolatePoison } from "../../db/isolate-poison.ts";
+import { pruneAll } from "../../db/prune.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { EventRef } from "../outbox/index.ts";
@@ -32,6 +34,8 @@ const DISABLE_BY_DELIVERY_OLDER_THAN_SECONDS = 86_400;
 const KEEP_DAYS = 30;
 const MAX_ERROR_LENGTH = 200;
 const COUNTED_DUE = 100_000;
+/** Times the 50 endpoints that a tenant may have, each with a copy of the payload. */
+const EVENTS_A_STATEMENT = 25;
 
 /**
  * Deliveries are made once and sent at least once: a worker that dies between sending and recording leaves the delivery
@@ -70,8 +74,22 @@ export function createWebhookDeliveries(deps: DeliveriesDeps) {
   }
 
   return {
-    /** Domain events -> deliveries. Returns how many were made. */
-    enqueue: (refs: readonly EventRef[]) => retryRolledBack(() => repository.insertDeliveries(sql, refs)),
+    /**
+     * Domain events -> deliveries; returns how many were made. An event whose deliveries can't be stored is logged and left
+     * undone in the outbox, which announces it again, later and later. Throws when Postgres can't be reached, or not in time.
+     */
+    async enqueue(refs: readonly EventRef[]): Promise<number> {
+      let made = 0;
+      for (let first = 0; first < refs.length; first += EVENTS_A_STATEMENT) {
+        const counts = await isolatePoison(
+          refs.slice(first, first + EVENTS_A_STATEMENT),
+          (some) => repository.insertDeliveries(sql, some),
+          async (event, error) => log.error({ ...event, error: String(error) }, "webhooks not enqueued"),
+        );
+        for (const count of counts) made += count;
+      }
+      return made;
+    },
 
     hasDue: () => repository.hasDue(sql),
 
@@ -98,10 +116,10 @@ export function createWebhookDeliveries(deps: DeliveriesDeps) {
       metrics.webhookAttempts.inc({ outcome: "succeeded" });
     },
 
-    /** Ends what waits for endpoints that are no more, and deletes what is old; at most `limit` of each. */
-    async prune(limit: number): Promise<number> {
-      const ended = await repository.endUnwanted(sql, limit);
-      return ended + (await repository.pruneDeliveries(sql, KEEP_DAYS, limit));
+    /** One round of housekeeping: ends what waits for endpoints that are no more, and deletes what is old. */
+    async prune(): Promise<number> {
+      const ended = await pruneAll((limit) => repository.endUnwanted(sql, limit));
+      return ended + (await pruneAll((limit) => repository.pruneDeliveries(sql, KEEP_DAYS, limit)));
     },
 
     async measureDue(): Promise<void> {

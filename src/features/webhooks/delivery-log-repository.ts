@@ -1,5 +1,5 @@
 import type { JSONValue } from "postgres";
-import type { Sql } from "../../db/client.ts";
+import type { Fragment, Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import type { DELIVERY_STATUSES } from "./schema.ts";
 
@@ -65,6 +65,11 @@ export interface Envelope {
   data: object;
 }
 
+/** Rounded to the column's milliseconds, now() would be due half a millisecond from now. */
+export function dueNow(sql: Sql | Transaction): Fragment {
+  return sql`date_trunc('milliseconds', now())`;
+}
+
 /** A delivery that is due now. */
 export async function insertDelivery(
   tx: Transaction,
@@ -75,7 +80,7 @@ export async function insertDelivery(
   const [row] = await tx<DeliveryRow[]>`
     insert into webhook_deliveries (tenant_id, id, endpoint_id, event_id, topic, payload, status, next_attempt_at, created_at)
     values (${tenantId}, ${id}, ${endpointId}, ${eventId}, ${envelope.type}, ${tx.json(envelope as unknown as JSONValue)},
-      'pending', now(), now())
+      'pending', ${dueNow(tx)}, now())
     returning ${columns(tx)}`;
   if (!row) throw new Error("the delivery was not stored");
   return row;

@@ -6,5 +6,5 @@ export {
   resolveBySystem,
 } from "./address-guard.ts";
 export { createWebhookDeliveries, type WebhookDeliveries } from "./deliveries.ts";
-export type { ClaimedDelivery } from "./deliveries-repository.ts";
+export type { Busy, ClaimedDelivery } from "./deliveries-repository.ts";
 export { createWebhooksService, type WebhooksService } from "./service.ts";

@@ -1,0 +1,1 @@
+CREATE INDEX "notifications_topic" ON "notifications" USING btree ("tenant_id","topic","id");
