@@ -146,6 +146,7 @@ export const orderCommands = pgTable(
     index("order_commands_waiting")
       .on(table.tenantId, table.groupId, table.position)
       .where(sql`state = 'waiting'`),
+    index("order_commands_due").on(table.dueAt).where(sql`state = 'waiting'`),
     index("order_commands_dead").on(table.tenantId, table.id).where(sql`state = 'dead'`),
     index("order_commands_finished").on(table.finishedAt).where(sql`state = 'done'`),
   ],

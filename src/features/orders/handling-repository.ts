@@ -146,12 +146,17 @@ export interface GroupRef {
   groupId: string;
 }
 
-/** Groups of all tenants whose head should have been handled by now, or is to be retried; the longest overdue first. */
+/**
+ * Groups of all tenants whose head should have been handled by now, or is to be retried; the longest overdue first. Reads
+ * what is due in the order of the index and looks up whether it is a head, so what waits in its time costs nothing.
+ */
 export async function selectDueGroups(sql: Sql, limit: number): Promise<GroupRef[]> {
   return sql<GroupRef[]>`
-    select tenant_id as "tenantId", group_id as "groupId" from (
-      select distinct on (tenant_id, group_id) tenant_id, group_id, due_at from order_commands
-      where state = 'waiting' order by tenant_id, group_id, position
-    ) head
-    where due_at <= now() order by due_at limit ${limit}`;
+    select tenant_id as "tenantId", group_id as "groupId" from order_commands head
+    where state = 'waiting' and due_at <= now() and not exists (
+      select from order_commands before
+      where before.tenant_id = head.tenant_id and before.group_id = head.group_id and before.state = 'waiting'
+        and before.position < head.position
+    )
+    order by due_at limit ${limit}`;
 }

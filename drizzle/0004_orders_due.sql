@@ -1,0 +1,1 @@
+CREATE INDEX "order_commands_due" ON "order_commands" USING btree ("due_at") WHERE state = 'waiting';
