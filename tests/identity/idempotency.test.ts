@@ -83,7 +83,7 @@ test("a failed request frees its key, an expired one is new again", async () => 
   expect(failed.status).toBe(500);
   expect(await countInvitations("retry@example.com")).toBe(0);
   expect((await invite("retry", json)).status).toBe(201);
-  await api.sql`update idempotency_keys set expires_at = now() where key = 'retry'`;
+  await api.sql`update idempotency_keys set expires_at = now() - interval '1 second' where key = 'retry'`;
   const again = await invite("retry", json);
   expect(again.headers.get("idempotent-replayed")).toBeNull();
   expect(await countInvitations("retry@example.com")).toBe(2);
