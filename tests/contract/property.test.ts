@@ -92,8 +92,18 @@ async function check({ operation, path, init, what }: GeneratedRequest): Promise
   }
   const validate = validatorFor(operation, status, mediaType);
   if (!validate) throw new Error(`an undocumented media type ${mediaType}: ${story}`);
-  if (!validate(/[/+]json/.test(mediaType) ? JSON.parse(text) : text))
-    throw new Error(`another schema, ${JSON.stringify(validate.errors)}: ${story}`);
+  for (const value of valuesIn(mediaType, text))
+    if (!validate(value)) throw new Error(`another schema, ${JSON.stringify(validate.errors)}: ${story}`);
+}
+
+/** What the schema of a media type speaks of: the document, each line of NDJSON, else the text. */
+function valuesIn(mediaType: string, text: string): unknown[] {
+  if (/[/+]json/.test(mediaType)) return [JSON.parse(text)];
+  if (!mediaType.endsWith("ndjson")) return [text];
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line));
 }
 
 test(
