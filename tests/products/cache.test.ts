@@ -1,7 +1,6 @@
 /** G9: a product is read from the cache, and no read that begins after a write's answer is older than the write. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
-import { readProductNames } from "../../src/features/products/index.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
 import { createTenant, createTestApi, createTestDeps, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup, eventually } from "../harness.ts";
@@ -127,21 +126,6 @@ test("with writers and readers racing in two processes no read is older than the
   expect(reads).toBeGreaterThan(150);
   for (const { id } of products) expect((await readThere(pathOf(id))).body.version).toBe(51);
 }, 60_000);
-
-test("names are read by id, those of deleted products too", async () => {
-  const [kept, deleted] = [await create({ name: "Kept" }), await create({ name: "Deleted" })];
-  await call("DELETE", pathOf(deleted.id));
-  const foreign = await createTenant(api);
-  const ids = [kept.id, deleted.id, "unknown", "__proto__"];
-  expect(await readProductNames(api.deps.db.read, tenant.tenantId, ids)).toEqual(
-    new Map([
-      [kept.id, "Kept"],
-      [deleted.id, "Deleted"],
-    ]),
-  );
-  expect((await readProductNames(api.deps.db.read, foreign.tenantId, ids)).size).toBe(0);
-  expect((await readProductNames(api.deps.db.read, tenant.tenantId, [])).size).toBe(0);
-});
 
 test("a change that meets a silent Redis is seen once Redis is back, though nobody writes again", async () => {
   const { id } = await create();

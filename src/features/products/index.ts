@@ -1,4 +1,3 @@
-export { readProductNames } from "./names.ts";
 export {
   BLANK_PRODUCT,
   isLowStockCrossing,

@@ -128,16 +128,6 @@ export async function selectCategories(
     group by p.category order by products desc, p.category limit ${limit}`;
 }
 
-/** Names by id, those of deleted products too. */
-export async function selectNames(
-  sql: Sql,
-  tenantId: string,
-  ids: readonly string[],
-): Promise<{ id: string; name: string }[]> {
-  return sql<{ id: string; name: string }[]>`
-    select id, name from products where tenant_id = ${tenantId} and id = any(${[...ids]}::text[])`;
-}
-
 export interface LockedProduct {
   product: StoredProduct;
   deleted: boolean;
