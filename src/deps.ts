@@ -26,7 +26,7 @@ import {
 import { createNotificationsService } from "./features/notifications/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
 import { createProductsService } from "./features/products/index.ts";
-import { createRollupService, createSessionLinks } from "./features/rollups/index.ts";
+import { createReturnsFolder, createRollupService, createSessionLinks } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import {
   createAddressGuard,
@@ -153,6 +153,7 @@ export function createDeps(config: Config, role: string) {
     }),
     outbox: createOutboxService({ db, redis, metrics }),
     rollups,
+    returnsFolder: createReturnsFolder(db),
     sessionLinks: createSessionLinks({ db, rollups, invalidator }),
     analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
     caching: createCachingService({ db, redis, stats: cacheStats }),
