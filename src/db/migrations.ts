@@ -7,6 +7,7 @@ import init from "../../drizzle/0000_init.sql" with { type: "text" };
 import governance from "../../drizzle/0001_governance.sql" with { type: "text" };
 import commerce from "../../drizzle/0002_commerce.sql" with { type: "text" };
 import audienceFolding from "../../drizzle/0003_audience_folding.sql" with { type: "text" };
+import eventDays from "../../drizzle/0004_event_days.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -16,4 +17,5 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0001_governance": governance,
   "0002_commerce": commerce,
   "0003_audience_folding": audienceFolding,
+  "0004_event_days": eventDays,
 };

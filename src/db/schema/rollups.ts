@@ -107,6 +107,20 @@ export const eventHourlyStats = pgTable(
   (table) => [primaryKey({ columns: [table.tenantId, table.hour, table.type] })],
 );
 
+/** The same by day: a year of it is a twentieth of the rows. */
+export const eventDailyStats = pgTable(
+  "event_daily_stats",
+  {
+    tenantId: tenantId(),
+    day: date().notNull(),
+    type: text().notNull(),
+    events: count("events"),
+    units: count("units"),
+    revenue: amount("revenue"),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.day, table.type] })],
+);
+
 /** By day and value of each property that the tenant breaks down by. */
 export const propertyDailyStats = pgTable(
   "property_daily_stats",

@@ -103,6 +103,13 @@ const RETURNS: readonly Source[] = [
 const SOURCES: readonly Source[] = [
   ...RETURNS,
   {
+    table: "event_daily_stats",
+    time: "day",
+    dimensions: [...DAYS, "type"],
+    filters: ["type"],
+    metrics: BY_TYPE,
+  },
+  {
     table: "event_hourly_stats",
     time: "hour",
     dimensions: [...GRANULARITIES, "type"],

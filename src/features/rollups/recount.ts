@@ -255,6 +255,7 @@ async function monthsToVisit(
       union all select min(day), max(day) from product_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from user_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from session_daily_stats where tenant_id = ${tenantId}
+      union all select min(day), max(day) from event_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from property_daily_stats where tenant_id = ${tenantId}
       union all select (min(hour) at time zone ${timeZone})::date, (max(hour) at time zone ${timeZone})::date
       from event_hourly_stats where tenant_id = ${tenantId}
