@@ -33,7 +33,7 @@ import {
 import { createOutboxService } from "./features/outbox/index.ts";
 import { createProductsService } from "./features/products/index.ts";
 import { createQueueService } from "./features/queue/index.ts";
-import { createRollupService, createSessionLinks } from "./features/rollups/index.ts";
+import { createReturnsFolder, createRollupService, createSessionLinks } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import {
   createAddressGuard,
@@ -163,6 +163,7 @@ export function createDeps(config: Config, role: string) {
     }),
     outbox: createOutboxService({ db, redis, invalidator, metrics }),
     rollups,
+    returnsFolder: createReturnsFolder(db),
     purchases: createPurchasesService({
       db,
       idempotency,

@@ -11,6 +11,7 @@ import { createOrderSweeper } from "./jobs/order-sweeper.ts";
 import { createPartitionKeeper } from "./jobs/partitions.ts";
 import { createProductImportJob } from "./jobs/product-imports.ts";
 import { createRelay } from "./jobs/relay.ts";
+import { createReturnsFolding } from "./jobs/returns-folder.ts";
 import { createSweeper } from "./jobs/sweeper.ts";
 import { createWebhookDeliverer } from "./jobs/webhook-deliveries.ts";
 import { createRunner, type Runner } from "./runner.ts";
@@ -31,6 +32,7 @@ export async function startWorker(config: Config, shared?: Deps): Promise<Runner
     createHeartbeat(deps, name),
     createPartitionKeeper(deps, name),
     createProductImportJob(deps, name),
+    createReturnsFolding(deps, name),
     createHousekeeping(deps, name),
   ]);
   runner.start();

@@ -8,6 +8,7 @@ import governance from "../../drizzle/0001_governance.sql" with { type: "text" }
 import commerce from "../../drizzle/0002_commerce.sql" with { type: "text" };
 import notificationsByTopic from "../../drizzle/0003_notifications_by_topic.sql" with { type: "text" };
 import ordersDue from "../../drizzle/0004_orders_due.sql" with { type: "text" };
+import audience from "../../drizzle/0005_audience.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -18,4 +19,5 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0002_commerce": commerce,
   "0003_notifications_by_topic": notificationsByTopic,
   "0004_orders_due": ordersDue,
+  "0005_audience": audience,
 };

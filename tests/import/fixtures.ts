@@ -28,6 +28,7 @@ export const ROLLUP_TABLES = [
   "user_daily_stats",
   "session_daily_stats",
   "event_hourly_stats",
+  "event_daily_stats",
   "property_daily_stats",
 ] as const;
 

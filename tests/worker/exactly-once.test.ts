@@ -64,12 +64,21 @@ async function counted() {
     (select coalesce(sum(events), 0)::int from user_daily_stats where tenant_id = ${tenantId}) as users,
     (select coalesce(sum(events), 0)::int from session_daily_stats where tenant_id = ${tenantId}) as sessions,
     (select coalesce(sum(events), 0)::int from event_hourly_stats where tenant_id = ${tenantId}) as hours,
+    (select coalesce(sum(events), 0)::int from event_daily_stats where tenant_id = ${tenantId}) as days,
     (select coalesce(sum(events), 0)::int from property_daily_stats where tenant_id = ${tenantId}) as properties,
     (select coalesce(sum(stored), 0)::int from ingest_hourly_stats where tenant_id = ${tenantId}) as stored`;
   return row;
 }
 
-const each = (n: number) => ({ products: n, users: n, sessions: n, hours: n, properties: n, stored: n });
+const each = (n: number) => ({
+  products: n,
+  users: n,
+  sessions: n,
+  hours: n,
+  days: n,
+  properties: n,
+  stored: n,
+});
 
 function shuffled<T>(items: readonly T[], seed: number): T[] {
   const random = (n: number) => Math.imul(n ^ (n >>> 15), 0x2c1b3c6d ^ seed) >>> 0;

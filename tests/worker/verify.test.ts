@@ -41,6 +41,7 @@ const TABLES = [
   "user_daily_stats",
   "session_daily_stats",
   "event_hourly_stats",
+  "event_daily_stats",
   "property_daily_stats",
 ];
 

@@ -1,5 +1,7 @@
+import { sql } from "drizzle-orm";
 import {
   bigint,
+  boolean,
   date,
   index,
   numeric,
@@ -13,6 +15,8 @@ import {
 const count = (name: string) => bigint(name, { mode: "number" }).notNull().default(0);
 const amount = (name: string) => numeric(name).notNull().default("0");
 const tenantId = () => uuid("tenant_id").notNull();
+/** Whether `daily_return_stats` counts the row. */
+const folded = () => boolean().notNull().default(false);
 
 const measures = () => ({
   events: count("events"),
@@ -40,10 +44,17 @@ export const productDailyStats = pgTable(
 /** `user_key` is the user id, else the anonymous id, else the session id: one row a unique user and day. */
 export const userDailyStats = pgTable(
   "user_daily_stats",
-  { tenantId: tenantId(), day: date().notNull(), userKey: text("user_key").notNull(), ...measures() },
+  {
+    tenantId: tenantId(),
+    day: date().notNull(),
+    userKey: text("user_key").notNull(),
+    ...measures(),
+    folded: folded(),
+  },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.day, table.userKey] }),
     index("user_daily_stats_user").on(table.tenantId, table.userKey, table.day),
+    index("user_daily_stats_unfolded").on(table.tenantId, table.day, table.userKey).where(sql`not folded`),
   ],
 );
 
@@ -55,8 +66,31 @@ export const sessionDailyStats = pgTable(
     day: date().notNull(),
     sessionId: text("session_id").notNull(),
     events: count("events"),
+    folded: folded(),
   },
-  (table) => [primaryKey({ columns: [table.tenantId, table.day, table.sessionId] })],
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.day, table.sessionId] }),
+    index("session_daily_stats_session").on(table.tenantId, table.sessionId, table.day),
+    index("session_daily_stats_unfolded")
+      .on(table.tenantId, table.day, table.sessionId)
+      .where(sql`not folded`),
+  ],
+);
+
+/**
+ * How many users (sessions) of `day` were there on `previous_day` before that and not in between; '-infinity': never.
+ * A distinct member of a range of days is one whose day before lies before the range, once.
+ */
+export const dailyReturnStats = pgTable(
+  "daily_return_stats",
+  {
+    tenantId: tenantId(),
+    subject: text().notNull(),
+    day: date().notNull(),
+    previousDay: date("previous_day").notNull(),
+    members: count("members"),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.subject, table.day, table.previousDay] })],
 );
 
 /** By type and hour; the hour starts where the tenant's clock strikes it, which is :30 UTC in Kolkata. */
@@ -71,6 +105,20 @@ export const eventHourlyStats = pgTable(
     revenue: amount("revenue"),
   },
   (table) => [primaryKey({ columns: [table.tenantId, table.hour, table.type] })],
+);
+
+/** The same by day: a year of it is a twentieth of the rows. */
+export const eventDailyStats = pgTable(
+  "event_daily_stats",
+  {
+    tenantId: tenantId(),
+    day: date().notNull(),
+    type: text().notNull(),
+    events: count("events"),
+    units: count("units"),
+    revenue: amount("revenue"),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.day, table.type] })],
 );
 
 /** By day and value of each property that the tenant breaks down by. */

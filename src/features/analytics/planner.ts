@@ -27,6 +27,8 @@ export interface Source {
   filters: readonly FilterName[];
   /** SQL of each metric that it holds, over the rows of a group. */
   metrics: Partial<Record<Metric, string>>;
+  /** Where distinct members are a sum over pairs of days: the rows that the pairs were made of. */
+  distinct?: { subject: "user" | "session"; table: string; member: string };
 }
 
 export interface Plan extends MetricsQuestion {
@@ -77,8 +79,36 @@ const BY_TYPE: Partial<Record<Metric, string>> = {
   conversionRate: rate(ofType("purchase"), ofType("view")),
 };
 
+/** Distinct members of days, without a look at each: see features/rollups. One metric each, and the whole range only. */
+const RETURNS: readonly Source[] = [
+  {
+    table: "daily_return_stats",
+    time: "day",
+    dimensions: [],
+    filters: [],
+    metrics: { sessions: "sum(members)" },
+    distinct: { subject: "session", table: "session_daily_stats", member: "session_id" },
+  },
+  {
+    table: "daily_return_stats",
+    time: "day",
+    dimensions: [],
+    filters: [],
+    metrics: { uniqueUsers: "sum(members)" },
+    distinct: { subject: "user", table: "user_daily_stats", member: "user_key" },
+  },
+];
+
 /** The smallest table first. */
 const SOURCES: readonly Source[] = [
+  ...RETURNS,
+  {
+    table: "event_daily_stats",
+    time: "day",
+    dimensions: [...DAYS, "type"],
+    filters: ["type"],
+    metrics: BY_TYPE,
+  },
   {
     table: "event_hourly_stats",
     time: "hour",

@@ -32,7 +32,9 @@ export async function selectMetrics(sql: Sql, tenantId: string, plan: Plan): Pro
     ...dimensions.map((one) => (one === "hour" ? hourText(sql, sql`${sql(one)}`) : sql`${sql(one)}::text`)),
     ...metrics.map((one) => sql`${sql(one)}::text`),
   ].map((text, index) => sql`${text} as ${sql([...dimensions, ...metrics][index] ?? "")}`);
-  const rows = rowsOf(sql, tenantId, plan, bestOf(sql, tenantId, plan));
+  const rows = source.distinct
+    ? membersOf(sql, tenantId, plan.range, source.distinct)
+    : rowsOf(sql, tenantId, plan, bestOf(sql, tenantId, plan));
   if (dimensions.length === 0)
     return sql<
       MetricsRow[]
@@ -67,6 +69,29 @@ function bestOf(sql: Sql, tenantId: string, plan: Plan): Fragment {
 
 function listOf(sql: Sql, fragments: readonly Fragment[]) {
   return fragments.map((one, index) => (index === 0 ? one : sql`, ${one}`));
+}
+
+/**
+ * Counts that add up to the distinct members of a range. A member of whom the range holds a folded day is counted by the
+ * first of them, whose day before lies before the range; one of whom it holds unfolded days only is counted here. One
+ * statement, so that a row which is folded meanwhile is counted by either side, never by both.
+ */
+function membersOf(
+  sql: Sql,
+  tenantId: string,
+  { from, to }: Range,
+  { subject, table, member }: NonNullable<Source["distinct"]>,
+) {
+  return sql`(
+    select sum(members) as members from daily_return_stats
+    where tenant_id = ${tenantId} and subject = ${subject} and day between ${from} and ${to} and previous_day < ${from}
+    union all
+    select count(distinct ${sql(member)} collate "C") from ${sql(table)} late
+    where tenant_id = ${tenantId} and not folded and day between ${from} and ${to}
+      and not exists (select from ${sql(table)} seen
+        where seen.tenant_id = late.tenant_id and seen.tenant_id = ${tenantId}
+          and seen.${sql(member)} = late.${sql(member)} and seen.folded and seen.day between ${from} and ${to})
+  ) counted`;
 }
 
 /** The rows of a source that the question is about. */

@@ -42,6 +42,12 @@ function sumByType(keys: string, rows: string): string {
 const TYPE_SUMS =
   "count(*) as events, coalesce(sum(units), 0)::bigint as units, coalesce(sum(revenue), 0) as revenue";
 
+/** By hour and by day from one pass over the facts: `typed` has a row an hour and type. */
+function sumTyped(bucket: Rollup["bucket"]): string {
+  return `select tenant_id, ${bucket}, type, sum(events)::bigint as events, sum(units)::bigint as units, sum(revenue) as revenue
+    from typed group by tenant_id, ${bucket}, type`;
+}
+
 /** Longer property values share a row by their beginning, so that the key stays far below an index row's limit. */
 const MAX_VALUE_CHARACTERS = 256;
 
@@ -76,7 +82,14 @@ export const ROLLUPS: readonly Rollup[] = [
     keys: ["tenant_id", "hour", "type"],
     measures: ["events", "units", "revenue"],
     bucket: "hour",
-    aggregate: `select tenant_id, hour, type, ${TYPE_SUMS} from facts group by tenant_id, hour, type`,
+    aggregate: sumTyped("hour"),
+  },
+  {
+    table: "event_daily_stats",
+    keys: ["tenant_id", "day", "type"],
+    measures: ["events", "units", "revenue"],
+    bucket: "day",
+    aggregate: sumTyped("day"),
   },
   {
     table: "property_daily_stats",
@@ -104,7 +117,7 @@ export const ROLLUPS: readonly Rollup[] = [
 /**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
  * event with its local day and hour, its unique user, and what it means in units and money (a refund subtracts).
- * `dimension` are the properties that tenants break down by. `tenants` is a condition on the tenants `t` concerned.
+ * `typed` sums them up by hour and type. `dimension` are the properties that tenants break down by. `tenants` is a condition on the tenants `t` concerned.
  */
 export function factsFrom(source: string, tenants: string, condition = "true"): string {
   return `dimension as materialized (
@@ -116,5 +129,7 @@ export function factsFrom(source: string, tenants: string, condition = "true"): 
     from ${source}
     cross join lateral (select case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end as units) sale
     where ${condition}
+  ), typed as (
+    select tenant_id, day, hour, type, ${TYPE_SUMS} from facts group by tenant_id, day, hour, type
   )`;
 }

@@ -8,4 +8,5 @@ export {
   verifyTenant,
 } from "./recount.ts";
 export { selectBacklog as readBacklog } from "./repository.ts";
+export { createReturnsFolder, type ReturnsFolder } from "./returns.ts";
 export { createRollupService, type RollupService } from "./service.ts";

@@ -2,6 +2,7 @@ import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { factsFrom, type Rollup, USER_DAILY } from "./definitions.ts";
 import type { LedgerRow } from "./repository.ts";
+import type { MemberDay } from "./returns-repository.ts";
 
 /**
  * Batches with anonymous events of a session that are not rolled up yet, dead letters aside. The session's events are
@@ -95,17 +96,19 @@ export async function moveEvents(
   return row ?? { moved: 0, minMs: null, maxMs: null, emptied: [] };
 }
 
-/** A rollup holds no row of nothing: a recount would not make one. */
+/** A rollup holds no row of nothing: a recount would not make one. Returns those that were folded. */
 export async function deleteEmptyRows(
   tx: Transaction,
   tenantId: string,
   emptied: Moved["emptied"],
-): Promise<void> {
-  await tx`
+): Promise<MemberDay[]> {
+  const rows = await tx<(MemberDay & { folded: boolean })[]>`
     delete from user_daily_stats kept
     using unnest(${tx.array(emptied.map(([day]) => day))}::date[], ${tx.array(emptied.map(([, key]) => key))}::text[])
       as empty(day, user_key)
-    where kept.tenant_id = ${tenantId} and kept.day = empty.day and kept.user_key = empty.user_key and kept.events = 0`;
+    where kept.tenant_id = ${tenantId} and kept.day = empty.day and kept.user_key = empty.user_key and kept.events = 0
+    returning kept.day::text, kept.user_key as member, kept.folded`;
+  return rows.filter(({ folded }) => folded);
 }
 
 /**

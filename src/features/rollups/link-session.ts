@@ -2,7 +2,9 @@ import type { Invalidator } from "../../cache/invalidator.ts";
 import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
+import type { Transaction } from "../../db/transaction.ts";
 import { deleteEmptyRows, moveEvents, selectUndoneBatches, waitForRebuild } from "./link-repository.ts";
+import { changeReturns, lockReturns, USER_RETURNS } from "./returns-repository.ts";
 import type { RollupService } from "./service.ts";
 
 export interface SessionLinkDeps {
@@ -19,6 +21,18 @@ const EVENTS_AT_ONCE = 2_000;
 const MAX_EVENTS = 100_000;
 const BATCHES_AT_ONCE = 200;
 const MAX_BATCH_ROUNDS = 5;
+
+/** Days that are left without events leave the counts of returning users, too. */
+async function moveSome(tx: Transaction, tenantId: string, sessionId: string, userId: string) {
+  await waitForRebuild(tx);
+  const result = await moveEvents(tx, tenantId, sessionId, userId, EVENTS_AT_ONCE);
+  if (result.emptied.length === 0) return result;
+  // Behind its lock, so that a row is folded either before it goes or never.
+  await lockReturns(tx, tenantId, USER_RETURNS);
+  const rows = await deleteEmptyRows(tx, tenantId, result.emptied);
+  await changeReturns(tx, tenantId, USER_RETURNS, { rows, direction: "out" });
+  return result;
+}
 
 /**
  * Gives the anonymous events of a session to a user. What is not rolled up yet is rolled up first: only then are its
@@ -47,12 +61,9 @@ export function createSessionLinks({ db, rollups, invalidator }: SessionLinkDeps
       await rollUpSession(tenantId, sessionId);
       let linked = 0;
       while (linked < MAX_EVENTS) {
-        const { moved, minMs, maxMs } = await db.transaction(async (tx) => {
-          await waitForRebuild(tx);
-          const result = await moveEvents(tx, tenantId, sessionId, userId, EVENTS_AT_ONCE);
-          if (result.emptied.length > 0) await deleteEmptyRows(tx, tenantId, result.emptied);
-          return result;
-        });
+        const { moved, minMs, maxMs } = await db.transaction((tx) =>
+          moveSome(tx, tenantId, sessionId, userId),
+        );
         linked += moved;
         await invalidator.invalidate([{ tenantId, minMs, maxMs }]);
         if (moved < EVENTS_AT_ONCE) break;

@@ -2,9 +2,11 @@ import { addDays, type Day, nextMonth } from "../../core/days.ts";
 import { operatorContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
+import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
 import { selectBacklog } from "./repository.ts";
+import { changeReturns, compareReturns, lockReturns, RETURNS, recountReturns } from "./returns-repository.ts";
 
 /**
  * G4: `verify` recounts a tenant's rollups from its raw events and compares row by row; `rebuild` replaces them. Both
@@ -87,7 +89,12 @@ function compare(rollup: Rollup): string {
 
 function refill({ keys, measures, aggregate, table }: Rollup): string {
   const columns = [...keys, ...measures].join(", ");
-  return `with ${RECOUNTED} insert into ${table} (${columns}) select ${columns} from (${aggregate}) recounted`;
+  // Taken into daily_return_stats by the same transaction, see `replaceDays`.
+  const [foldedColumn, folded] = RETURNS.some((returns) => returns.table === table)
+    ? [", folded", ", true"]
+    : ["", ""];
+  return `with ${RECOUNTED} insert into ${table} (${columns}${foldedColumn})
+    select ${columns}${folded} from (${aggregate}) recounted`;
 }
 
 /**
@@ -105,15 +112,14 @@ export async function verifyTenant(
     for (const rollup of ROLLUPS) {
       const [row] = await sql.unsafe<CompareRow[]>(compare(rollup), parametersOf(tenant, months));
       if (!row) continue;
-      report.rowsChecked += row.rows;
-      report.differing += row.differing;
-      const room = MAX_DIFFERENCES_SHOWN - report.differences.length;
-      for (const shown of row.shown.slice(0, room))
-        report.differences.push({ table: rollup.table, ...shown });
+      addTo(report, rollup.table, row);
     }
     onProgress(months.from, report);
   }
-  if (range.from === undefined && range.to === undefined) await verifyAccounting(sql, tenant, report);
+  if (range.from === undefined && range.to === undefined) {
+    await verifyReturns(sql, tenant, report);
+    await verifyAccounting(sql, tenant, report);
+  }
   const { waiting, dead } = await selectBacklog(sql, tenant.tenantId);
   return { ...report, waiting, dead };
 }
@@ -122,6 +128,22 @@ interface CompareRow {
   rows: number;
   differing: number;
   shown: Omit<Difference, "table">[];
+}
+
+function addTo(report: VerifyReport, table: string, { rows, differing, shown }: CompareRow): void {
+  report.rowsChecked += rows;
+  report.differing += differing;
+  const room = MAX_DIFFERENCES_SHOWN - report.differences.length;
+  for (const difference of shown.slice(0, room)) report.differences.push({ table, ...difference });
+}
+
+/** Counts made of rows that are wrong themselves would only tell each of those again. */
+async function verifyReturns(sql: Sql, { tenantId }: TenantZone, report: VerifyReport): Promise<void> {
+  const wrong = new Set(report.differences.map(({ table }) => table));
+  for (const returns of RETURNS) {
+    if (wrong.has(returns.table)) continue;
+    addTo(report, "daily_return_stats", await compareReturns(sql, tenantId, returns, MAX_DIFFERENCES_SHOWN));
+  }
 }
 
 /** The hourly accounting adds up, and says as many stored as there are events; retention may have taken some since. */
@@ -163,19 +185,42 @@ export async function rebuildTenant(
 ): Promise<number> {
   const visited = await monthsToVisit(transactions, tenant, range);
   for (const months of visited) {
-    const parameters = parametersOf(tenant, months);
-    await retryRolledBack(() =>
-      transactions.begin(async (tx) => {
-        await tx`lock table product_daily_stats in share row exclusive mode`;
-        for (const rollup of ROLLUPS) {
-          await tx.unsafe(`delete from ${rollup.table} where ${inRange(rollup)}`, parameters);
-          await tx.unsafe(refill(rollup), parameters);
-        }
-      }),
-    );
+    await retryRolledBack(() => transactions.begin((tx) => replaceDays(tx, tenant, months)));
     onProgress(months.from);
   }
+  await mendReturns(transactions, tenant);
   return visited.length;
+}
+
+/** Unique users and sessions stay right all through: the rows leave and enter their counts with the transaction. */
+async function replaceDays(tx: Transaction, tenant: TenantZone, { from, to }: DayRange): Promise<void> {
+  const { tenantId } = tenant;
+  const days = { from, until: addDays(to, 1) };
+  const parameters = parametersOf(tenant, { from, to });
+  await tx`lock table product_daily_stats in share row exclusive mode`;
+  for (const returns of RETURNS) {
+    await lockReturns(tx, tenantId, returns);
+    await changeReturns(tx, tenantId, returns, { days, direction: "out" });
+  }
+  for (const rollup of ROLLUPS) {
+    await tx.unsafe(`delete from ${rollup.table} where ${inRange(rollup)}`, parameters);
+    await tx.unsafe(refill(rollup), parameters);
+  }
+  for (const returns of RETURNS) await changeReturns(tx, tenantId, returns, { days, direction: "in" });
+}
+
+/** Counts that were wrong before stayed wrong. Compared first, since counting anew locks links and the folder out. */
+async function mendReturns(transactions: Sql, { tenantId }: TenantZone): Promise<void> {
+  for (const returns of RETURNS) {
+    const { differing } = await compareReturns(transactions, tenantId, returns, 0);
+    if (differing === 0) continue;
+    await retryRolledBack(() =>
+      transactions.begin(async (tx) => {
+        await lockReturns(tx, tenantId, returns);
+        await recountReturns(tx, tenantId, returns);
+      }),
+    );
+  }
 }
 
 /**
@@ -210,6 +255,7 @@ async function monthsToVisit(
       union all select min(day), max(day) from product_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from user_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from session_daily_stats where tenant_id = ${tenantId}
+      union all select min(day), max(day) from event_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from property_daily_stats where tenant_id = ${tenantId}
       union all select (min(hour) at time zone ${timeZone})::date, (max(hour) at time zone ${timeZone})::date
       from event_hourly_stats where tenant_id = ${tenantId}
