@@ -56,8 +56,11 @@ export function createStopwatch() {
 }
 
 /** Rolls up what waits, and says so where something is left that could not be. */
-export async function completeRollups({ rollups, invalidator }: Deps, tenantId: string): Promise<void> {
+export async function completeRollups(deps: Deps, tenantId: string): Promise<void> {
+  const { rollups, invalidator, returnsFolder } = deps;
   const left = await rollUpWaiting(rollups, invalidator, tenantId);
+  await returnsFolder.fold();
+  await rollups.refreshStatistics();
   if (left > 0)
     console.error(
       `${left} batches could not be rolled up; a running worker tries them again within seconds.`,

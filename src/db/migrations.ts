@@ -9,6 +9,7 @@ import commerce from "../../drizzle/0002_commerce.sql" with { type: "text" };
 import notificationsByTopic from "../../drizzle/0003_notifications_by_topic.sql" with { type: "text" };
 import ordersDue from "../../drizzle/0004_orders_due.sql" with { type: "text" };
 import audience from "../../drizzle/0005_audience.sql" with { type: "text" };
+import productPeriods from "../../drizzle/0006_product_periods.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -20,4 +21,5 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0003_notifications_by_topic": notificationsByTopic,
   "0004_orders_due": ordersDue,
   "0005_audience": audience,
+  "0006_product_periods": productPeriods,
 };

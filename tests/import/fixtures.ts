@@ -25,6 +25,7 @@ export function importFile(api: TestApi, { slug }: TestTenant, file: string, ...
 
 export const ROLLUP_TABLES = [
   "product_daily_stats",
+  "product_period_stats",
   "user_daily_stats",
   "session_daily_stats",
   "event_hourly_stats",

@@ -61,6 +61,8 @@ async function counted() {
   const { tenantId } = tenant;
   const [row] = await api.sql`select
     (select coalesce(sum(events), 0)::int from product_daily_stats where tenant_id = ${tenantId}) as products,
+    (select coalesce(sum(events) filter (where period = 'month'), 0)::int from product_period_stats where tenant_id = ${tenantId}) as months,
+    (select coalesce(sum(events) filter (where period = 'sixth'), 0)::int from product_period_stats where tenant_id = ${tenantId}) as sixths,
     (select coalesce(sum(events), 0)::int from user_daily_stats where tenant_id = ${tenantId}) as users,
     (select coalesce(sum(events), 0)::int from session_daily_stats where tenant_id = ${tenantId}) as sessions,
     (select coalesce(sum(events), 0)::int from event_hourly_stats where tenant_id = ${tenantId}) as hours,
@@ -72,6 +74,8 @@ async function counted() {
 
 const each = (n: number) => ({
   products: n,
+  months: n,
+  sixths: n,
   users: n,
   sessions: n,
   hours: n,

@@ -38,12 +38,15 @@ test("honest rollups are clean", async () => {
 
 const TABLES = [
   "product_daily_stats",
+  "product_period_stats",
   "user_daily_stats",
   "session_daily_stats",
   "event_hourly_stats",
   "event_daily_stats",
   "property_daily_stats",
 ];
+
+const TIME_COLUMNS: Record<string, string> = { event_hourly_stats: "hour", product_period_stats: "start" };
 
 describe.each(TABLES)("%s", (table) => {
   const one = () => api.sql`select ctid from ${api.sql(table)} where tenant_id = ${tenant.tenantId}
@@ -58,7 +61,7 @@ describe.each(TABLES)("%s", (table) => {
       "a row too many",
       // A neighbour's row, on a day on which nothing happened.
       () => api.sql`update ${api.sql(table)}
-        set tenant_id = ${tenant.tenantId}, ${api.sql(table === "event_hourly_stats" ? "hour" : "day")} = '2026-11-15'
+        set tenant_id = ${tenant.tenantId}, ${api.sql(TIME_COLUMNS[table] ?? "day")} = '2026-11-15'
         where ctid in (select ctid from ${api.sql(table)} where tenant_id = ${neighbour.tenantId} limit 1)`,
     ],
   ];
@@ -133,7 +136,7 @@ describe("the command", () => {
 
   test("exits 1 on a difference and prints both sides; rebuild mends it and the cached answers", async () => {
     const top = async () => {
-      const query = "startDate=2026-10-20&endDate=2026-11-04&sortBy=views&limit=50";
+      const query = "startDate=2026-10-25&endDate=2026-10-25&sortBy=views&limit=50";
       const { body } = await api.call("GET", `/analytics/products/top?${query}`, { as: tenant.key });
       return body.items;
     };

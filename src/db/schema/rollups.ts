@@ -41,6 +41,19 @@ export const productDailyStats = pgTable(
   ],
 );
 
+/** The same by `period`, a month or a sixth of one (see features/rollups/definitions.ts), from its first day. */
+export const productPeriodStats = pgTable(
+  "product_period_stats",
+  {
+    tenantId: tenantId(),
+    period: text().notNull(),
+    start: date().notNull(),
+    productId: text("product_id").notNull(),
+    ...measures(),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.period, table.start, table.productId] })],
+);
+
 /** `user_key` is the user id, else the anonymous id, else the session id: one row a unique user and day. */
 export const userDailyStats = pgTable(
   "user_daily_stats",

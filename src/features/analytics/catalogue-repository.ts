@@ -1,4 +1,5 @@
 import type { Sql } from "../../db/client.ts";
+import { productRows } from "./product-rows.ts";
 import type { Range } from "./range.ts";
 import type { ProductStatsQuery } from "./schema.ts";
 
@@ -66,7 +67,7 @@ function sortType(sortBy: ProductStatsQuery["sortBy"]): string {
 export async function selectProductStats(
   sql: Sql,
   tenantId: string,
-  { from, to }: Range,
+  range: Range,
   { search, sortBy, sortDir, limit, offset, after }: ProductStatsPage,
 ): Promise<ProductStatsRow[]> {
   const type = sql.unsafe(sortType(sortBy));
@@ -76,8 +77,7 @@ export async function selectProductStats(
   return sql<ProductStatsRow[]>`
     with measured as (
       select tenant_id, product_id, ${sql.unsafe(sortBy === "name" ? "null" : SUMS[sortBy])} as sort_value
-      from product_daily_stats where tenant_id = ${tenantId} and day between ${from} and ${to}
-      group by tenant_id, product_id
+      from ${productRows(sql, tenantId, range, sql``)} group by tenant_id, product_id having sum(events) > 0
     ), known as (
       select tenant_id, id, name, sku, price, case when deleted_at is null then status else 'deleted' end as status
       from products where tenant_id = ${tenantId}
@@ -94,9 +94,8 @@ export async function selectProductStats(
       ${after === null ? sql`` : sql`where sort_value ${beyond} ${after.sortValue}::text::${type} or (sort_value = ${after.sortValue}::text::${type} and "productId" > ${after.productId})`}
       order by sort_value ${direction}, "productId" limit ${limit} offset ${offset}
     ), summed as (
-      select product_id, ${sql.unsafe(SUM_TEXTS.join(", "))} from product_daily_stats
-      where tenant_id = ${tenantId} and day between ${from} and ${to}
-        and product_id = any(array(select "productId" from shown))
+      select product_id, ${sql.unsafe(SUM_TEXTS.join(", "))}
+      from shown cross join lateral ${productRows(sql, tenantId, range, sql`and product_id = shown."productId" collate "default"`)}
       group by product_id
     )
     select shown."productId", name, sku, price, status, sort_value::text as "sortValue", total::text, summed.*

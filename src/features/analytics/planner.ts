@@ -27,6 +27,8 @@ export interface Source {
   filters: readonly FilterName[];
   /** SQL of each metric that it holds, over the rows of a group. */
   metrics: Partial<Record<Metric, string>>;
+  /** Its rows are also kept added up by longer periods, which answer what asks for nothing finer than months. */
+  hasPeriods?: true;
   /** Where distinct members are a sum over pairs of days: the rows that the pairs were made of. */
   distinct?: { subject: "user" | "session"; table: string; member: string };
 }
@@ -125,6 +127,7 @@ const SOURCES: readonly Source[] = [
   },
   {
     table: "product_daily_stats",
+    hasPeriods: true,
     time: "day",
     dimensions: [...DAYS, "product"],
     filters: ["productId"],

@@ -7,9 +7,9 @@ export interface Rollup {
   /** Primary key, in an order in which rows are also upserted: workers that meet never deadlock. */
   keys: readonly string[];
   measures: readonly string[];
-  /** The day or hour column, by which a range of the table is chosen. */
-  bucket: "day" | "hour";
-  /** A select over `facts` giving keys and measures. */
+  /** The column of time, by which a range of the table is chosen; `start` of periods, which are of whole months. */
+  bucket: "day" | "hour" | "start";
+  /** A select over `facts`, or over what `factsFrom` makes of them, giving keys and measures. */
   aggregate: string;
 }
 
@@ -60,14 +60,37 @@ export const USER_DAILY: Rollup = {
   aggregate: sumByType("tenant_id, day, user_key", "facts"),
 };
 
+const PRODUCT_DAYS = sumByType("tenant_id, day, product_id", "facts where product_id is not null");
+
+export const PRODUCT_DAILY: Rollup = {
+  table: "product_daily_stats",
+  keys: ["tenant_id", "day", "product_id"],
+  measures: PRODUCT_MEASURES,
+  bucket: "day",
+  aggregate: "select * from product_days",
+};
+
+/**
+ * Product days added up by month and by sixth of a month (from its 1st, 6th, 11th, 16th, 21st and 26th), of which ranges
+ * are put together: see analytics/cover.ts. Months hold whole periods, since everything is recounted by month.
+ */
+export const PRODUCT_PERIODS: Rollup = {
+  table: "product_period_stats",
+  keys: ["tenant_id", "period", "start", "product_id"],
+  measures: PRODUCT_MEASURES,
+  bucket: "start",
+  aggregate: `select tenant_id, period, start, product_id,
+      ${PRODUCT_MEASURES.map((measure) => `sum(${measure})${measure === "revenue" ? "" : "::bigint"} as ${measure}`).join(", ")}
+    from (
+      select product_days.*, date_trunc('month', day)::date as month, least((extract(day from day)::int - 1) / 5, 5) * 5 as past
+      from product_days
+    ) as placed cross join lateral (values ('month', month), ('sixth', month + past)) as containing(period, start)
+    group by tenant_id, period, start, product_id`,
+};
+
 export const ROLLUPS: readonly Rollup[] = [
-  {
-    table: "product_daily_stats",
-    keys: ["tenant_id", "day", "product_id"],
-    measures: PRODUCT_MEASURES,
-    bucket: "day",
-    aggregate: sumByType("tenant_id, day, product_id", "facts where product_id is not null"),
-  },
+  PRODUCT_DAILY,
+  PRODUCT_PERIODS,
   USER_DAILY,
   {
     table: "session_daily_stats",
@@ -117,7 +140,8 @@ export const ROLLUPS: readonly Rollup[] = [
 /**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
  * event with its local day and hour, its unique user, and what it means in units and money (a refund subtracts).
- * `typed` sums them up by hour and type. `dimension` are the properties that tenants break down by. `tenants` is a condition on the tenants `t` concerned.
+ * `typed` sums them up by hour and type, `product_days` by day and product. `dimension` are the properties that tenants
+ * break down by. `tenants` is a condition on the tenants `t` concerned.
  */
 export function factsFrom(source: string, tenants: string, condition = "true"): string {
   return `dimension as materialized (
@@ -131,5 +155,7 @@ export function factsFrom(source: string, tenants: string, condition = "true"): 
     where ${condition}
   ), typed as (
     select tenant_id, day, hour, type, ${TYPE_SUMS} from facts group by tenant_id, day, hour, type
+  ), product_days as (
+    ${PRODUCT_DAYS}
   )`;
 }

@@ -4,7 +4,7 @@ import type { Sql } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
-import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
+import { factsFrom, PRODUCT_DAILY, PRODUCT_PERIODS, ROLLUPS, type Rollup } from "./definitions.ts";
 import { selectBacklog } from "./repository.ts";
 import { changeReturns, compareReturns, lockReturns, RETURNS, recountReturns } from "./returns-repository.ts";
 
@@ -58,11 +58,24 @@ const RECOUNTED = factsFrom(
       where b.tenant_id = e.tenant_id and b.batch_id = e.batch_id and b.rolled_up_at is null)`,
 );
 
+/** The months that the range touches, as whole ones. */
+const inMonths = (day: string) => `${day} >= date_trunc('month', $2::date)
+  and ${day} < date_trunc('month', $3::date - 1) + interval '1 month'`;
+
+/** Periods are made of the days that are kept: raw events of the rest of a month may be gone, or not asked for. */
+const KEPT = `product_days as (
+  select * from ${PRODUCT_DAILY.table} where tenant_id = $1 and ${inMonths("day")}
+)`;
+
+function sourceOf(rollup: Rollup): string {
+  return rollup === PRODUCT_PERIODS ? KEPT : RECOUNTED;
+}
+
 /** Mentions $4 either way, since Postgres wants every parameter used. */
 function inRange({ bucket }: Rollup): string {
-  return bucket === "day"
-    ? "tenant_id = $1 and day >= $2::date and day < $3::date and $4::text is not null"
-    : `tenant_id = $1 and ${onDays("hour")}`;
+  if (bucket === "hour") return `tenant_id = $1 and ${onDays("hour")}`;
+  const days = bucket === "day" ? "day >= $2::date and day < $3::date" : inMonths("start");
+  return `tenant_id = $1 and ${days} and $4::text is not null`;
 }
 
 /** Rows counted, and the differing ones with both sides. `using` makes the keys columns of the join itself. */
@@ -73,7 +86,7 @@ function compare(rollup: Rollup): string {
   const differs = measures
     .map((measure) => `expected.${measure} is distinct from actual.${measure}`)
     .join(" or ");
-  return `with ${RECOUNTED}, expected as (select true as found, recounted.* from (${aggregate}) recounted),
+  return `with ${sourceOf(rollup)}, expected as (select true as found, recounted.* from (${aggregate}) recounted),
     actual as (select true as found, kept.* from ${table} kept where ${inRange(rollup)}),
     compared as (
       select (${differs}) as differs, ${asJson("", keys.slice(1))} as key,
@@ -87,14 +100,15 @@ function compare(rollup: Rollup): string {
     from compared`;
 }
 
-function refill({ keys, measures, aggregate, table }: Rollup): string {
+function refill(rollup: Rollup): string {
+  const { keys, measures, aggregate, table } = rollup;
   const columns = [...keys, ...measures].join(", ");
   // Taken into daily_return_stats by the same transaction, see `replaceDays`.
   const [foldedColumn, folded] = RETURNS.some((returns) => returns.table === table)
     ? [", folded", ", true"]
     : ["", ""];
-  return `with ${RECOUNTED} insert into ${table} (${columns}${foldedColumn})
-    select ${columns}${folded} from (${aggregate}) recounted`;
+  return `with ${sourceOf(rollup)} insert into ${table} (${columns}${foldedColumn})
+    select ${columns}${folded} from (${aggregate}) recounted where $4::text is not null`;
 }
 
 /**
@@ -110,6 +124,8 @@ export async function verifyTenant(
   const report: VerifyReport = { rowsChecked: 0, differences: [], differing: 0, waiting: 0, dead: 0 };
   for (const months of await monthsToVisit(sql, tenant, range)) {
     for (const rollup of ROLLUPS) {
+      // Made of days that are wrong themselves, periods would only tell each of those again.
+      if (rollup === PRODUCT_PERIODS && tellsOf(report, PRODUCT_DAILY.table)) continue;
       const [row] = await sql.unsafe<CompareRow[]>(compare(rollup), parametersOf(tenant, months));
       if (!row) continue;
       addTo(report, rollup.table, row);
@@ -122,6 +138,10 @@ export async function verifyTenant(
   }
   const { waiting, dead } = await selectBacklog(sql, tenant.tenantId);
   return { ...report, waiting, dead };
+}
+
+function tellsOf({ differences }: VerifyReport, table: string): boolean {
+  return differences.some((difference) => difference.table === table);
 }
 
 interface CompareRow {
@@ -139,9 +159,8 @@ function addTo(report: VerifyReport, table: string, { rows, differing, shown }: 
 
 /** Counts made of rows that are wrong themselves would only tell each of those again. */
 async function verifyReturns(sql: Sql, { tenantId }: TenantZone, report: VerifyReport): Promise<void> {
-  const wrong = new Set(report.differences.map(({ table }) => table));
   for (const returns of RETURNS) {
-    if (wrong.has(returns.table)) continue;
+    if (tellsOf(report, returns.table)) continue;
     addTo(report, "daily_return_stats", await compareReturns(sql, tenantId, returns, MAX_DIFFERENCES_SHOWN));
   }
 }
@@ -253,6 +272,7 @@ async function monthsToVisit(
       select (min(ts) at time zone ${timeZone})::date as first, (max(ts) at time zone ${timeZone})::date as last
       from events where tenant_id = ${tenantId}
       union all select min(day), max(day) from product_daily_stats where tenant_id = ${tenantId}
+      union all select min(start), max(start) from product_period_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from user_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from session_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from event_daily_stats where tenant_id = ${tenantId}

@@ -62,6 +62,10 @@ export async function rollUpBatches(sql: Sql, batches: readonly BatchId[]): Prom
   return row?.claimed ?? 0;
 }
 
+export async function analyzeRollups(sql: Sql): Promise<void> {
+  await sql.unsafe(`analyze ${ROLLUPS.map(({ table }) => table).join(", ")}, daily_return_stats`);
+}
+
 /** Ledger rows that should have been rolled up `overdueMs` ago, the oldest first, of all tenants. */
 export async function selectOverdue(sql: Sql, overdueMs: number, limit: number): Promise<LedgerRow[]> {
   const rows = await sql<{ tenant_id: string; batch_id: string; min_ts: Date | null; max_ts: Date | null }[]>`

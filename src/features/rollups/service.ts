@@ -76,6 +76,9 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
       });
     },
 
+    /** After a load: Postgres gathers statistics by itself within a minute, and until then plans as for empty tables. */
+    refreshStatistics: (): Promise<void> => repository.analyzeRollups(db.transactions),
+
     /** One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many rows went. */
     async prune(): Promise<number> {
       const ledger = await pruneAll((limit) => repository.pruneLedger(sql, limit));
