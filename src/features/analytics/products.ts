@@ -74,22 +74,21 @@ export function createProductAnswers(desk: Desk) {
       const page = after ? null : (query.page ?? 1);
       const offset = page === null ? 0 : (page - 1) * limit;
       const listing: ProductStatsPage = { search, sortBy, sortDir, limit: limit + 1, offset, after };
-      const name = `stats:${sha256(JSON.stringify(listing))}`;
+      // With the texts of the range: the cursor in the answer is bound to them.
+      const name = `stats:${sha256(JSON.stringify([listing, filters]))}`;
       const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG] };
-      const { rows, total, meta } = await answer(ctx, { ...question, granularity: "day" }, async () => {
-        const found = await selectProductStats(sql, ctx.tenantId, range, listing);
-        return { rows: found, total: Number(found[0]?.total ?? (await countProducts(ctx, range, listing))) };
+      return answer(ctx, { ...question, granularity: "day" }, async () => {
+        const rows = await selectProductStats(sql, ctx.tenantId, range, listing);
+        const last = rows.length > limit ? rows[limit - 1] : undefined;
+        const key = last && [range.from, range.to, last.sortValue, last.productId];
+        return {
+          page,
+          limit,
+          total: Number(rows[0]?.total ?? (await countProducts(ctx, range, listing))),
+          items: rows.slice(0, limit).map(toItem),
+          nextCursor: key ? encodeCursor(filters, key) : null,
+        };
       });
-      const last = rows.length > limit ? rows[limit - 1] : undefined;
-      const key = last && [range.from, range.to, last.sortValue, last.productId];
-      return {
-        page,
-        limit,
-        total,
-        items: rows.slice(0, limit).map(toItem),
-        nextCursor: key ? encodeCursor(filters, key) : null,
-        meta,
-      };
     },
   };
 
