@@ -29,14 +29,16 @@ export function sendJson<T extends object>(c: HttpContext, { bytes, tag }: Prepa
   return c.body(body, 200, headers) as unknown as ReturnType<typeof c.json<T, 200>>;
 }
 
+/** One that holds all of its bytes until its end, so that they leave at once and with their Content-Length. */
 function streamOf(bytes: Uint8Array): ReadableStream {
-  return new ReadableStream({
+  const source: Bun.DirectUnderlyingSource = {
     type: "direct",
     pull(controller) {
       controller.write(bytes);
       controller.end();
     },
-  });
+  };
+  return new ReadableStream(source, { highWaterMark: bytes.byteLength + 1 });
 }
 
 /** RFC 3339 UTC with milliseconds. */
