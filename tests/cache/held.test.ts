@@ -7,6 +7,7 @@ import { createApp } from "../../src/app.ts";
 import { type CacheQuestion, createCache } from "../../src/cache/cache.ts";
 import { clearingTag, deleteTags } from "../../src/cache/tags.ts";
 import { newId } from "../../src/core/ids.ts";
+import { startApi } from "../../src/main.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
 import { keys } from "../../src/redis/keys.ts";
 import { createRedisGuard } from "../../src/resilience/redis-guard.ts";
@@ -19,7 +20,7 @@ import {
   type TestApi,
   type TestTenant,
 } from "../factories.ts";
-import { cleanup, eventually } from "../harness.ts";
+import { cleanup, eventually, freePort, onCleanup } from "../harness.ts";
 
 let api: TestApi;
 let elsewhere: TestApi["deps"];
@@ -203,6 +204,21 @@ describe("answers over HTTP", () => {
       expect([again.status, again.text]).toEqual([304, ""]);
       const other = await read(path, { "if-none-match": miss.headers.get("etag") }, app);
       expect([other.status, other.text]).toEqual([200, hits[0]?.text as string]);
+    }
+  });
+
+  test("a long answer leaves a socket whole and with its length, and so does a short one", async () => {
+    const running = await startApi({ ...api.config, port: await freePort() }, elsewhere);
+    onCleanup(() => running.stop());
+    for (const path of ["/analytics/summary?days=400&groupBy=day", "/analytics/products/top?days=3"]) {
+      const headers = { authorization: `Bearer ${tenant.key}` };
+      const response = await fetch(running.url + path, { headers });
+      const bytes = await response.arrayBuffer();
+      expect(response.headers.get("content-length")).toBe(`${bytes.byteLength}`);
+      expect(new TextDecoder().decode(bytes)).toBe((await read(path)).text);
+      const etag = response.headers.get("etag") ?? "";
+      const again = await fetch(running.url + path, { headers: { ...headers, "if-none-match": etag } });
+      expect([again.status, await again.text()]).toEqual([304, ""]);
     }
   });
 
