@@ -22,13 +22,7 @@ export async function measureAnalytics(stage: Stage) {
     figures[`${name} p50 ms`] = p50;
     figures[`${name} p95 ms`] = p95;
   }
-  const health = await rateOf(stage, api, "/health");
-  figures["health/s"] = health;
-  for (const name of ["top", "summary, day, year"]) {
-    const cached = await rateOf(stage, api, QUESTIONS[name] ?? "");
-    figures[`${name} cached/s`] = cached;
-    figures[`${name} cached/health`] = cached / health;
-  }
+  Object.assign(figures, await rateCached(stage, api));
   await api.stop();
   return figures;
 }
@@ -40,7 +34,9 @@ const EVENTS_A_SESSION = 6;
 const FIRST_DAY = "2025-01-01";
 const LAST_DAY = "2025-12-31";
 const ASKED = Number(process.env.ANALYTICS_ROUNDS ?? 60);
-const SECONDS = 5;
+const SECONDS = 3;
+const ROUNDS = 3;
+const HOT = ["top", "summary, day, year", "timeseries, year", "stats"];
 
 const YEAR = `startDate=${FIRST_DAY}&endDate=${LAST_DAY}`;
 const MONTH = "startDate=2025-06-10&endDate=2025-07-09";
@@ -114,6 +110,25 @@ async function timeUncached({ apiKey }: Stage, api: Child, path: string) {
   times.sort((a, b) => a - b);
   const at = (share: number) => times[Math.floor(times.length * share)] ?? Number.NaN;
   return { p50: at(0.5), p95: at(0.95) };
+}
+
+/** In turns, so that what else the machine does falls on all of them; medians. */
+async function rateCached(stage: Stage, api: Child) {
+  const rates = new Map<string, number[]>([["health", []]]);
+  for (const name of HOT) rates.set(name, []);
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const [name, seen] of rates)
+      seen.push(await rateOf(stage, api, name === "health" ? "/health" : (QUESTIONS[name] ?? "")));
+  }
+  const median = (values: number[]) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+  const health = rates.get("health") ?? [];
+  const figures: Record<string, number> = { "health/s": median(health) };
+  for (const name of HOT) {
+    const cached = rates.get(name) ?? [];
+    figures[`${name} cached/s`] = median(cached);
+    figures[`${name} cached/health`] = median(cached.map((rate, round) => rate / (health[round] ?? 0)));
+  }
+  return figures;
 }
 
 async function rateOf({ apiKey }: Stage, api: Child, path: string): Promise<number> {

@@ -1,17 +1,18 @@
 import type { Redis } from "ioredis";
+import { JsonText } from "../core/json-text.ts";
 import { isAway } from "../db/failures.ts";
-import { keys } from "../redis/keys.ts";
-
 import { isOverload } from "../resilience/read-guard.ts";
 import type { RedisGuard } from "../resilience/redis-guard.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { createComputationLocks } from "./computation-lock.ts";
-import { readOrMakeGenerations } from "./tags.ts";
+import { createEntries, entryKeyOf, type Found } from "./entries.ts";
+import { type Entry, makeEntry } from "./entry.ts";
 
 /**
  * Tag cache by generations. A tag is one key holding a random generation; a value stores the generations it was
  * computed under, read *before* computing. A hit needs all of them unchanged, so a value computed from a snapshot that
- * a later commit has outdated can't be served as one: that commit deleted the tag, whenever the value was stored.
+ * a later commit has outdated can't be served as one: that commit deleted the tag, whenever the value was stored. A hit is
+ * passed on as the JSON text that it is.
  * An outdated value is kept for a while. Where the question tolerates it, it is served as `stale` and said to be: while a
  * fresh one is computed behind it, and while none can be. Redis away means computing every time, never failing.
  */
@@ -36,7 +37,11 @@ export interface CacheQuestion {
 }
 
 export interface CacheAnswer<T> {
-  value: T;
+  content: JsonText<T>;
+  /** What the content says, parsed. */
+  readonly value: T;
+  /** When computing began, in ms: it holds everything that was committed before. */
+  asOfMs: number;
   outcome: "hit" | "miss" | "stale";
   /** Why it is stale: outdated a moment ago, Postgres is away, or there is too much to do. */
   reason?: "revalidating" | "unavailable" | "overloaded";
@@ -58,29 +63,32 @@ export interface CacheOptions {
   tolerance?: () => StaleTolerance;
   /** Hears of every read. */
   onRead?: (tenantId: string, scope: CacheScope, outcome: CacheAnswer<unknown>["outcome"]) => void;
-}
-
-interface Entry {
-  /** Of the tenant's whole cache, of the scope, then of the question's tags. */
-  generations: string[];
-  value: unknown;
-  madeAtMs: number;
-  freshUntilMs: number;
+  /** Of entries that the process holds itself, the text and what was last sent of it. */
+  heldBytes?: number;
 }
 
 /** Nobody is served anything stale unless the caller says so. */
 const STRICT: StaleTolerance = { staleMs: 0, restMs: 0 };
 /** How long an answer outlives its freshness: what is served while Postgres is away. */
 const KEEP_SECONDS = 3_600;
+/** Some two hundred years by day: what dashboards ask for at one time, in a process that shall stay below 250 MB. */
+const HELD_BYTES = 32 * 1024 * 1024;
 
 export function createCache(
   redis: Redis,
   guard: RedisGuard,
   metrics: Metrics,
-  { tolerance = () => STRICT, onRead = () => {} }: CacheOptions = {},
+  { tolerance = () => STRICT, onRead = () => {}, heldBytes = HELD_BYTES }: CacheOptions = {},
 ): Cache {
   const inFlight = new Map<string, Promise<unknown>>();
   const locks = createComputationLocks(redis, guard);
+  const entries = createEntries(redis, guard, heldBytes);
+  // A series looked up by its labels costs more than the increment.
+  const reads = {
+    hit: metrics.cacheReads.labels("hit"),
+    miss: metrics.cacheReads.labels("miss"),
+    stale: metrics.cacheReads.labels("stale"),
+  };
 
   async function once<T>(flight: string, work: () => Promise<T>): Promise<T> {
     const running = inFlight.get(flight);
@@ -91,7 +99,7 @@ export function createCache(
   }
 
   function note<T>({ tenantId, scope }: CacheQuestion, answer: CacheAnswer<T>): CacheAnswer<T> {
-    metrics.cacheReads.inc({ outcome: answer.outcome });
+    reads[answer.outcome].inc();
     onRead(tenantId, scope, answer.outcome);
     return answer;
   }
@@ -102,26 +110,22 @@ export function createCache(
     generations: string[],
     compute: () => Promise<T>,
   ): Promise<CacheAnswer<T>> {
-    const entryKey = entryKeyOf(question);
     // The generations are part of the flight's name: whoever asks after an invalidation never joins an older flight.
-    return once(`${entryKey} ${generations.join()}`, async () => {
-      const lock = await locks.acquire(question.tenantId, nameOf(question), generations);
+    return once(`${entryKeyOf(question)} ${generations.join()}`, async () => {
+      const lock = await locks.acquire(question.tenantId, `${question.scope}:${question.name}`, generations);
       if (lock === null && !question.skipRead) {
         const found = await waitForEntry(question, generations);
-        if (found) return { value: found.value as T, outcome: "hit" };
+        if (found) return answerOf<T>(found, "hit");
       }
       try {
-        const value = await compute();
-        const entry: Entry = {
-          generations,
-          value,
-          madeAtMs: Date.now(),
-          freshUntilMs: Date.now() + question.ttlSeconds * 1_000,
-        };
-        redis.set(entryKey, JSON.stringify(entry), "EX", question.ttlSeconds + KEEP_SECONDS).catch(() => {
+        const { content, asOfMs } = await computeNow(compute);
+        const madeAtMs = Date.now();
+        const freshUntilMs = madeAtMs + question.ttlSeconds * 1_000;
+        const entry = makeEntry({ generations, asOfMs, madeAtMs, freshUntilMs }, content);
+        entries.store(question, entry, question.ttlSeconds + KEEP_SECONDS).catch(() => {
           metrics.redisFallbacks.inc({ operation: "cache" });
         });
-        return { value, outcome: "miss" };
+        return answerOf<T>(entry, "miss");
       } finally {
         if (lock) locks.release(lock);
       }
@@ -132,44 +136,44 @@ export function createCache(
   async function waitForEntry(question: CacheQuestion, generations: string[]): Promise<Entry | null> {
     for (const waitMs of LOCK_WAITS_MS) {
       await Bun.sleep(waitMs);
-      const found = await guard.run(() => readEntry(redis, question)).catch(() => null);
+      const found = await entries.look(question).catch(() => null);
       if (!found || found.generations.join() !== generations.join()) return null;
-      if (found.entry && isFresh(found.entry, generations)) return found.entry;
+      if (isFresh(found)) return found.entry;
     }
     return null;
   }
 
   return {
     async peek<T>(question: CacheQuestion): Promise<CacheAnswer<T> | null> {
-      const found = await guard.run(() => readEntry(redis, question)).catch(() => null);
+      const found = await entries.look(question).catch(() => null);
       if (!found?.entry || question.skipRead) return null;
-      const value = found.entry.value as T;
-      return isFresh(found.entry, found.generations)
-        ? note(question, { value, outcome: "hit" })
-        : note(question, { value, outcome: "stale", reason: "overloaded" });
+      return isFresh(found)
+        ? note(question, answerOf<T>(found.entry, "hit"))
+        : note(question, answerOf<T>(found.entry, "stale", "overloaded"));
     },
 
     async getOrCompute<T>(question: CacheQuestion, compute: () => Promise<T>): Promise<CacheAnswer<T>> {
       const { skipRead = false, toleratesStale = false } = question;
-      let found: Awaited<ReturnType<typeof readEntry>>;
+      let found: Found;
       try {
-        found = await guard.run(() => readEntry(redis, question));
+        found = await entries.look(question);
       } catch {
         metrics.redisFallbacks.inc({ operation: "cache" });
+        const work = () => computeNow(compute);
         // Nothing tells a flight from before a commit from one after it: only who tolerates the older one joins.
-        const value = toleratesStale ? await once(entryKeyOf(question), compute) : await compute();
-        return note(question, { value, outcome: "miss" });
+        const made = toleratesStale ? await once(entryKeyOf(question), work) : await work();
+        return note(question, answerOf<T>(made, "miss"));
       }
       const { entry, generations } = found;
       if (entry && !skipRead) {
-        if (isFresh(entry, generations)) return note(question, { value: entry.value as T, outcome: "hit" });
+        if (isFresh(found)) return note(question, answerOf<T>(entry, "hit"));
         const { staleMs, restMs } = toleratesStale ? tolerance() : STRICT;
         // Another process may be ahead by its clock.
         const ageMs = Math.max(0, Date.now() - entry.madeAtMs);
         if (ageMs < staleMs) {
           // Nobody waits for it; should it fail, the next one who asks tries again.
           if (ageMs >= restMs) refresh(question, generations, compute).catch(() => {});
-          return note(question, { value: entry.value as T, outcome: "stale", reason: "revalidating" });
+          return note(question, answerOf<T>(entry, "stale", "revalidating"));
         }
       }
       try {
@@ -177,7 +181,7 @@ export function createCache(
       } catch (error) {
         const reason = isAway(error) ? "unavailable" : isOverload(error) ? "overloaded" : null;
         if (!entry || skipRead || !toleratesStale || reason === null) throw error;
-        return note(question, { value: entry.value as T, outcome: "stale", reason });
+        return note(question, answerOf<T>(entry, "stale", reason));
       }
     },
   };
@@ -186,48 +190,29 @@ export function createCache(
 /** How long others wait for the process that computes, before they compute themselves. */
 const LOCK_WAITS_MS = [10, 20, 40, 80, 160];
 
-function isFresh(entry: Entry, generations: readonly string[]): boolean {
-  return entry.freshUntilMs > Date.now() && entry.generations.join() === generations.join();
+function isFresh({ entry, isCurrent }: Found): boolean {
+  return isCurrent && entry !== null && entry.freshUntilMs > Date.now();
 }
 
-/** Tags that stand for the whole cache of a tenant and for one scope of it: what they outdate is gone, not stale. */
-export function clearingTag(scope: CacheScope | "everything"): string {
-  return `all:${scope}`;
+type Made = Pick<Entry, "content" | "asOfMs">;
+
+async function computeNow(compute: () => Promise<unknown>): Promise<Made> {
+  const asOfMs = Date.now();
+  return { content: JsonText.of(await compute()), asOfMs };
 }
 
-function nameOf({ scope, name }: CacheQuestion): string {
-  return `${scope}:${name}`;
-}
-
-function entryKeyOf(question: CacheQuestion): string {
-  return keys.cacheEntry(question.tenantId, nameOf(question));
-}
-
-/**
- * The entry, fresh or not, and the generations that stand now. One round trip when every tag has one. An entry from
- * before the cache was cleared is none.
- */
-async function readEntry(redis: Redis, question: CacheQuestion) {
-  const { tenantId, scope } = question;
-  const clearing = [clearingTag("everything"), clearingTag(scope)];
-  const allTags = [...clearing, ...question.tags];
-  const tagKeys = allTags.map((tag) => keys.cacheTag(tenantId, tag));
-  const [stored, ...current] = await redis.mget(entryKeyOf(question), ...tagKeys);
-  const generations = current.some((generation) => generation === null)
-    ? await readOrMakeGenerations(redis, tenantId, allTags)
-    : (current as string[]);
-  const entry = stored ? parseEntry(stored) : null;
-  const cleared = clearing.some((_, index) => entry?.generations[index] !== generations[index]);
-  return { entry: cleared ? null : entry, generations };
-}
-
-/** Null for what is no entry of ours: it is computed and stored anew. */
-function parseEntry(stored: string): Entry | null {
-  try {
-    const entry = JSON.parse(stored) as Partial<Entry> | null;
-    const whole = Array.isArray(entry?.generations) && "value" in entry && Number.isFinite(entry.madeAtMs);
-    return whole ? (entry as Entry) : null;
-  } catch {
-    return null;
-  }
+function answerOf<T>(
+  { content, asOfMs }: Made,
+  outcome: CacheAnswer<T>["outcome"],
+  reason?: CacheAnswer<T>["reason"],
+): CacheAnswer<T> {
+  return {
+    content: content as JsonText<T>,
+    get value() {
+      return content.value as T;
+    },
+    asOfMs,
+    outcome,
+    reason,
+  };
 }

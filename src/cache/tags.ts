@@ -25,6 +25,11 @@ export async function readOrMakeGenerations(
   return (generations as (string | null)[]).map((generation) => generation ?? randomToken(9));
 }
 
+/** Tags that stand for the whole cache of a tenant and for one scope of it: what they outdate is gone, not stale. */
+export function clearingTag(scope: string): string {
+  return `all:${scope}`;
+}
+
 /** Invalidates everything that was computed under the tags: O(1) a tag, however many entries there are. */
 export async function deleteTags(redis: Redis, tenantId: string, tags: readonly string[]): Promise<void> {
   for (let from = 0; from < tags.length; from += TAGS_A_COMMAND) {

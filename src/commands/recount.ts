@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from "commander";
-import { clearingTag } from "../cache/cache.ts";
+import { clearingTag } from "../cache/tags.ts";
 import { isDay, isTimeZone } from "../core/days.ts";
 import { AppError } from "../core/errors.ts";
 import type { Deps } from "../deps.ts";

@@ -39,7 +39,10 @@ export function monthsBetween(from: Day, to: Day): Day[] {
 
 export function nextMonth(day: Day): Day {
   const [year = 0, month = 0] = day.split("-").map(Number);
-  return toDay(Date.UTC(year, month, 1));
+  // By hand inside a year: a question over years names the months of its tags each time it is asked.
+  return month < 12 && year > 999 && year < 10_000
+    ? `${year}-${month < 9 ? "0" : ""}${month + 1}-01`
+    : toDay(Date.UTC(year, month, 1));
 }
 
 /**

@@ -1,4 +1,6 @@
 import { z } from "@hono/zod-openapi";
+import type { PreparedJson } from "../core/json-text.ts";
+import type { HttpContext } from "./router.ts";
 
 /** A JSON answer for a route definition. */
 export function json<S extends z.ZodType>(schema: S, description: string) {
@@ -8,6 +10,35 @@ export function json<S extends z.ZodType>(schema: S, description: string) {
 /** A required JSON body for a route definition. */
 export function jsonBody<S extends z.ZodType>(schema: S) {
   return { body: { required: true, content: { "application/json": { schema } } } } as const;
+}
+
+/**
+ * Up to here Bun gathers an answer that was waited for before it writes. Beyond, it writes each part of each header by a
+ * system call of its own (oven-sh/bun#41341): 300 us an answer instead of 30. The head of a stream is gathered always.
+ */
+const GATHERED_BYTES = 15 * 1024;
+
+/**
+ * Answers as `c.json` would, with what is ready to be sent. The tag that comes with it spares hashing the answer for its
+ * ETag, which a POST has none of.
+ */
+export function sendJson<T extends object>(c: HttpContext, { bytes, tag }: PreparedJson<T>) {
+  const headers: Record<string, string> = { "content-type": "application/json" };
+  if (c.req.method !== "POST") headers.etag = `"${tag}"`;
+  const body = bytes.byteLength < GATHERED_BYTES ? bytes : streamOf(bytes);
+  return c.body(body, 200, headers) as unknown as ReturnType<typeof c.json<T, 200>>;
+}
+
+/** One that holds all of its bytes until its end, so that they leave at once and with their Content-Length. */
+function streamOf(bytes: Uint8Array): ReadableStream {
+  const source: Bun.DirectUnderlyingSource = {
+    type: "direct",
+    pull(controller) {
+      controller.write(bytes);
+      controller.end();
+    },
+  };
+  return new ReadableStream(source, { highWaterMark: bytes.byteLength + 1 });
 }
 
 /** RFC 3339 UTC with milliseconds. */

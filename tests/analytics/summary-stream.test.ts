@@ -2,8 +2,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { parseConfig } from "../../src/config.ts";
 import { AppError } from "../../src/core/errors.ts";
+import { JsonText } from "../../src/core/json-text.ts";
 import { operatorContext } from "../../src/core/principal.ts";
 import type { Deps } from "../../src/deps.ts";
+import { toAnswer } from "../../src/features/analytics/answers.ts";
 import { createAnalyticsService } from "../../src/features/analytics/index.ts";
 import { SummaryStreamQuery } from "../../src/features/analytics/schema.ts";
 import { createSummaryStream, type SummaryPace } from "../../src/features/analytics/summary-stream.ts";
@@ -193,7 +195,7 @@ test("who does not read is sent what stands once it does, and not all that lay b
   const leaving = new AbortController();
   onCleanup(() => leaving.abort());
   let revision = 0;
-  const getSummary = async () => ({ meta: {} as never, revision });
+  const getSummary = async () => toAnswer(JsonText.of({ revision }), {} as never);
   const follow = createSummaryStream(getSummary, { lookEveryMs: 1, sendEveryMs: HOUR_MS });
   const delivered: unknown[] = [];
   let read = () => {};

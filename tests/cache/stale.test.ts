@@ -1,7 +1,8 @@
 /** What is served although a rollup has outdated it: when, for how long, and that it says so. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { type CacheQuestion, clearingTag, createCache, type StaleTolerance } from "../../src/cache/cache.ts";
-import { deleteTags } from "../../src/cache/tags.ts";
+import { type CacheQuestion, createCache, type StaleTolerance } from "../../src/cache/cache.ts";
+import { encodeEntry, makeEntry, parseEntry } from "../../src/cache/entry.ts";
+import { clearingTag, deleteTags } from "../../src/cache/tags.ts";
 import { AppError } from "../../src/core/errors.ts";
 import { newId } from "../../src/core/ids.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
@@ -46,10 +47,10 @@ describe("an outdated answer", () => {
     const cache = newCache();
     let computed = 0;
     const ask = (overrides = {}) => cache.getOrCompute(question(overrides), async () => ++computed);
-    expect(await ask()).toEqual({ value: 1, outcome: "miss" });
+    expect(await ask()).toMatchObject({ value: 1, outcome: "miss" });
     await outdate();
-    expect(await ask()).toEqual({ value: 1, outcome: "stale", reason: "revalidating" });
-    await eventually(async () => expect(await ask()).toEqual({ value: 2, outcome: "hit" }));
+    expect(await ask()).toMatchObject({ value: 1, outcome: "stale", reason: "revalidating" });
+    await eventually(async () => expect(await ask()).toMatchObject({ value: 2, outcome: "hit" }));
     expect(computed).toBe(2);
   });
 
@@ -63,7 +64,7 @@ describe("an outdated answer", () => {
     await outdate();
     expect((await ask(newCache({ staleMs: 0, restMs: 0 }))).outcome).toBe("miss");
     await outdate();
-    expect(await ask(newCache(), { skipRead: true })).toEqual({ value: 4, outcome: "miss" });
+    expect(await ask(newCache(), { skipRead: true })).toMatchObject({ value: 4, outcome: "miss" });
   });
 
   test("rests under load: what is young enough is not even computed", async () => {
@@ -86,9 +87,9 @@ describe("an outdated answer", () => {
     await ask(null);
     await outdate();
     const away = Object.assign(new Error("gone"), { code: "ECONNREFUSED" });
-    expect(await ask(away)).toEqual({ value: "good", outcome: "stale", reason: "unavailable" });
+    expect(await ask(away)).toMatchObject({ value: "good", outcome: "stale", reason: "unavailable" });
     const busy = new AppError("overloaded", "too much");
-    expect(await ask(busy)).toEqual({ value: "good", outcome: "stale", reason: "overloaded" });
+    expect(await ask(busy)).toMatchObject({ value: "good", outcome: "stale", reason: "overloaded" });
     expect(ask(away, false)).rejects.toThrow("gone");
     expect(ask(busy, false)).rejects.toThrow("too much");
     expect(ask(new AppError("invalid_input", "no"))).rejects.toThrow("no");
@@ -100,10 +101,11 @@ describe("an outdated answer", () => {
     const ask = (value: string) => cache.getOrCompute(question({ toleratesStale: false }), async () => value);
     await ask("old");
     const key = keys.cacheEntry(tenantId, "analytics:question");
-    const entry = await eventually(async () => JSON.parse((await api.deps.redis.get(key)) ?? "null"));
-    await api.deps.redis.set(key, JSON.stringify({ ...entry, madeAtMs: Date.now() + 60_000 }));
+    const entry = await eventually(async () => parseEntry((await api.deps.redis.get(key)) ?? ""));
+    const ahead = makeEntry({ ...entry, madeAtMs: Date.now() + 60_000 }, entry.content);
+    await api.deps.redis.set(key, encodeEntry(ahead));
     await outdate();
-    expect(await ask("new")).toEqual({ value: "new", outcome: "miss" });
+    expect(await ask("new")).toMatchObject({ value: "new", outcome: "miss" });
   });
 
   test("is gone for good when the cache is cleared, of its scope or of everything", async () => {
@@ -122,9 +124,9 @@ describe("an outdated answer", () => {
   test("is what peek finds, however old", async () => {
     const cache = newCache({ staleMs: 0, restMs: 0 });
     await cache.getOrCompute(question(), async () => "value");
-    expect(await cache.peek<string>(question())).toEqual({ value: "value", outcome: "hit" });
+    expect(await cache.peek<string>(question())).toMatchObject({ value: "value", outcome: "hit" });
     await outdate();
-    expect(await cache.peek<string>(question())).toEqual({
+    expect(await cache.peek<string>(question())).toMatchObject({
       value: "value",
       outcome: "stale",
       reason: "overloaded",
@@ -147,7 +149,7 @@ describe("of two processes that miss the same entry", () => {
     await eventually(() => expect(computed).toBe(1));
     const second = newCache(undefined, redis).getOrCompute(question(), compute);
     setTimeout(gate.resolve, 50);
-    expect(await Promise.all([first, second])).toEqual([
+    expect(await Promise.all([first, second])).toMatchObject([
       { value: "once", outcome: "miss" },
       { value: "once", outcome: "hit" },
     ]);

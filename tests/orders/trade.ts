@@ -205,7 +205,7 @@ export async function expectRevenue(stage: Stage, { tenantId }: TestTenant, seed
     groupBy: "day",
     skipCache: "true",
   } as never);
-  const { totals } = summary as unknown as { totals: { revenue: number } };
+  const { totals } = summary.value;
   expect(totals.revenue, `${seed}: so does the summary`).toBe(Number(sums?.orders));
   const { differing, waiting, dead } = await verify(stage, tenantId);
   expect({ differing, waiting, dead }, `${seed}: verify is clean`).toEqual({

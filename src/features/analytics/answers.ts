@@ -1,8 +1,9 @@
-import type { Cache, CacheAnswer, CacheQuestion } from "../../cache/cache.ts";
+import type { Cache, CacheQuestion } from "../../cache/cache.ts";
 import { analyticsTagsOfDays } from "../../cache/tags.ts";
 import { ttlSeconds } from "../../cache/tiers.ts";
 import { addDays, type Day } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
+import type { JsonText, PreparedJson } from "../../core/json-text.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
@@ -18,6 +19,8 @@ export interface Question {
   range: Range;
   granularity: Granularity;
   skipCache: boolean;
+  /** The days that `meta` names, where the answer hangs on more than those: the ones of `range` unless said. */
+  shown?: Pick<Range, "from" | "to">;
   /** Beside those of the range's months. */
   tags?: readonly string[];
   /** Under load, the same may be answered at a coarser granularity. */
@@ -31,7 +34,12 @@ export interface AnswersDeps {
   load: Pick<LoadMonitor, "atLeast">;
 }
 
-type Cached<T> = { answer: T; asOf: string };
+/** An answer, which is not looked into, and what it is worth. */
+export interface Answer<T extends object> extends PreparedJson<T & { meta: Meta }> {
+  /** Without `meta`, which moves with every look. */
+  content: JsonText<T>;
+  meta: Meta;
+}
 
 export type AnswerQuestion = ReturnType<typeof createAnswers>;
 
@@ -48,9 +56,10 @@ export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
     ctx: RequestContext,
     question: Question,
     compute: (granularity: Granularity) => Promise<T>,
-  ): Promise<T & { meta: Meta }> {
+  ): Promise<Answer<T>> {
     const { range, granularity: requested, skipCache } = question;
     const { from, to, timeZone } = range;
+    const { shown = range } = question;
     if (skipCache && !maySkipCache(ctx))
       throw new AppError("forbidden", "skipCache is for admins, analysts and keys.");
     const ask = (granularity: Granularity): CacheQuestion => ({
@@ -63,26 +72,42 @@ export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
       skipRead: skipCache,
       toleratesStale: true,
     });
-    const computeAt = (granularity: Granularity) => async (): Promise<Cached<T>> => {
-      const asOf = new Date().toISOString();
-      return { answer: await readGuard.run(() => compute(granularity), ctx.priority), asOf };
-    };
+    const computeAt = (granularity: Granularity) => () =>
+      readGuard.run(() => compute(granularity), ctx.priority);
     let granularity = requested;
-    let found: CacheAnswer<Cached<T>> | null = null;
+    let found = null;
     if (question.mayCoarsen && load.atLeast("coarse")) {
-      found = await cache.peek<Cached<T>>(ask(requested));
+      found = await cache.peek<T>(ask(requested));
       if (!found) granularity = COARSER[requested];
     }
-    found ??= await cache.getOrCompute(ask(granularity), computeAt(granularity));
-    const { value, outcome, reason } = found;
-    const { asOf } = value;
-    const ageMs = outcome === "stale" ? Date.now() - Date.parse(asOf) : 0;
-    const lagMs = Math.max(ageMs, await readLagMs(ctx.tenantId));
+    found ??= await cache.getOrCompute<T>(ask(granularity), computeAt(granularity));
+    const { content, outcome, reason, asOfMs } = found;
+    const ageMs = outcome === "stale" ? Date.now() - asOfMs : 0;
     const coarser = granularity !== requested;
-    const meta: Meta = { from, to, timeZone, asOf, lagMs, cache: outcome, degraded: coarser, granularity };
+    const meta: Meta = {
+      from: shown.from,
+      to: shown.to,
+      timeZone,
+      asOf: new Date(asOfMs).toISOString(),
+      lagMs: Math.max(ageMs, await readLagMs(ctx.tenantId)),
+      cache: outcome,
+      degraded: coarser,
+      granularity,
+    };
     if (coarser) meta.requestedGranularity = requested;
     if (coarser || reason) meta.reason = reason ?? "overloaded";
-    return { ...value.answer, meta };
+    return toAnswer(content, meta);
+  };
+}
+
+export function toAnswer<T extends object>(content: JsonText<T>, meta: Meta): Answer<T> {
+  return {
+    ...content.extendedBy("meta", JSON.stringify(meta)),
+    content,
+    meta,
+    get value() {
+      return { ...content.value, meta };
+    },
   };
 }
 

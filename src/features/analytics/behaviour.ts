@@ -41,17 +41,16 @@ export function createBehaviourAnswers({ sql, answer, tenantZone, rangeOf }: Des
       const { windowHours } = query;
       // Later steps may lie after the range: their months' tags must be among those of the answer.
       const until = addDays(range.to, Math.ceil(windowHours / 24));
-      const { from, to } = range;
       const question = {
-        name: `funnel:${to}:${windowHours}:${query.steps}`,
+        name: `funnel:${range.to}:${windowHours}:${query.steps}`,
         range: { ...range, to: until },
+        shown: range,
         skipCache: skips(query),
       };
-      const { meta, ...rest } = await answer(ctx, { ...question, granularity: "day" }, async () => {
+      return answer(ctx, { ...question, granularity: "day" }, async () => {
         const reached = await selectFunnel(sql, ctx.tenantId, range, steps, windowHours);
         return { steps: toSteps(steps, reached), windowHours };
       });
-      return { ...rest, meta: { ...meta, from, to } };
     },
 
     /** Cohorts by the first day ever on which the tenant saw a user, in whole periods. */
@@ -70,13 +69,13 @@ export function createBehaviourAnswers({ sql, answer, tenantZone, rangeOf }: Des
       const question = {
         name: `retention:${from}`,
         range: { ...range, from: since },
+        shown: range,
         skipCache: skips(query),
       };
-      const { meta, ...rest } = await answer(ctx, { ...question, granularity: period }, async () => {
+      return answer(ctx, { ...question, granularity: period }, async () => {
         const cells = await selectRetention(sql, ctx.tenantId, range, period);
         return { period, cohorts: toCohorts(cells, from, to, period) };
       });
-      return { ...rest, meta: { ...meta, from, to } };
     },
 
     async getRealtime(ctx: RequestContext, query: RealtimeQuery) {

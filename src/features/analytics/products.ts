@@ -16,6 +16,7 @@ import { measuresOf, ROW_METRICS } from "./measures.ts";
 import { daysOf } from "./range.ts";
 import type { ProductStatsQuery, RangeQuery, TopQuery } from "./schema.ts";
 
+/** On the tenant's own days every product question has a plan, so it is made when a hit has not answered already. */
 export function createProductAnswers(desk: Desk) {
   const { sql, answer, rangeOf, prepare } = desk;
 
@@ -23,16 +24,16 @@ export function createProductAnswers(desk: Desk) {
     async getTopProducts(ctx: RequestContext, query: TopQuery) {
       const range = await rangeOf(ctx, query);
       const { sortBy, limit } = query;
-      const measure = await prepare(ctx, {
-        range,
-        metrics: ROW_METRICS,
-        dimensions: ["product"],
-        sort: { by: sortBy, direction: "desc" },
-        limit,
-      });
       const name = `top:${sortBy}:${limit}`;
       const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG] };
       return answer(ctx, { ...question, granularity: "day" }, async () => {
+        const measure = await prepare(ctx, {
+          range,
+          metrics: ROW_METRICS,
+          dimensions: ["product"],
+          sort: { by: sortBy, direction: "desc" },
+          limit,
+        });
         const rows = await measure();
         const names = await selectProductNames(
           sql,
@@ -48,14 +49,14 @@ export function createProductAnswers(desk: Desk) {
 
     async getProductTimeseries(ctx: RequestContext, productId: string, query: RangeQuery) {
       const range = await rangeOf(ctx, query);
-      const measure = await prepare(ctx, {
-        range,
-        metrics: ROW_METRICS,
-        dimensions: ["day"],
-        filters: { productId: [productId] },
-      });
       const name = `timeseries:${productId}`;
       return answer(ctx, { name, range, granularity: "day", skipCache: skips(query) }, async () => {
+        const measure = await prepare(ctx, {
+          range,
+          metrics: ROW_METRICS,
+          dimensions: ["day"],
+          filters: { productId: [productId] },
+        });
         const byDay = new Map((await measure()).map((row) => [row.day, row]));
         const points = daysOf(range).map((day) => ({ day, ...measuresOf(byDay.get(day)) }));
         return { productId, points };
@@ -74,22 +75,21 @@ export function createProductAnswers(desk: Desk) {
       const page = after ? null : (query.page ?? 1);
       const offset = page === null ? 0 : (page - 1) * limit;
       const listing: ProductStatsPage = { search, sortBy, sortDir, limit: limit + 1, offset, after };
-      const name = `stats:${sha256(JSON.stringify(listing))}`;
+      // With the texts of the range: the cursor in the answer is bound to them.
+      const name = `stats:${sha256(JSON.stringify([listing, filters]))}`;
       const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG] };
-      const { rows, total, meta } = await answer(ctx, { ...question, granularity: "day" }, async () => {
-        const found = await selectProductStats(sql, ctx.tenantId, range, listing);
-        return { rows: found, total: Number(found[0]?.total ?? (await countProducts(ctx, range, listing))) };
+      return answer(ctx, { ...question, granularity: "day" }, async () => {
+        const rows = await selectProductStats(sql, ctx.tenantId, range, listing);
+        const last = rows.length > limit ? rows[limit - 1] : undefined;
+        const key = last && [range.from, range.to, last.sortValue, last.productId];
+        return {
+          page,
+          limit,
+          total: Number(rows[0]?.total ?? (await countProducts(ctx, range, listing))),
+          items: rows.slice(0, limit).map(toItem),
+          nextCursor: key ? encodeCursor(filters, key) : null,
+        };
       });
-      const last = rows.length > limit ? rows[limit - 1] : undefined;
-      const key = last && [range.from, range.to, last.sortValue, last.productId];
-      return {
-        page,
-        limit,
-        total,
-        items: rows.slice(0, limit).map(toItem),
-        nextCursor: key ? encodeCursor(filters, key) : null,
-        meta,
-      };
     },
   };
 

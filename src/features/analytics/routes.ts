@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { json, jsonBody } from "../../http/responses.ts";
+import { json, jsonBody, sendJson } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import { createSseEncoder, type SseStreams } from "../../http/sse.ts";
 import type { AnalyticsService, SummaryEvent } from "./index.ts";
@@ -53,7 +53,7 @@ function addProductRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(TopProducts, "Best first, ties by productId") },
   });
   router.openapi(getTopProducts, async (c) =>
-    c.json(await analytics.getTopProducts(requestContext(c), c.req.valid("query")), 200),
+    sendJson(c, await analytics.getTopProducts(requestContext(c), c.req.valid("query"))),
   );
 
   const getProductTimeseries = defineRoute({
@@ -67,7 +67,7 @@ function addProductRoutes(router: Router, analytics: AnalyticsService): void {
   });
   router.openapi(getProductTimeseries, async (c) => {
     const { id } = c.req.valid("param");
-    return c.json(await analytics.getProductTimeseries(requestContext(c), id, c.req.valid("query")), 200);
+    return sendJson(c, await analytics.getProductTimeseries(requestContext(c), id, c.req.valid("query")));
   });
 
   const getProductStats = defineRoute({
@@ -82,7 +82,7 @@ function addProductRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(ProductStats, "A page; ties by productId") },
   });
   router.openapi(getProductStats, async (c) =>
-    c.json(await analytics.getProductStats(requestContext(c), c.req.valid("query")), 200),
+    sendJson(c, await analytics.getProductStats(requestContext(c), c.req.valid("query"))),
   );
 }
 
@@ -97,7 +97,7 @@ function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(UserSummary, "Totals of the signed-in user") },
   });
   router.openapi(getMySummary, async (c) =>
-    c.json(await analytics.getMySummary(requestContext(c), c.req.valid("query")), 200),
+    sendJson(c, await analytics.getMySummary(requestContext(c), c.req.valid("query"))),
   );
 
   const getUserSummary = defineRoute({
@@ -111,7 +111,7 @@ function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
   });
   router.openapi(getUserSummary, async (c) => {
     const { id } = c.req.valid("param");
-    return c.json(await analytics.getUserSummary(requestContext(c), id, c.req.valid("query")), 200);
+    return sendJson(c, await analytics.getUserSummary(requestContext(c), id, c.req.valid("query")));
   });
 
   const getSummary = defineRoute({
@@ -124,7 +124,7 @@ function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(Summary, "Gaps are filled with zeros") },
   });
   router.openapi(getSummary, async (c) =>
-    c.json(await analytics.getSummary(requestContext(c), c.req.valid("query")), 200),
+    sendJson(c, await analytics.getSummary(requestContext(c), c.req.valid("query"))),
   );
 
   const getSummaryPage = defineRoute({
@@ -183,7 +183,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(Breakdown, "Best first, ties by value") },
   });
   router.openapi(getBreakdown, async (c) =>
-    c.json(await analytics.getBreakdown(requestContext(c), c.req.valid("query")), 200),
+    sendJson(c, await analytics.getBreakdown(requestContext(c), c.req.valid("query"))),
   );
 
   const getFunnel = defineRoute({
@@ -198,7 +198,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(Funnel, "Users by the step that they reached") },
   });
   router.openapi(getFunnel, async (c) =>
-    c.json(await analytics.getFunnel(requestContext(c), c.req.valid("query")), 200),
+    sendJson(c, await analytics.getFunnel(requestContext(c), c.req.valid("query"))),
   );
 
   const getRetention = defineRoute({
@@ -213,7 +213,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(Retention, "A row a cohort, the oldest first") },
   });
   router.openapi(getRetention, async (c) =>
-    c.json(await analytics.getRetention(requestContext(c), c.req.valid("query")), 200),
+    sendJson(c, await analytics.getRetention(requestContext(c), c.req.valid("query"))),
   );
 
   const getRealtime = defineRoute({
@@ -228,7 +228,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(Realtime, "Minute by minute, this one included") },
   });
   router.openapi(getRealtime, async (c) =>
-    c.json(await analytics.getRealtime(requestContext(c), c.req.valid("query")), 200),
+    sendJson(c, await analytics.getRealtime(requestContext(c), c.req.valid("query"))),
   );
 
   const queryMetrics = defineRoute({
@@ -243,6 +243,6 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     responses: { 200: json(MetricsAnswer, "A row a combination that has events") },
   });
   router.openapi(queryMetrics, async (c) =>
-    c.json(await analytics.queryMetrics(requestContext(c), c.req.valid("json")), 200),
+    sendJson(c, await analytics.queryMetrics(requestContext(c), c.req.valid("json"))),
   );
 }

@@ -298,6 +298,9 @@ export const Summary = z
   })
   .openapi("Summary");
 
+/** Without what moves with every look. */
+export type SummaryContent = Omit<z.infer<typeof Summary>, "meta">;
+
 export const SummaryPage = z
   .object({ items: z.array(Bucket), nextCursor: z.string().nullable(), meta: Meta })
   .openapi("SummaryPage");

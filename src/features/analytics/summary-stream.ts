@@ -1,8 +1,8 @@
 import { AppError, ERRORS } from "../../core/errors.ts";
-import { sha256 } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import { appErrorOf } from "../../db/failures.ts";
-import type { Meta, SummaryStreamQuery } from "./schema.ts";
+import type { Answer } from "./answers.ts";
+import type { SummaryStreamQuery } from "./schema.ts";
 
 /** `unavailable` says that there is no answer right now, neither fresh nor stale; the next summary ends that. */
 export type SummaryEvent =
@@ -30,7 +30,7 @@ const PACE: SummaryPace = { lookEveryMs: 1_000, sendEveryMs: 5_000 };
 const MAX_WATCHES_PER_TENANT = 100;
 const RETRY_AFTER_SECONDS = 5;
 
-type ReadSummary = (ctx: RequestContext, query: SummaryStreamQuery) => Promise<{ meta: Meta }>;
+type ReadSummary = (ctx: RequestContext, query: SummaryStreamQuery) => Promise<Answer<object>>;
 
 interface Seen {
   event: SummaryEvent;
@@ -117,8 +117,13 @@ export function createSummaryStream(
 
 async function look(getSummary: ReadSummary, ctx: RequestContext, query: SummaryStreamQuery): Promise<Seen> {
   const summary = await getSummary(ctx, query);
-  const { meta: _, ...answer } = summary;
-  return { event: { event: "summary", data: summary }, fingerprint: sha256(JSON.stringify(answer)) };
+  const event = {
+    event: "summary" as const,
+    get data() {
+      return summary.value;
+    },
+  };
+  return { event, fingerprint: summary.content.hash };
 }
 
 /** Throws what does not pass by itself. */

@@ -1,7 +1,9 @@
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { isDay } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
+import { JsonText } from "../../core/json-text.ts";
 import type { RequestContext } from "../../core/principal.ts";
+import { type Answer, toAnswer } from "./answers.ts";
 import { type Desk, skips } from "./desk.ts";
 import { addCells, CELL_METRICS, type TypeCell } from "./measures.ts";
 import { type Range, rangeBefore } from "./range.ts";
@@ -10,6 +12,7 @@ import {
   type Change,
   type Granularity,
   type Meta,
+  type SummaryContent,
   type SummaryPageQuery,
   type SummaryQuery,
   TOTAL_NAMES,
@@ -51,12 +54,12 @@ export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare
   }
 
   async function summarize(ctx: RequestContext, range: Range, groupBy: Granularity, skipCache: boolean) {
-    const [asRequested, countAudience] = await Promise.all([
-      prepareSeries(ctx, range, groupBy),
-      prepareAudience(ctx, range),
-    ]);
+    const plan = () => Promise.all([prepareSeries(ctx, range, groupBy), prepareAudience(ctx, range)]);
+    // On the tenant's own clock there always is a plan, and making it costs as much as all the rest of a hit.
+    const planned = range.timeZone === (await tenantZone(ctx)) ? null : await plan();
     const question = { name: "summary", range, granularity: groupBy, skipCache, mayCoarsen: true };
     return answer(ctx, question, async (granularity) => {
+      const [asRequested, countAudience] = planned ?? (await plan());
       const measureSeries =
         granularity === groupBy ? asRequested : await prepareSeries(ctx, range, granularity);
       const [{ cells, series }, audience] = await Promise.all([measureSeries(), countAudience()]);
@@ -69,15 +72,16 @@ export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare
   }
 
   return {
-    async getSummary(ctx: RequestContext, query: SummaryQuery) {
+    async getSummary(ctx: RequestContext, query: SummaryQuery): Promise<Answer<SummaryContent>> {
       const range = await rangeOf(ctx, query, query.timeZone);
       const asked = (of: Range) => summarize(ctx, of, query.groupBy, skips(query));
       if (query.compare === undefined) return asked(range);
       const before = rangeBefore(range);
-      const [summary, { totals, meta }] = await Promise.all([asked(range), asked(before)]);
+      const [now, then] = await Promise.all([asked(range), asked(before)]);
+      const [summary, { totals }] = [now.content.value, then.content.value];
       const { from, to } = before;
       const previous = { from, to, totals, change: changeOf(totals, summary.totals) };
-      return { ...summary, previous, meta: worst(summary.meta, meta) };
+      return toAnswer(JsonText.of({ ...summary, previous }), worst(now.meta, then.meta));
     },
 
     /** The series in pages, the oldest bucket first; a cursor keeps the range of the first page. */
@@ -93,9 +97,10 @@ export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare
       );
       const measure = await prepareSeries(ctx, range, query.groupBy);
       const question = { name: "series", range, granularity: query.groupBy, skipCache: skips(query) };
-      const { series, meta } = await answer(ctx, question, async () => ({
+      const { content, meta } = await answer(ctx, question, async () => ({
         series: (await measure()).series,
       }));
+      const { series } = content.value;
       const rest = series.filter(({ bucket }) => bucket > last);
       const items = rest.slice(0, limit);
       const end = items.at(-1);

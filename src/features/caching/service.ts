@@ -1,8 +1,8 @@
 import type { Redis } from "ioredis";
-import { CACHE_SCOPES, type CacheScope, clearingTag } from "../../cache/cache.ts";
+import { CACHE_SCOPES, type CacheScope } from "../../cache/cache.ts";
 import { listCacheKeys } from "../../cache/listing.ts";
 import type { CacheStats } from "../../cache/stats.ts";
-import { deleteTags } from "../../cache/tags.ts";
+import { clearingTag, deleteTags } from "../../cache/tags.ts";
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";

@@ -1,0 +1,114 @@
+import type { Redis } from "ioredis";
+import { LRUCache } from "lru-cache";
+import { keys } from "../redis/keys.ts";
+import type { RedisGuard } from "../resilience/redis-guard.ts";
+import { type Entry, encodeEntry, parseEntry } from "./entry.ts";
+import { clearingTag, readOrMakeGenerations } from "./tags.ts";
+
+/**
+ * The entries in Redis, and those of them that the process holds itself. Held entries save the transfer, never the look:
+ * every read asks Redis for the generations that stand and for the header of the entry there. What Redis no longer has,
+ * or has otherwise by now, is not served from here either.
+ */
+export interface Found {
+  /** Fresh or not; one from before the cache was cleared is none. */
+  entry: Entry | null;
+  /** That stand now. */
+  generations: string[];
+  /** None of the entry's tags was deleted since. */
+  isCurrent: boolean;
+}
+
+export interface EntryQuestion {
+  tenantId: string;
+  scope: string;
+  name: string;
+  tags: readonly string[];
+}
+
+export type Entries = ReturnType<typeof createEntries>;
+
+/** A larger entry would push out too many others. */
+const LARGEST_SHARE = 1 / 8;
+/** Of an entry, beside its text: header, parsed header, bookkeeping. */
+const OVERHEAD_BYTES = 2_048;
+
+export function createEntries(redis: Redis, guard: RedisGuard, heldBytes: number) {
+  const held = new LRUCache<string, Entry>({
+    maxSize: heldBytes,
+    maxEntrySize: heldBytes * LARGEST_SHARE,
+    sizeCalculation: sizeOf,
+  });
+  const unsent = new Map<string, Promise<Found>>();
+
+  /** The entry as Redis has it at this moment, by its header alone where the process holds the rest. */
+  async function readBoth(entryKey: string, tagKeys: string[]) {
+    const known = held.get(entryKey);
+    const [found = null, ...current] = known
+      ? (
+          await Promise.all([redis.getrange(entryKey, 0, known.header.length - 1), redis.mget(tagKeys)])
+        ).flat()
+      : await redis.mget(entryKey, ...tagKeys);
+    const newer = held.get(entryKey);
+    // Made by this process while Redis was asked.
+    if (newer && newer !== known) return { entry: newer, current };
+    if (known && found === known.header) return { entry: known, current };
+    // If read after the generations, it was computed under them, or is not current.
+    return { entry: take(entryKey, known ? await redis.get(entryKey) : found), current };
+  }
+
+  function take(entryKey: string, stored: string | null): Entry | null {
+    const entry = stored === null ? null : parseEntry(stored);
+    if (entry) held.set(entryKey, entry);
+    else held.delete(entryKey);
+    return entry;
+  }
+
+  async function read(question: EntryQuestion): Promise<Found> {
+    const { tenantId, scope, tags } = question;
+    const clearing = [clearingTag("everything"), clearingTag(scope)];
+    const allTags = [...clearing, ...tags];
+    const tagKeys = allTags.map((tag) => keys.cacheTag(tenantId, tag));
+    const { entry, current } = await readBoth(entryKeyOf(question), tagKeys);
+    const generations = current.some((generation) => generation === null)
+      ? await readOrMakeGenerations(redis, tenantId, allTags)
+      : (current as string[]);
+    const cleared = clearing.some((_, index) => entry?.generations[index] !== generations[index]);
+    const isCurrent = entry?.generations.join() === generations.join();
+    return { entry: cleared ? null : entry, generations, isCurrent };
+  }
+
+  return {
+    /**
+     * Rejects while Redis is away. All who ask the same in one turn of the event loop share one look, which is sent when
+     * the last of them has asked.
+     */
+    look(question: EntryQuestion): Promise<Found> {
+      const name = `${entryKeyOf(question)} ${question.tags.join()}`;
+      const waiting = unsent.get(name);
+      if (waiting) return waiting;
+      const { promise, resolve } = Promise.withResolvers<Found>();
+      unsent.set(name, promise);
+      setImmediate(() => {
+        unsent.delete(name);
+        resolve(guard.run(() => read(question)));
+      });
+      return promise;
+    },
+
+    async store(question: EntryQuestion, entry: Entry, keepSeconds: number): Promise<void> {
+      const entryKey = entryKeyOf(question);
+      held.set(entryKey, entry);
+      await redis.set(entryKey, encodeEntry(entry), "EX", keepSeconds);
+    },
+  };
+}
+
+export function entryKeyOf({ tenantId, scope, name }: EntryQuestion): string {
+  return keys.cacheEntry(tenantId, `${scope}:${name}`);
+}
+
+/** Its text, at two bytes a character at the worst, and the bytes that were sent last. */
+function sizeOf({ content: { text } }: Entry): number {
+  return text.length * 2 + Buffer.byteLength(text) + OVERHEAD_BYTES;
+}
