@@ -207,6 +207,22 @@ describe("requests", () => {
     expect((await read("days=9&groupBy=hour")).meta).toMatchObject({ granularity: "hour", degraded: false });
   });
 
+  test("that are warm ask Postgres nothing while the breaker is open", async () => {
+    const path = "/analytics/retention?period=day";
+    expect((await ask(null, tenant.key, path)).status).toBe(200);
+    const away = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+    await api.sql.begin(async (tx) => {
+      await tx`lock table user_daily_stats in access exclusive mode`;
+      for (let times = 0; times < 3; times += 1)
+        await api.deps.readGuard.run(() => Promise.reject(away)).catch(() => {});
+      const answered = await Promise.race([ask(null, tenant.key, path), Bun.sleep(8_000)]);
+      expect(answered?.status).toBe(200);
+    });
+    await eventually(async () => {
+      expect((await ask(null, tenant.key, "/analytics/summary?days=17")).status).toBe(200);
+    });
+  }, 20_000);
+
   test("may ask for a priority, but not everybody for the highest", async () => {
     expect((await ask("urgent")).status).toBe(400);
     setLevel(LOAD_LEVELS.indexOf("refuse_high"));

@@ -1,6 +1,7 @@
 import { PRODUCTS_TAG } from "../../cache/tags.ts";
 import { addDays, countDays, type Day, dayInZone } from "../../core/days.ts";
 import type { RequestContext } from "../../core/principal.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 import {
   type RetentionCell,
   selectFunnel,
@@ -29,8 +30,11 @@ const RETENTION_DAYS: Record<Period, { usual: number; most: number }> = {
 };
 
 /** What users do one after the other; funnel and realtime read raw events, over a bounded range. */
-export function createBehaviourAnswers({ sql, answer, tenantZone, rangeOf }: Desk) {
-  const readFirstDay = createFirstDayReader(sql);
+export function createBehaviourAnswers(
+  { sql, answer, tenantZone, rangeOf }: Desk,
+  readGuard: Pick<ReadGuard, "lookUp">,
+) {
+  const readFirstDay = createFirstDayReader(sql, readGuard);
 
   return {
     async getFunnel(ctx: RequestContext, query: FunnelQuery) {

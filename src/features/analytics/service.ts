@@ -51,7 +51,7 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
   return {
     ...createProductAnswers(desk),
     ...summaries,
-    ...createBehaviourAnswers(desk),
+    ...createBehaviourAnswers(desk, deps.readGuard),
     followSummary: createSummaryStream(summaries.getSummary, deps.summaryPace),
     getUserSummary,
 
