@@ -20,6 +20,8 @@ export interface DatabaseOptions {
 export interface Database {
   write: Sql;
   read: Sql;
+  /** For rows that every request needs, and for probes: behind slow questions they would seem unanswered. */
+  lookUps: Sql;
   rollup: Sql;
   /** For the command line: a recount may take as long as it takes. */
   transactions: Sql;
@@ -31,6 +33,7 @@ export interface Database {
 
 const WRITE_CONNECTIONS = 4;
 const READ_CONNECTIONS = 6;
+const LOOK_UP_CONNECTIONS = 2;
 const TRANSACTION_CONNECTIONS = 4;
 /** Room for others beside those that wait for one locked row. */
 const REQUEST_TRANSACTION_CONNECTIONS = 8;
@@ -58,6 +61,7 @@ const ROLLUP_LOCK_TIMEOUT = "10s";
 export function createDatabase(options: DatabaseOptions): Database {
   const write = connect(options, WRITE_CONNECTIONS, WRITE_TIMEOUT_MS);
   const read = connect(options, READ_CONNECTIONS, READ_TIMEOUT_MS);
+  const lookUps = connect(options, LOOK_UP_CONNECTIONS, READ_TIMEOUT_MS);
   const rollup = connect(options, ROLLUP_CONNECTIONS, ROLLUP_TIMEOUT_MS, {
     ...ROLLUP_SETTINGS,
     lock_timeout: ROLLUP_LOCK_TIMEOUT,
@@ -74,13 +78,14 @@ export function createDatabase(options: DatabaseOptions): Database {
   return {
     write,
     read,
+    lookUps,
     rollup,
     transactions,
     transaction: createTransactions(requestTransactions, REQUEST_TRANSACTION_CONNECTIONS),
     orm: drizzle(ormConnections),
     close: async () => {
       await Promise.all(
-        [write, read, rollup, transactions, requestTransactions, ormConnections].map((pool) =>
+        [write, read, lookUps, rollup, transactions, requestTransactions, ormConnections].map((pool) =>
           pool.end({ timeout: 5 }),
         ),
       );

@@ -25,7 +25,7 @@ export interface Question {
 }
 
 export interface AnswersDeps {
-  sql: Sql;
+  lookUps: Sql;
   cache: Cache;
   readGuard: ReadGuard;
   load: Pick<LoadMonitor, "atLeast">;
@@ -41,8 +41,8 @@ const COARSER: Record<Granularity, Granularity> = { hour: "day", day: "week", we
  * Answers go through the tag cache and the guard before Postgres, with a `meta` that says what they are worth. What can't
  * be computed now is answered from before, as `stale`; under load, what is not at hand is computed coarser.
  */
-export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
-  const readLagMs = createLagReader((tenantId) => readGuard.lookUp(() => readBacklog(sql, tenantId)));
+export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) {
+  const readLagMs = createLagReader((tenantId) => readGuard.lookUp(() => readBacklog(lookUps, tenantId)));
 
   return async function answer<T extends object>(
     ctx: RequestContext,

@@ -1,6 +1,7 @@
 import { PRODUCTS_TAG } from "../../cache/tags.ts";
 import { addDays, countDays, type Day, dayInZone } from "../../core/days.ts";
 import type { RequestContext } from "../../core/principal.ts";
+import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import {
   type RetentionCell,
@@ -32,9 +33,9 @@ const RETENTION_DAYS: Record<Period, { usual: number; most: number }> = {
 /** What users do one after the other; funnel and realtime read raw events, over a bounded range. */
 export function createBehaviourAnswers(
   { sql, answer, tenantZone, rangeOf }: Desk,
-  readGuard: Pick<ReadGuard, "lookUp">,
+  { lookUps, readGuard }: { lookUps: Sql; readGuard: Pick<ReadGuard, "lookUp"> },
 ) {
-  const readFirstDay = createFirstDayReader(sql, readGuard);
+  const readFirstDay = createFirstDayReader(lookUps, readGuard);
 
   return {
     async getFunnel(ctx: RequestContext, query: FunnelQuery) {
