@@ -152,7 +152,7 @@ export function createDeps(config: Config, role: string) {
     }),
     catalogueImports: createCatalogueImportService({ db, log }),
     runNextImport: createRunNextImport({ db, invalidator, log }),
-    events: createEventsService({ read: db.read, writer, readTenantSettings }),
+    events: createEventsService({ read: db.read, readGuard, writer, readTenantSettings }),
     notifications: createNotificationsService({
       db,
       redis,

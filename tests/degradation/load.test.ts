@@ -244,6 +244,18 @@ describe("requests", () => {
     });
   }, 20_000);
 
+  test("for events as they are stored are refused at once while the breaker is open", async () => {
+    const { body } = await api.call("POST", "/events", { as: tenant.key, json: eventInput() });
+    const paths = ["/events", "/events/export", `/events/${body.id}`];
+    const statuses = () => Promise.all(paths.map(async (path) => (await ask(null, tenant.key, path)).status));
+    expect(await statuses()).toEqual([200, 200, 200]);
+    const away = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+    for (let times = 0; times < 3; times += 1)
+      await api.deps.readGuard.run(() => Promise.reject(away)).catch(() => {});
+    expect(await statuses()).toEqual([503, 503, 503]);
+    await eventually(async () => expect(await statuses()).toEqual([200, 200, 200]));
+  });
+
   test("may ask for a priority, but not everybody for the highest", async () => {
     expect((await ask("urgent")).status).toBe(400);
     setLevel(LOAD_LEVELS.indexOf("refuse_high"));
