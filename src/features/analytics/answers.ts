@@ -18,6 +18,8 @@ export interface Question {
   range: Range;
   granularity: Granularity;
   skipCache: boolean;
+  /** How long it is fresh, where that does not follow from the age of the range. */
+  freshSeconds?: number;
   /** Beside those of the range's months. */
   tags?: readonly string[];
   /** Under load, the same may be answered at a coarser granularity. */
@@ -59,7 +61,7 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       name: `${question.name}:${from}:${to}:${timeZone}:${granularity}`,
       // A day of any zone is at most a day away from the same day of the tenant's zone.
       tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
-      ttlSeconds: ttlSeconds(endOfDayMs(to), Date.now()),
+      ttlSeconds: question.freshSeconds ?? ttlSeconds(endOfDayMs(to), Date.now()),
       skipRead: skipCache,
       toleratesStale: true,
     });

@@ -21,7 +21,7 @@ const MINUTE_MS = 60_000;
 const REALTIME_MINUTES = 30;
 const REALTIME_PRODUCTS = 10;
 /** An answer about now is shared for so long. */
-const REALTIME_SLOT_MS = 5_000;
+const REALTIME_FRESH_SECONDS = 5;
 
 /** Days that a retention question covers by default, and at the most. */
 const RETENTION_DAYS: Record<Period, { usual: number; most: number }> = {
@@ -90,7 +90,8 @@ export function createBehaviourAnswers(
       const timeZone = await tenantZone(ctx);
       const today = dayInZone(nowMs, timeZone);
       const question = {
-        name: `realtime:${Math.floor(nowMs / REALTIME_SLOT_MS)}`,
+        name: "realtime",
+        freshSeconds: REALTIME_FRESH_SECONDS,
         range: { from: today, to: today, timeZone },
         skipCache: skips(query),
         tags: [PRODUCTS_TAG],
