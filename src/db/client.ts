@@ -100,7 +100,7 @@ export function connect(
   statementTimeoutMs: number,
   settings: Record<string, string> = {},
 ): Sql {
-  return postgres(options.url, {
+  const pool = postgres(options.url, {
     max,
     prepare: options.prepare,
     connect_timeout: 5,
@@ -116,4 +116,25 @@ export function connect(
       ...settings,
     },
   });
+  knowTextArrays(pool);
+  return pool;
+}
+
+/** The ids of these types in every Postgres. */
+const TEXT = 25;
+const TEXT_ARRAY = 1009;
+
+/**
+ * postgres.js learns on a pool's first connection how arrays are sent; what `sql.array` made before that was no array to
+ * Postgres, and the first question to a pool was refused.
+ */
+function knowTextArrays({ options }: Sql): void {
+  const { shared, serializers } = options as unknown as {
+    shared: { typeArrayMap: Record<number, number> };
+    serializers: Record<number, (values: unknown) => unknown>;
+  };
+  const quoted = (value: unknown) =>
+    value === null ? "null" : `"${String(value).replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
+  shared.typeArrayMap[TEXT] = TEXT_ARRAY;
+  serializers[TEXT_ARRAY] = (values) => (Array.isArray(values) ? `{${values.map(quoted).join()}}` : values);
 }
