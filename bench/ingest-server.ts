@@ -28,7 +28,12 @@ const writers: Record<string, EventWriter> = {
 const chosen = writers[mode ?? ""];
 if (!chosen) throw new Error(`unknown mode ${mode}: coalesced, each or stub`);
 
-const events = createEventsService({ read: db.read, writer: chosen, readTenantSettings });
+const events = createEventsService({
+  read: db.read,
+  readGuard: deps.readGuard,
+  writer: chosen,
+  readTenantSettings,
+});
 const app = createApp({ ...deps, events }, { ...config, version: "bench" });
 Bun.serve({ hostname: config.host, port: config.port, fetch: app.fetch });
 console.log("ready");

@@ -76,7 +76,7 @@ export function createDeps(config: Config, role: string) {
   const countInRedis = createRedisRateCounter(redis);
   const readGuard = createReadGuard({
     maxReads: config.load.reads,
-    probe: () => db.read`select 1`,
+    probe: () => db.lookUps`select 1`,
     onStateChange: (state) => {
       metrics.readBreakerOpen.set(state === "closed" ? 0 : 1);
       log.warn({ state }, "breaker before reads from Postgres");
@@ -152,7 +152,7 @@ export function createDeps(config: Config, role: string) {
     }),
     catalogueImports: createCatalogueImportService({ db, log }),
     runNextImport: createRunNextImport({ db, invalidator, log }),
-    events: createEventsService({ read: db.read, writer, readTenantSettings }),
+    events: createEventsService({ read: db.read, readGuard, writer, readTenantSettings }),
     notifications: createNotificationsService({
       db,
       redis,
@@ -185,10 +185,17 @@ export function createDeps(config: Config, role: string) {
     orderQueue,
     queue: createQueueService({ orderQueue, rollups }),
     sessionLinks: createSessionLinks({ db, rollups, invalidator }),
-    analytics: createAnalyticsService({ sql: db.read, cache, readGuard, load, readTenantSettings }),
+    analytics: createAnalyticsService({
+      sql: db.read,
+      lookUps: db.lookUps,
+      cache,
+      readGuard,
+      load,
+      readTenantSettings,
+    }),
     caching: createCachingService({ db, redis, stats: cacheStats }),
     system: createSystemService({
-      sql: db.read,
+      sql: db.lookUps,
       redis,
       version: VERSION,
       degradation: { readGuard, redisGuard, load, hitRate: cacheStats.hitRate },

@@ -6,9 +6,16 @@ export type Day = string;
 
 const DAY_MS = 86_400_000;
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
+/**
+ * Days are compared as text, which holds for years of four digits only: a walk through months that came to the year 10000,
+ * written "+010000", would never end. Far enough from both ends for whatever is added to a day.
+ */
+const FIRST_DAY = "1900-01-01";
+const LAST_DAY = "8999-12-31";
 
 export function isDay(text: string): boolean {
-  return DAY.test(text) && toDay(Date.parse(`${text}T00:00:00Z`)) === text;
+  const inBounds = DAY.test(text) && text >= FIRST_DAY && text <= LAST_DAY;
+  return inBounds && toDay(Date.parse(`${text}T00:00:00Z`)) === text;
 }
 
 /** The UTC calendar day of an instant in milliseconds; an invalid instant gives "". */

@@ -20,6 +20,8 @@ export interface DatabaseOptions {
 export interface Database {
   write: Sql;
   read: Sql;
+  /** For rows that every request needs, and for probes: behind slow questions they would seem unanswered. */
+  lookUps: Sql;
   rollup: Sql;
   /** For the command line: a recount may take as long as it takes. */
   transactions: Sql;
@@ -31,6 +33,7 @@ export interface Database {
 
 const WRITE_CONNECTIONS = 4;
 const READ_CONNECTIONS = 6;
+const LOOK_UP_CONNECTIONS = 2;
 const TRANSACTION_CONNECTIONS = 4;
 /** Room for others beside those that wait for one locked row. */
 const REQUEST_TRANSACTION_CONNECTIONS = 8;
@@ -63,6 +66,7 @@ const ROLLUP_LOCK_TIMEOUT = "10s";
 export function createDatabase(options: DatabaseOptions): Database {
   const write = connect(options, WRITE_CONNECTIONS, WRITE_TIMEOUT_MS);
   const read = connect(options, READ_CONNECTIONS, READ_TIMEOUT_MS, READ_SETTINGS);
+  const lookUps = connect(options, LOOK_UP_CONNECTIONS, READ_TIMEOUT_MS);
   const rollup = connect(options, ROLLUP_CONNECTIONS, ROLLUP_TIMEOUT_MS, {
     ...ROLLUP_SETTINGS,
     lock_timeout: ROLLUP_LOCK_TIMEOUT,
@@ -79,13 +83,14 @@ export function createDatabase(options: DatabaseOptions): Database {
   return {
     write,
     read,
+    lookUps,
     rollup,
     transactions,
     transaction: createTransactions(requestTransactions, REQUEST_TRANSACTION_CONNECTIONS),
     orm: drizzle(ormConnections),
     close: async () => {
       await Promise.all(
-        [write, read, rollup, transactions, requestTransactions, ormConnections].map((pool) =>
+        [write, read, lookUps, rollup, transactions, requestTransactions, ormConnections].map((pool) =>
           pool.end({ timeout: 5 }),
         ),
       );
@@ -100,7 +105,7 @@ export function connect(
   statementTimeoutMs: number,
   settings: Record<string, string> = {},
 ): Sql {
-  return postgres(options.url, {
+  const pool = postgres(options.url, {
     max,
     prepare: options.prepare,
     connect_timeout: 5,
@@ -116,4 +121,25 @@ export function connect(
       ...settings,
     },
   });
+  knowTextArrays(pool);
+  return pool;
+}
+
+/** The ids of these types in every Postgres. */
+const TEXT = 25;
+const TEXT_ARRAY = 1009;
+
+/**
+ * postgres.js learns on a pool's first connection how arrays are sent; what `sql.array` made before that was no array to
+ * Postgres, and the first question to a pool was refused.
+ */
+function knowTextArrays({ options }: Sql): void {
+  const { shared, serializers } = options as unknown as {
+    shared: { typeArrayMap: Record<number, number> };
+    serializers: Record<number, (values: unknown) => unknown>;
+  };
+  const quoted = (value: unknown) =>
+    value === null ? "null" : `"${String(value).replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
+  shared.typeArrayMap[TEXT] = TEXT_ARRAY;
+  serializers[TEXT_ARRAY] = (values) => (Array.isArray(values) ? `{${values.map(quoted).join()}}` : values);
 }

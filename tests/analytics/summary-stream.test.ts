@@ -43,7 +43,7 @@ afterAll(cleanup);
 async function startOver(summaryPace?: SummaryPace, changed: Partial<Deps> = {}): Promise<Running> {
   const deps = { ...createTestDeps(api.config), ...changed };
   const { db, cache, readGuard, load, readTenantSettings } = deps;
-  const parts = { sql: db.read, cache, readGuard, load, readTenantSettings };
+  const parts = { sql: db.read, lookUps: db.lookUps, cache, readGuard, load, readTenantSettings };
   const analytics = createAnalyticsService({ ...parts, summaryPace });
   const config = parseConfig({ ...api.env, PORT: String(freePort()), SHUTDOWN_GRACE_MS: "1000" });
   const running = await startApi(config, { ...deps, analytics });

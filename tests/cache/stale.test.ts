@@ -189,6 +189,18 @@ describe("analytics", () => {
   });
 });
 
+test("a comparison with a stale half is as far behind as that half", async () => {
+  const tenant = await createTenant(api);
+  const path = "/analytics/summary?startDate=2026-10-16&endDate=2026-10-30&compare=previous";
+  const read = async () => (await api.call("GET", path, { as: tenant.key })).body.meta;
+  expect(await read()).toMatchObject({ cache: "miss", lagMs: 0 });
+  // Of the two ranges, only the former begins so early that it hangs on September, too.
+  await deleteTags(api.deps.redis, tenant.tenantId, ["analytics:2026-09"]);
+  const { cache, lagMs } = await read();
+  expect(cache).toBe("stale");
+  expect(lagMs).toBeGreaterThan(0);
+});
+
 describe("the cache of a tenant", () => {
   test("is counted, listed and cleared by its admin, and by nobody else", async () => {
     const [tenant, other] = [await createTenant(api), await createTenant(api)];

@@ -207,6 +207,55 @@ describe("requests", () => {
     expect((await read("days=9&groupBy=hour")).meta).toMatchObject({ granularity: "hour", degraded: false });
   });
 
+  test("that take long leave the breaker closed and probes answered", async () => {
+    const others = await Promise.all(Array.from({ length: 4 }, () => createTenant(api)));
+    await api.sql.begin(async (tx) => {
+      await tx`lock table user_daily_stats in access exclusive mode`;
+      // As many as there are connections for reads.
+      const slow = Array.from({ length: 6 }, (_, n) =>
+        Promise.resolve(ask("high", tenant.key, `/analytics/users/u-${n}/summary`)).catch(() => {}),
+      );
+      await eventually(async () => {
+        const [row] = await api.sql`select count(*)::int as n from pg_stat_activity
+          where datname = current_database() and wait_event_type = 'Lock'`;
+        return row?.n === slow.length;
+      });
+      // Credentials that nobody has looked at yet, and probes.
+      const statuses = others.map(async ({ key }) => (await ask(null, key, "/cache/stats")).status);
+      expect(await Promise.all(statuses)).toEqual([200, 200, 200, 200]);
+      expect((await app.request("/ready")).status).toBe(200);
+      expect(api.deps.readGuard.state()).toBe("closed");
+    });
+  }, 20_000);
+
+  test("that are warm ask Postgres nothing while the breaker is open", async () => {
+    const path = "/analytics/retention?period=day";
+    expect((await ask(null, tenant.key, path)).status).toBe(200);
+    const away = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+    await api.sql.begin(async (tx) => {
+      await tx`lock table user_daily_stats in access exclusive mode`;
+      for (let times = 0; times < 3; times += 1)
+        await api.deps.readGuard.run(() => Promise.reject(away)).catch(() => {});
+      const answered = await Promise.race([ask(null, tenant.key, path), Bun.sleep(8_000)]);
+      expect(answered?.status).toBe(200);
+    });
+    await eventually(async () => {
+      expect((await ask(null, tenant.key, "/analytics/summary?days=17")).status).toBe(200);
+    });
+  }, 20_000);
+
+  test("for events as they are stored are refused at once while the breaker is open", async () => {
+    const { body } = await api.call("POST", "/events", { as: tenant.key, json: eventInput() });
+    const paths = ["/events", "/events/export", `/events/${body.id}`];
+    const statuses = () => Promise.all(paths.map(async (path) => (await ask(null, tenant.key, path)).status));
+    expect(await statuses()).toEqual([200, 200, 200]);
+    const away = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+    for (let times = 0; times < 3; times += 1)
+      await api.deps.readGuard.run(() => Promise.reject(away)).catch(() => {});
+    expect(await statuses()).toEqual([503, 503, 503]);
+    await eventually(async () => expect(await statuses()).toEqual([200, 200, 200]));
+  });
+
   test("may ask for a priority, but not everybody for the highest", async () => {
     expect((await ask("urgent")).status).toBe(400);
     setLevel(LOAD_LEVELS.indexOf("refuse_high"));

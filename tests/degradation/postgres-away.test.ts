@@ -15,6 +15,8 @@ const WARM = [
   "/analytics/summary?days=7",
   "/analytics/products/top?days=7",
   "/analytics/breakdown?property=device",
+  "/analytics/retention",
+  "/analytics/realtime",
 ];
 /** Until the breaker stands open: the reads that find out. */
 const TRIES = 12;

@@ -48,6 +48,7 @@ function writerOver(sql: Sql): EventWriter {
 function appOver(writer: EventWriter) {
   const events = createEventsService({
     read: deps.db.read,
+    readGuard: deps.readGuard,
     writer,
     readTenantSettings: deps.readTenantSettings,
   });

@@ -164,6 +164,31 @@ test("a folder that is killed in the middle has done nothing, and another goes o
   await expectClean(shop);
 }, 30_000);
 
+test("what takes too long at once is folded in smaller parts", async () => {
+  const shop = await openShop("Europe/Berlin", 10);
+  await send(shop, 900);
+  await rollUpAll(api);
+  expect(await countUnfolded(shop)).toBeGreaterThan(600);
+  // As a statement ends that a thousand members with years of days each have made too long.
+  await api.sql`create function too_long() returns trigger language plpgsql as ${api.sql.unsafe(`$$ begin
+    if (select count(*) from marked) > 100 then
+      raise exception 'canceling statement due to statement timeout' using errcode = '57014';
+    end if;
+    return null;
+  end $$`)}`;
+  for (const table of ["user_daily_stats", "session_daily_stats"])
+    await api.sql`create trigger too_long after update on ${api.sql(table)}
+      referencing new table as marked for each statement execute function too_long()`;
+  try {
+    await api.deps.returnsFolder.fold();
+  } finally {
+    await api.sql`drop function too_long cascade`;
+  }
+  expect(await countUnfolded(shop)).toBe(0);
+  await expectExact(shop);
+  await expectClean(shop);
+}, 30_000);
+
 test("linked sessions leave no day behind, whether it was folded or not", async () => {
   const shop = await openShop("Europe/Berlin", 6);
   const people = await Promise.all([1, 2].map(() => createPerson(api, shop.tenantId, "customer")));

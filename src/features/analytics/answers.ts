@@ -21,6 +21,8 @@ export interface Question {
   skipCache: boolean;
   /** The days that `meta` names, where the answer hangs on more than those: the ones of `range` unless said. */
   shown?: Pick<Range, "from" | "to">;
+  /** How long it is fresh, where that does not follow from the age of the range. */
+  freshSeconds?: number;
   /** Beside those of the range's months. */
   tags?: readonly string[];
   /** Under load, the same may be answered at a coarser granularity. */
@@ -28,7 +30,7 @@ export interface Question {
 }
 
 export interface AnswersDeps {
-  sql: Sql;
+  lookUps: Sql;
   cache: Cache;
   readGuard: ReadGuard;
   load: Pick<LoadMonitor, "atLeast">;
@@ -49,8 +51,8 @@ const COARSER: Record<Granularity, Granularity> = { hour: "day", day: "week", we
  * Answers go through the tag cache and the guard before Postgres, with a `meta` that says what they are worth. What can't
  * be computed now is answered from before, as `stale`; under load, what is not at hand is computed coarser.
  */
-export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
-  const readLagMs = createLagReader((tenantId) => readGuard.lookUp(() => readBacklog(sql, tenantId)));
+export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) {
+  const readLagMs = createLagReader((tenantId) => readGuard.lookUp(() => readBacklog(lookUps, tenantId)));
 
   return async function answer<T extends object>(
     ctx: RequestContext,
@@ -68,7 +70,7 @@ export function createAnswers({ sql, cache, readGuard, load }: AnswersDeps) {
       name: `${question.name}:${from}:${to}:${timeZone}:${granularity}`,
       // A day of any zone is at most a day away from the same day of the tenant's zone.
       tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
-      ttlSeconds: ttlSeconds(endOfDayMs(to), Date.now()),
+      ttlSeconds: question.freshSeconds ?? ttlSeconds(endOfDayMs(to), Date.now()),
       skipRead: skipCache,
       toleratesStale: true,
     });

@@ -1,6 +1,8 @@
 import { PRODUCTS_TAG } from "../../cache/tags.ts";
 import { addDays, countDays, type Day, dayInZone } from "../../core/days.ts";
 import type { RequestContext } from "../../core/principal.ts";
+import type { Sql } from "../../db/client.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 import {
   type RetentionCell,
   selectFunnel,
@@ -19,7 +21,7 @@ const MINUTE_MS = 60_000;
 const REALTIME_MINUTES = 30;
 const REALTIME_PRODUCTS = 10;
 /** An answer about now is shared for so long. */
-const REALTIME_SLOT_MS = 5_000;
+const REALTIME_FRESH_SECONDS = 5;
 
 /** Days that a retention question covers by default, and at the most. */
 const RETENTION_DAYS: Record<Period, { usual: number; most: number }> = {
@@ -29,8 +31,11 @@ const RETENTION_DAYS: Record<Period, { usual: number; most: number }> = {
 };
 
 /** What users do one after the other; funnel and realtime read raw events, over a bounded range. */
-export function createBehaviourAnswers({ sql, answer, tenantZone, rangeOf }: Desk) {
-  const readFirstDay = createFirstDayReader(sql);
+export function createBehaviourAnswers(
+  { sql, answer, tenantZone, rangeOf }: Desk,
+  { lookUps, readGuard }: { lookUps: Sql; readGuard: Pick<ReadGuard, "lookUp"> },
+) {
+  const readFirstDay = createFirstDayReader(lookUps, readGuard);
 
   return {
     async getFunnel(ctx: RequestContext, query: FunnelQuery) {
@@ -84,7 +89,8 @@ export function createBehaviourAnswers({ sql, answer, tenantZone, rangeOf }: Des
       const timeZone = await tenantZone(ctx);
       const today = dayInZone(nowMs, timeZone);
       const question = {
-        name: `realtime:${Math.floor(nowMs / REALTIME_SLOT_MS)}`,
+        name: "realtime",
+        freshSeconds: REALTIME_FRESH_SECONDS,
         range: { from: today, to: today, timeZone },
         skipCache: skips(query),
         tags: [PRODUCTS_TAG],

@@ -1,5 +1,6 @@
 import type { Day } from "../../core/days.ts";
 import type { Sql } from "../../db/client.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 import { selectFirstDay } from "./repository.ts";
 
 const MAX_REMEMBERED = 10_000;
@@ -8,11 +9,14 @@ const MAX_REMEMBERED = 10_000;
  * The first day on which a tenant counts anything, null for none. Asked of Postgres every time (one row by the key), since
  * cached answers hang on it; while Postgres is away, the last one known names the answers that are still there.
  */
-export function createFirstDayReader(sql: Sql): (tenantId: string) => Promise<Day | null> {
+export function createFirstDayReader(
+  sql: Sql,
+  guard: Pick<ReadGuard, "lookUp">,
+): (tenantId: string) => Promise<Day | null> {
   const known = new Map<string, Day | null>();
   return async (tenantId) => {
     try {
-      const day = await selectFirstDay(sql, tenantId);
+      const day = await guard.lookUp(() => selectFirstDay(sql, tenantId));
       if (known.size >= MAX_REMEMBERED) known.clear();
       known.set(tenantId, day);
       return day;

@@ -214,6 +214,7 @@ export function checkDimensions({
   if (dimensions.filter((one) => GRANULARITIES.includes(one as Granularity)).length > 1)
     throw refusal("dimensions", "at most one of hour, day, week and month");
   if (new Set(dimensions).size < dimensions.length) throw refusal("dimensions", "each at most once");
+  if (new Set(metrics).size < metrics.length) throw refusal("metrics", "each at most once");
   const needsProperty = dimensions.includes("property") || filters.value !== undefined;
   if (needsProperty !== (property !== undefined))
     throw refusal("property", "goes with the dimension `property` or the filter `value`");

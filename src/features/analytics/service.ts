@@ -1,6 +1,7 @@
 import { AppError } from "../../core/errors.ts";
 import { sha256 } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
+import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import { type AnswersDeps, createAnswers } from "./answers.ts";
 import { createBehaviourAnswers } from "./behaviour.ts";
@@ -14,6 +15,7 @@ import { createSummaryAnswers } from "./summary.ts";
 import { createSummaryStream, type SummaryPace } from "./summary-stream.ts";
 
 export interface AnalyticsDeps extends AnswersDeps {
+  sql: Sql;
   readTenantSettings: ReadTenantSettings;
   summaryPace?: SummaryPace;
 }
@@ -51,7 +53,7 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
   return {
     ...createProductAnswers(desk),
     ...summaries,
-    ...createBehaviourAnswers(desk),
+    ...createBehaviourAnswers(desk, deps),
     followSummary: createSummaryStream(summaries.getSummary, deps.summaryPace),
     getUserSummary,
 

@@ -129,6 +129,7 @@ function worst(one: Meta, other: Meta): Meta {
   const cache = order[Math.max(order.indexOf(one.cache), order.indexOf(other.cache))] ?? one.cache;
   const asOf = one.asOf < other.asOf ? one.asOf : other.asOf;
   const reason = one.reason ?? other.reason;
+  const lagMs = Math.max(one.lagMs, other.lagMs);
   const degraded = one.degraded || other.degraded;
-  return { ...one, cache, asOf, degraded, ...(reason === undefined ? {} : { reason }) };
+  return { ...one, cache, asOf, lagMs, degraded, ...(reason === undefined ? {} : { reason }) };
 }

@@ -4,6 +4,7 @@ import { isUuid, timeOfId } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import { fieldErrorsOf } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import { MALFORMED_LINE } from "./bulk-body.ts";
 import type { EventWriter, WriteOutcome } from "./event-writer.ts";
@@ -27,6 +28,7 @@ import {
 
 export interface EventsDeps {
   read: Sql;
+  readGuard: Pick<ReadGuard, "run">;
   writer: EventWriter;
   readTenantSettings: ReadTenantSettings;
 }
@@ -46,7 +48,7 @@ const DAY_MS = 86_400_000;
 const EXPORT_PAGE = 500;
 
 /** Ingest and reading back of single events. */
-export function createEventsService({ read, writer, readTenantSettings }: EventsDeps) {
+export function createEventsService({ read, readGuard, writer, readTenantSettings }: EventsDeps) {
   async function frameOf(
     ctx: RequestContext,
     request: { sentAt?: string | number; sessionId?: string; context?: Record<string, unknown> },
@@ -124,7 +126,10 @@ export function createEventsService({ read, writer, readTenantSettings }: Events
       if (cursor && !(isUuid(id) && !Number.isNaN(Date.parse(timestamp))))
         throw new AppError("invalid_input", "The cursor is not valid.");
       const before = cursor ? { timestamp, id } : undefined;
-      const items = await selectEvents(read, ctx.tenantId, { ...filters, before, limit: limit + 1 });
+      const items = await readGuard.run(
+        () => selectEvents(read, ctx.tenantId, { ...filters, before, limit: limit + 1 }),
+        ctx.priority,
+      );
       const last = items.length > limit ? items[limit - 1] : undefined;
       return {
         items: items.slice(0, limit),
@@ -140,14 +145,18 @@ export function createEventsService({ read, writer, readTenantSettings }: Events
       const { format, ...filters } = query;
       return streamEvents(format, (after) => {
         const before = after ? { timestamp: after.timestamp, id: after.id } : undefined;
-        return selectEvents(read, ctx.tenantId, { ...filters, before, limit: EXPORT_PAGE });
+        const readPage = () => selectEvents(read, ctx.tenantId, { ...filters, before, limit: EXPORT_PAGE });
+        // Admitted once: what has begun is not broken off because others came.
+        return after ? readPage() : readGuard.run(readPage, ctx.priority);
       });
     },
 
     async getEvent(ctx: RequestContext, id: string): Promise<StoredEvent> {
       // The id carries the event's time, and outside of these there is none.
       const possible = isUuid(id) && timeOfId(id) >= EARLIEST_MS && timeOfId(id) <= Date.now() + DAY_MS;
-      const event = possible ? await selectEvent(read, ctx.tenantId, id) : null;
+      const event = possible
+        ? await readGuard.run(() => selectEvent(read, ctx.tenantId, id), ctx.priority)
+        : null;
       if (!event) throw new AppError("not_found", "There is no such event.");
       return event;
     },

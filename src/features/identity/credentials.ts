@@ -26,7 +26,7 @@ interface Remembered {
 }
 
 export function createCredentialVerifier(
-  { orm, read }: Database,
+  { orm, lookUps }: Database,
   tokens: AccessTokens,
   guard: Pick<ReadGuard, "lookUp">,
   maxRemembered = MAX_REMEMBERED,
@@ -53,7 +53,7 @@ export function createCredentialVerifier(
   async function check(name: string, credential: string, tenantId: string | undefined): Promise<Principal> {
     if (tenantId !== undefined && !isUuid(tenantId)) throw forbiddenTenant();
     if (looksLikeApiKey(credential)) {
-      const { principal, expiresAtMs } = await guard.lookUp(() => checkApiKey(read, credential, tenantId));
+      const { principal, expiresAtMs } = await guard.lookUp(() => checkApiKey(lookUps, credential, tenantId));
       return remember(name, principal, expiresAtMs);
     }
     const claims = await tokens.verify(credential);

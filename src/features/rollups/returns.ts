@@ -1,9 +1,12 @@
 import type { Database } from "../../db/client.ts";
+import { classifyFailure } from "../../db/failures.ts";
 import type { Returns } from "./returns-repository.ts";
 import * as repository from "./returns-repository.ts";
 
 /** Rows a transaction folds: a tenth of a second or so, in which a worker may wait for one of them. */
 const ROWS_AT_ONCE = 5_000;
+/** Of members with years of days behind them, as many may take longer than a transaction may. */
+const FEWEST_ROWS_AT_ONCE = 40;
 /** A round ends then; what is left is counted row by row until the next one. */
 const ROUND_MS = 20_000;
 
@@ -14,6 +17,9 @@ export type ReturnsFolder = ReturnType<typeof createReturnsFolder>;
  * days of one user would not see each other's. Until it is done, an answer counts such rows one by one.
  */
 export function createReturnsFolder(db: Database) {
+  /** Less after a transaction that took too long, twice as much after each that did not. */
+  let bearable = ROWS_AT_ONCE;
+
   async function foldSome(tenantId: string, returns: Returns, limit: number): Promise<number> {
     return db.transaction(async (tx) => {
       await repository.lockReturns(tx, tenantId, returns);
@@ -25,13 +31,27 @@ export function createReturnsFolder(db: Database) {
     });
   }
 
+  /** Folds fewer than asked for where that took too long; `more` says that some may be left. */
+  async function foldBearably(tenantId: string, returns: Returns, limit: number) {
+    const atOnce = Math.min(limit, bearable);
+    try {
+      const rows = await foldSome(tenantId, returns, atOnce);
+      bearable = Math.min(ROWS_AT_ONCE, bearable * 2);
+      return { rows, more: rows === atOnce };
+    } catch (error) {
+      if (classifyFailure(error) !== "timeout" || atOnce <= FEWEST_ROWS_AT_ONCE) throw error;
+      bearable = Math.max(FEWEST_ROWS_AT_ONCE, Math.floor(atOnce / 4));
+      return { rows: 0, more: true };
+    }
+  }
+
   async function foldAll(returns: Returns, limit: number, deadline: number): Promise<number> {
     let folded = 0;
     let tenantId = await repository.selectUnfoldedTenant(db.write, returns, null);
     while (tenantId !== null && Date.now() < deadline) {
-      const done = await foldSome(tenantId, returns, limit);
-      folded += done;
-      if (done < limit) tenantId = await repository.selectUnfoldedTenant(db.write, returns, tenantId);
+      const { rows, more } = await foldBearably(tenantId, returns, limit);
+      folded += rows;
+      if (!more) tenantId = await repository.selectUnfoldedTenant(db.write, returns, tenantId);
     }
     return folded;
   }
