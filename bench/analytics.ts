@@ -40,13 +40,19 @@ const HOT = ["top", "summary, day, year", "timeseries, year", "stats"];
 
 const YEAR = `startDate=${FIRST_DAY}&endDate=${LAST_DAY}`;
 const MONTH = "startDate=2025-06-10&endDate=2025-07-09";
+/** Thirty days, and nearly a year, that take the most periods to put together (analytics/cover.ts): 10 and 19. */
+const WORST_MONTH = "startDate=2025-04-14&endDate=2025-05-13";
+const WORST_YEAR = "startDate=2025-01-13&endDate=2025-12-28";
 const QUESTIONS: Record<string, string> = {
   top: `/analytics/products/top?${MONTH}&sortBy=revenue`,
+  "top, worst": `/analytics/products/top?${WORST_MONTH}&sortBy=revenue`,
+  "top, worst year": `/analytics/products/top?${WORST_YEAR}&sortBy=revenue`,
   "top, year": `/analytics/products/top?${YEAR}&sortBy=revenue`,
   "summary, day, year": `/analytics/summary?${YEAR}&groupBy=day`,
   "series, day, year": `/analytics/summary/paginated?${YEAR}&groupBy=day&limit=100`,
   "timeseries, year": `/analytics/products/p7/timeseries?${YEAR}`,
   stats: `/analytics/products/stats?${MONTH}&sortBy=revenue`,
+  "stats, worst": `/analytics/products/stats?${WORST_MONTH}&sortBy=revenue`,
   "stats, year": `/analytics/products/stats?${YEAR}&sortBy=revenue`,
   "breakdown, year": `/analytics/breakdown?${YEAR}&property=country`,
   funnel: `/analytics/funnel?startDate=2025-06-10&endDate=2025-06-16&windowHours=24`,

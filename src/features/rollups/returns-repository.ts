@@ -67,22 +67,45 @@ export async function markFolded(
 }
 
 /**
- * Adds what the changed rows make of the pairs (day, day before) of their members, or takes it away: the pairs of all
- * folded days of these members, with the changed ones less without them. $1 tenant, $2 and $3 days, $4 and $5 rows by
- * name, $6 1 or -1. All days, since looking for the nearest ones row by row walked through the wrong index on a table
- * without statistics.
+ * The folded day of a changed row's member next to it, which is not changed itself: before it or after it. `$2` and `$3`
+ * are the days of which all rows change. Compared as rows (member, day), since only the index by members has that order:
+ * asked for the latest day of a member, Postgres walked through the index by days on a table without statistics.
  */
-function changeStatement({ subject, table, member }: Returns): string {
+function neighbour({ table, member }: Returns, side: "before" | "after"): string {
+  const inDays = "changed.day >= $2::date and changed.day < $3::date";
+  const [bounds, order] =
+    side === "before"
+      ? [
+          `(near.${member}, near.day) < (changed.member, case when ${inDays} then $2::date else changed.day end)
+        and (near.${member}, near.day) >= (changed.member, '-infinity'::date)`,
+          "desc",
+        ]
+      : [
+          `(near.${member}, near.day) > (changed.member, case when ${inDays} then $3::date - 1 else changed.day end)
+        and (near.${member}, near.day) <= (changed.member, 'infinity'::date)`,
+          "asc",
+        ];
+  return `select near.${member} as member, near.day, false from changed cross join lateral (
+      select near.${member}, near.day from ${table} near
+      where near.tenant_id = $1 and near.folded and ${bounds}
+      order by near.${member} ${order}, near.day ${order} limit 1
+    ) near`;
+}
+
+/**
+ * Adds what the changed rows make of the pairs (day, day before) of their members, or takes it away: the pairs of these
+ * rows and the ones next to them, with the changed rows less without them. $1 tenant, $2 and $3 days, $4 and $5 rows by
+ * name, $6 1 or -1. Looking at all days of the members took 6.2 s for 5,000 rows of members with a year of days.
+ */
+function changeStatement(returns: Returns): string {
+  const { subject, table, member } = returns;
   return `with changed as materialized (
     select day, member from unnest($4::date[], $5::text[]) as named(day, member)
     union all
     select day, ${member} from ${table} where tenant_id = $1 and day >= $2::date and day < $3::date and folded
   ), days as (
     select member, day, true as is_changed from changed
-    union all
-    select kept.${member}, kept.day, false from ${table} kept
-    join (select distinct member from changed) concerned on concerned.member = kept.${member}
-    where kept.tenant_id = $1 and kept.folded and not (kept.day >= $2::date and kept.day < $3::date)
+    union all (${neighbour(returns, "before")} union ${neighbour(returns, "after")})
   ), preceded as (
     select day, is_changed, lag(day) over own as previous_with,
       max(day) filter (where not is_changed) over (own rows between unbounded preceding and 1 preceding) as previous_without
