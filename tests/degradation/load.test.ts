@@ -1,7 +1,9 @@
 /** The ladder: stale, then coarser, then refusals by priority, ingestion last; up at once and down step by step. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
+import { encodeEntry, makeEntry, parseEntry } from "../../src/cache/entry.ts";
 import { PRIORITIES } from "../../src/core/priority.ts";
+import { keys } from "../../src/redis/keys.ts";
 import { createLoadMonitor, LOAD_LEVELS } from "../../src/resilience/load-level.ts";
 import { createReadGuard } from "../../src/resilience/read-guard.ts";
 import {
@@ -205,6 +207,41 @@ describe("requests", () => {
     expect(series.length).toBe(9);
     setLevel(0);
     expect((await read("days=9&groupBy=hour")).meta).toMatchObject({ granularity: "hour", degraded: false });
+  });
+
+  test("get no answer older than is tolerated while a coarser one can be computed", async () => {
+    const path = "/analytics/summary?days=7&groupBy=hour";
+    const shop = await createTenant(api);
+    const read = async () => (await ask(null, shop.key, path)).json() as Promise<{ meta: object }>;
+    await read();
+    const pattern = keys.cacheEntry(shop.tenantId, "analytics:summary:*");
+    const key = await eventually(async () => {
+      const [found = ""] = await api.deps.redis.keys(pattern);
+      return found;
+    });
+    const entry = parseEntry((await api.deps.redis.get(key)) ?? "");
+    if (!entry) throw new Error("the answer was not kept");
+    const agoMs = 50 * 60_000;
+    const { asOfMs, madeAtMs } = entry;
+    const old = { ...entry, asOfMs: asOfMs - agoMs, madeAtMs: madeAtMs - agoMs, freshUntilMs: 0 };
+    await api.deps.redis.set(key, encodeEntry(makeEntry(old, entry.content)));
+    setLevel(LOAD_LEVELS.indexOf("coarse"));
+    // Nothing else can be had: better old than nothing, and it says so.
+    const away = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+    for (let times = 0; times < 3; times += 1)
+      await api.deps.readGuard.run(() => Promise.reject(away)).catch(() => {});
+    const { meta } = (await read()) as { meta: { lagMs: number } };
+    expect(meta).toMatchObject({
+      cache: "stale",
+      reason: "unavailable",
+      granularity: "hour",
+      degraded: false,
+    });
+    expect(meta.lagMs).toBeGreaterThanOrEqual(agoMs);
+    await eventually(async () =>
+      expect((await read()).meta).toMatchObject({ cache: "miss", granularity: "day", degraded: true }),
+    );
+    setLevel(0);
   });
 
   test("that take long leave the breaker closed and probes answered", async () => {

@@ -1,4 +1,4 @@
-import type { Cache, CacheQuestion } from "../../cache/cache.ts";
+import { type Cache, type CacheQuestion, standInFor } from "../../cache/cache.ts";
 import { analyticsTagsOfDays } from "../../cache/tags.ts";
 import { ttlSeconds } from "../../cache/tiers.ts";
 import { addDays, type Day } from "../../core/days.ts";
@@ -74,15 +74,24 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       skipRead: skipCache,
       toleratesStale: true,
     });
-    const computeAt = (granularity: Granularity) => () =>
-      readGuard.run(() => compute(granularity), ctx.priority);
-    let granularity = requested;
-    let found = null;
-    if (question.mayCoarsen && load.atLeast("coarse")) {
-      found = await cache.peek<T>(ask(requested));
-      if (!found) granularity = COARSER[requested];
-    }
-    found ??= await cache.getOrCompute<T>(ask(granularity), computeAt(granularity));
+    const find = async (granularity: Granularity) => {
+      const work = () => readGuard.run(() => compute(granularity), ctx.priority);
+      return { granularity, found: await cache.getOrCompute<T>(ask(granularity), work) };
+    };
+    const findUnderLoad = async () => {
+      const atHand = await cache.peek<T>(ask(requested));
+      if (atHand) return { granularity: requested, found: atHand };
+      try {
+        return await find(COARSER[requested]);
+      } catch (error) {
+        const failure = standInFor(error);
+        const last = failure && (await cache.peek<T>(ask(requested), failure));
+        if (!last) throw error;
+        return { granularity: requested, found: last };
+      }
+    };
+    const isLoaded = question.mayCoarsen && load.atLeast("coarse");
+    const { granularity, found } = isLoaded ? await findUnderLoad() : await find(requested);
     const { content, outcome, reason, asOfMs } = found;
     const ageMs = outcome === "stale" ? Date.now() - asOfMs : 0;
     const coarser = granularity !== requested;
