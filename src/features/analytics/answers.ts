@@ -60,14 +60,15 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
     compute: (granularity: Granularity) => Promise<T>,
   ): Promise<Answer<T>> {
     const { range, granularity: requested, skipCache } = question;
-    const { from, to, timeZone } = range;
+    const { from, to, timeZone, ownZone } = range;
     const { shown = range } = question;
     if (skipCache && !maySkipCache(ctx))
       throw new AppError("forbidden", "skipCache is for admins, analysts and keys.");
     const ask = (granularity: Granularity): CacheQuestion => ({
       tenantId: ctx.tenantId,
       scope: "analytics",
-      name: `${question.name}:${from}:${to}:${timeZone}:${granularity}`,
+      // A process that remembers a zone which the tenant has changed reads the new rollups by it: nobody else asks for that.
+      name: `${question.name}:${from}:${to}:${timeZone}:${ownZone}:${granularity}`,
       // A day of any zone is at most a day away from the same day of the tenant's zone.
       tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
       ttlSeconds: question.freshSeconds ?? ttlSeconds(endOfDayMs(to), Date.now()),
