@@ -3,7 +3,7 @@ import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import type { AnswerQuestion } from "./answers.ts";
 import { type MetricsQuestion, planMetrics } from "./planner.ts";
-import { type Range, resolveRange } from "./range.ts";
+import { byOwnName, type Range, resolveRange } from "./range.ts";
 import { type MetricsRow, selectMetrics } from "./repository.ts";
 import type { RangeQuery } from "./schema.ts";
 
@@ -29,7 +29,7 @@ export function createDesk(sql: Sql, answer: AnswerQuestion, readTenantSettings:
     tenantZone,
     rangeOf: async (ctx, query, timeZone) => {
       const ownZone = await tenantZone(ctx);
-      return { ...resolveRange(query, timeZone ?? ownZone, Date.now()), ownZone };
+      return byOwnName({ ...resolveRange(query, timeZone ?? ownZone, Date.now()), ownZone });
     },
     prepare: (ctx, question) => {
       const plan = planMetrics(question);

@@ -54,6 +54,22 @@ export function hoursAlign({ from, to, timeZone }: LocalDays, otherZone: string)
   return true;
 }
 
+/** From here on, the names that JavaScript takes for one zone are the same clock to Postgres as well; before, some are not. */
+const ALIASES_SINCE = "1971-01-01";
+
+/** The range by the tenant's own spelling of its zone, if it asks for that zone by another name, or in other letters. */
+export function byOwnName(range: Range): Range {
+  const { from, timeZone, ownZone } = range;
+  const isOwn =
+    timeZone === ownZone ||
+    timeZone.toLowerCase() === ownZone.toLowerCase() ||
+    (from >= ALIASES_SINCE && EPOCH.withTimeZone(timeZone).equals(EPOCH.withTimeZone(ownZone)));
+  return isOwn ? { ...range, timeZone: ownZone } : range;
+}
+
+/** Two of one instant are equal if their zones are. */
+const EPOCH = Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO("UTC");
+
 /** The equally long range directly before. */
 export function rangeBefore(range: Range): Range {
   const { from, to } = range;
