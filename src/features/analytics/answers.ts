@@ -76,7 +76,7 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       toleratesStale: true,
     });
     const find = async (granularity: Granularity) => {
-      const work = () => readGuard.run(() => compute(granularity), ctx.priority);
+      const work = () => readGuard.run(() => compute(granularity), ctx);
       return { granularity, found: await cache.getOrCompute<T>(ask(granularity), work) };
     };
     const findUnderLoad = async () => {
