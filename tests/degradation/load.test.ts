@@ -236,6 +236,7 @@ describe("requests", () => {
     expect((await ingest()).status).toBe(503);
     for (const path of ["/health", "/health/live", "/ready", "/metrics", "/openapi.json"])
       expect((await app.request(path)).status).toBe(200);
+    expect((await ask("low", tenant.key, "/analytics/health")).status).toBe(200);
     setLevel(0);
     expect((await ingest()).status).toBe(202);
   });
@@ -314,6 +315,19 @@ describe("requests", () => {
       expect(api.deps.readGuard.state()).toBe("closed");
     });
   }, 20_000);
+
+  test("for the health of analytics don't wait for Postgres", async () => {
+    const shop = await createTenant(api);
+    const health = async () => (await ask(null, shop.key, "/analytics/health")).json();
+    await api.call("POST", "/events", { as: shop.key, json: eventInput() });
+    await api.sql`update event_batches set dead_lettered_at = now() where tenant_id = ${shop.tenantId}`;
+    expect(await health()).toMatchObject({ lagMs: expect.any(Number), deadLetters: 1 });
+    await api.sql.begin(async (tx) => {
+      await tx`lock table event_batches in access exclusive mode`;
+      const silent = await Promise.race([health(), Bun.sleep(1_500)]);
+      expect(silent).toMatchObject({ deadLetters: null });
+    });
+  });
 
   test("of a tenant are answered while another floods slow reads", async () => {
     const other = await createTenant(api);
