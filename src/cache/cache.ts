@@ -47,6 +47,9 @@ export interface CacheAnswer<T> {
   reason?: "revalidating" | "unavailable" | "overloaded";
 }
 
+/** Why what can't be computed now may be answered from before. */
+export type StandIn = "unavailable" | "overloaded";
+
 /** How old a stale answer may be, and up to which age it is not even computed anew, in ms; moves with the load. */
 export interface StaleTolerance {
   staleMs: number;
@@ -55,8 +58,11 @@ export interface StaleTolerance {
 
 export interface Cache {
   getOrCompute<T>(question: CacheQuestion, compute: () => Promise<T>): Promise<CacheAnswer<T>>;
-  /** Whatever is at hand, however old; null when nothing is. For when nothing more shall be computed. */
-  peek<T>(question: CacheQuestion): Promise<CacheAnswer<T> | null>;
+  /**
+   * A hit, or a stale answer as old as is tolerated now; null when neither is at hand. With `failure`, for which nothing
+   * could be computed instead, however old.
+   */
+  peek<T>(question: CacheQuestion, failure?: StandIn): Promise<CacheAnswer<T> | null>;
 }
 
 export interface CacheOptions {
@@ -144,12 +150,12 @@ export function createCache(
   }
 
   return {
-    async peek<T>(question: CacheQuestion): Promise<CacheAnswer<T> | null> {
+    async peek<T>(question: CacheQuestion, failure?: StandIn): Promise<CacheAnswer<T> | null> {
       const found = await entries.look(question).catch(() => null);
       if (!found?.entry || question.skipRead) return null;
-      return isFresh(found)
-        ? note(question, answerOf<T>(found.entry, "hit"))
-        : note(question, answerOf<T>(found.entry, "stale", "overloaded"));
+      if (isFresh(found)) return note(question, answerOf<T>(found.entry, "hit"));
+      if (failure === undefined && ageOf(found.entry) >= tolerance().staleMs) return null;
+      return note(question, answerOf<T>(found.entry, "stale", failure ?? "overloaded"));
     },
 
     async getOrCompute<T>(question: CacheQuestion, compute: () => Promise<T>): Promise<CacheAnswer<T>> {
@@ -168,8 +174,7 @@ export function createCache(
       if (entry && !skipRead) {
         if (isFresh(found)) return note(question, answerOf<T>(entry, "hit"));
         const { staleMs, restMs } = toleratesStale ? tolerance() : STRICT;
-        // Another process may be ahead by its clock.
-        const ageMs = Math.max(0, Date.now() - entry.madeAtMs);
+        const ageMs = ageOf(entry);
         if (ageMs < staleMs) {
           // Nobody waits for it; should it fail, the next one who asks tries again.
           if (ageMs >= restMs) refresh(question, generations, compute).catch(() => {});
@@ -179,7 +184,7 @@ export function createCache(
       try {
         return note(question, await refresh(question, generations, compute));
       } catch (error) {
-        const reason = isAway(error) ? "unavailable" : isOverload(error) ? "overloaded" : null;
+        const reason = standInFor(error);
         if (!entry || skipRead || !toleratesStale || reason === null) throw error;
         return note(question, answerOf<T>(entry, "stale", reason));
       }
@@ -187,11 +192,21 @@ export function createCache(
   };
 }
 
+/** Null for what would fail again: an answer from before would only hide it. */
+export function standInFor(error: unknown): StandIn | null {
+  return isAway(error) ? "unavailable" : isOverload(error) ? "overloaded" : null;
+}
+
 /** How long others wait for the process that computes, before they compute themselves. */
 const LOCK_WAITS_MS = [10, 20, 40, 80, 160];
 
 function isFresh({ entry, isCurrent }: Found): boolean {
   return isCurrent && entry !== null && entry.freshUntilMs > Date.now();
+}
+
+/** Another process may be ahead by its clock. */
+function ageOf(entry: Entry): number {
+  return Math.max(0, Date.now() - entry.madeAtMs);
 }
 
 type Made = Pick<Entry, "content" | "asOfMs">;

@@ -32,7 +32,7 @@ export interface Database {
 }
 
 const WRITE_CONNECTIONS = 4;
-const READ_CONNECTIONS = 6;
+export const READ_CONNECTIONS = 6;
 const LOOK_UP_CONNECTIONS = 2;
 const TRANSACTION_CONNECTIONS = 4;
 /** Room for others beside those that wait for one locked row. */

@@ -174,6 +174,7 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
     // What shows whether the process lives must answer under load, too.
     if (rule.limit === null) return next();
     const limited = () => c.get("rateLimits")[rule.limit as OperationPolicyName](c, next);
+    if ("neverShed" in rule && rule.neverShed) return limited();
     const shedding = c.get("loadShedding");
     if (rule.limit === "eventsWrite") {
       shedding.admitIngest();

@@ -2,28 +2,38 @@ import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleWhen } from "co
 import { withDeadline } from "../core/deadline.ts";
 import { AppError } from "../core/errors.ts";
 import { PRIORITIES, type Priority } from "../core/priority.ts";
+import { READ_CONNECTIONS } from "../db/client.ts";
 import { isAway } from "../db/failures.ts";
 import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
+import { createFairReads } from "./fair-reads.ts";
 
 /**
  * What stands before reads from Postgres. A circuit breaker: while Postgres is away or silent, the first few reads pay for
  * finding out; the others are refused at once, and one of them a second starts a look whether it is back. And an admission: so many reads
  * may run or wait, the less the lower their priority, so that under overload the pool stays busy with what can still be
- * answered in time. Only the absence of Postgres opens the breaker: bad input and questions that are too large do not.
+ * answered in time; in shares, so that one tenant's flood is its own overload and not the others'. Only the absence of Postgres opens the breaker: bad input and questions that are too large do not.
  */
 export interface ReadGuard {
   /** Rejects as `ask` does, or at once: `unavailable` while Postgres is away, `overloaded` when too many reads wait. */
-  run<T>(ask: () => PromiseLike<T>, priority?: Priority): Promise<T>;
+  run<T>(ask: () => PromiseLike<T>, by: Reader): Promise<T>;
   /** For the look-up of a row or two that every request needs: admitted always, and silence is taken for absence soon. */
   lookUp<T>(ask: () => PromiseLike<T>): Promise<T>;
   state(): BreakerState;
-  /** Reads that run or wait, by the number from which on the load is felt. */
+  /** Reads that run or wait, by the number from which on the load is felt; one tenant alone gets nobody refused. */
   pressure(): number;
+}
+
+/** Whose read it is; of normal priority unless said. */
+export interface Reader {
+  tenantId: string;
+  priority?: Priority;
 }
 
 export interface ReadGuardOptions {
   /** Reads that may run or wait before the load ladder begins. */
   maxReads: number;
+  /** How many run at once; the others wait. */
+  running?: number;
   /** Until Postgres counts as silent, for answers and for look-ups. */
   deadlineMs?: number;
   lookUpDeadlineMs?: number;
@@ -41,21 +51,43 @@ const ANSWER_DEADLINE_MS = 16_000;
 const LOOK_UP_DEADLINE_MS = 2_000;
 /** Low priority is refused at four times `maxReads`, where the load ladder refuses it; each priority above at twice that. */
 const FIRST_REFUSAL = 4;
+/** By one tenant's reads alone, answers of the process get coarser, but the ladder refuses nobody anything. */
+const FELT_OF_ONE = 2;
 
 export function createReadGuard(options: ReadGuardOptions): ReadGuard {
-  const { maxReads, deadlineMs = ANSWER_DEADLINE_MS, lookUpDeadlineMs = LOOK_UP_DEADLINE_MS } = options;
+  const {
+    maxReads,
+    running = READ_CONNECTIONS,
+    deadlineMs = ANSWER_DEADLINE_MS,
+    lookUpDeadlineMs = LOOK_UP_DEADLINE_MS,
+  } = options;
   const breaker = circuitBreaker(handleWhen(isAway), {
     halfOpenAfter: HALF_OPEN_AFTER_MS,
     breaker: new ConsecutiveBreaker(FAILURES_IN_A_ROW),
   });
   breaker.onStateChange((state) => options.onStateChange?.(breakerStateOf(state)));
-  let running = 0;
+  const reads = createFairReads({
+    running,
+    limitOf: (priority) => maxReads * FIRST_REFUSAL * 2 ** PRIORITIES.indexOf(priority),
+    // By then, whatever runs now has ended.
+    waitMs: deadlineMs,
+    felt: maxReads * FELT_OF_ONE,
+    refuse: (priority) => {
+      options.onRefused?.(priority);
+      return new AppError("overloaded", "Too many questions are being answered; ask again shortly.", {
+        retryAfterSeconds: 1,
+      });
+    },
+  });
+
+  function refuseWhileAway(): void {
+    if (breaker.state === CircuitState.Closed) return;
+    lookWhetherBack();
+    throw unavailable("The database can't be reached right now.");
+  }
 
   async function execute<T>(ask: () => PromiseLike<T>, withinMs: number): Promise<T> {
-    if (breaker.state !== CircuitState.Closed) {
-      lookWhetherBack();
-      throw unavailable("The database can't be reached right now.");
-    }
+    refuseWhileAway();
     return breaker.execute(() => withDeadline(ask(), withinMs, silent));
   }
 
@@ -66,23 +98,13 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
   }
 
   return {
-    async run(ask, priority = "normal") {
-      if (running >= maxReads * FIRST_REFUSAL * 2 ** PRIORITIES.indexOf(priority)) {
-        options.onRefused?.(priority);
-        throw new AppError("overloaded", "Too many questions are being answered; ask again shortly.", {
-          retryAfterSeconds: 1,
-        });
-      }
-      running += 1;
-      try {
-        return await execute(ask, deadlineMs);
-      } finally {
-        running -= 1;
-      }
+    async run(ask, { tenantId, priority = "normal" }) {
+      refuseWhileAway();
+      return reads.run(tenantId, priority, () => execute(ask, deadlineMs));
     },
     lookUp: (ask) => execute(ask, lookUpDeadlineMs),
     state: () => breakerStateOf(breaker.state),
-    pressure: () => running / maxReads,
+    pressure: () => reads.pressing() / maxReads,
   };
 }
 

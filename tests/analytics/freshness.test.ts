@@ -1,8 +1,13 @@
 /** A cached answer is dropped by every event that changes it, also by those outside of its range. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createApp } from "../../src/app.ts";
+import { clearingTag } from "../../src/cache/tags.ts";
+import { changeTimeZone, rebuildTenant } from "../../src/features/rollups/index.ts";
+import { waitUntilReady } from "../../src/redis/client.ts";
 import {
   createTenant,
   createTestApi,
+  createTestDeps,
   eventInput,
   rollUpAll,
   type TestApi,
@@ -110,4 +115,25 @@ test("a question by POST is cached by all that it says", async () => {
   expect((await ask(["views"], { skipCache: true })).meta.cache).toBe("miss");
   await send(eventInput({ timestamp: at("2026-03-06") }));
   expect(await ask(["views"])).toMatchObject({ rows: [{ views: 2 }], meta: { cache: "miss" } });
+});
+
+test("a process that remembers the time zone from before a change leaves no wrong answer to the others", async () => {
+  const { key, tenantId } = await createTenant(api);
+  const event = eventInput({ timestamp: "2026-11-10T20:00:00Z" });
+  await api.call("POST", "/events", { as: key, json: event });
+  await rollUpAll(api);
+  const days = "startDate=2026-11-10&endDate=2026-11-10";
+  const path = `/analytics/summary?${days}&timeZone=UTC`;
+  // Remembers UTC from here on.
+  expect((await api.call("GET", `/analytics/summary?${days}`, { as: key })).body.totals.events).toBe(1);
+  const zone = { tenantId, timeZone: "Asia/Tokyo" };
+  await changeTimeZone(api.deps.db.transactions, zone);
+  await rebuildTenant(api.deps.db.transactions, zone, {});
+  await api.deps.invalidator.invalidateTags(tenantId, [clearingTag("analytics")]);
+  await api.call("GET", path, { as: key });
+  const other = createTestDeps(api.config);
+  await waitUntilReady(other.redis, 5_000);
+  const app = createApp(other, { ...api.config, version: "test" });
+  const answer = await app.request(path, { headers: { authorization: `Bearer ${key}` } });
+  expect(await answer.json()).toMatchObject({ totals: { events: 1 }, meta: { cache: "miss" } });
 });

@@ -121,15 +121,18 @@ describe("an outdated answer", () => {
     expect((await cache.getOrCompute(question(), async () => ++computed)).outcome).toBe("hit");
   });
 
-  test("is what peek finds, however old", async () => {
-    const cache = newCache({ staleMs: 0, restMs: 0 });
-    await cache.getOrCompute(question(), async () => "value");
-    expect(await cache.peek<string>(question())).toMatchObject({ value: "value", outcome: "hit" });
+  test("is what peek finds while it is young enough, and however old once nothing can be computed", async () => {
+    const peek = (staleMs: number, failure?: "unavailable") =>
+      newCache({ staleMs, restMs: 0 }).peek<string>(question(), failure);
+    await newCache().getOrCompute(question(), async () => "value");
+    expect(await peek(0)).toMatchObject({ value: "value", outcome: "hit" });
     await outdate();
-    expect(await cache.peek<string>(question())).toMatchObject({
+    expect(await peek(60_000)).toMatchObject({ value: "value", outcome: "stale", reason: "overloaded" });
+    expect(await peek(0)).toBeNull();
+    expect(await peek(0, "unavailable")).toMatchObject({
       value: "value",
       outcome: "stale",
-      reason: "overloaded",
+      reason: "unavailable",
     });
   });
 });

@@ -1,7 +1,9 @@
 /** The ladder: stale, then coarser, then refusals by priority, ingestion last; up at once and down step by step. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
-import { PRIORITIES } from "../../src/core/priority.ts";
+import { encodeEntry, makeEntry, parseEntry } from "../../src/cache/entry.ts";
+import { PRIORITIES, type Priority } from "../../src/core/priority.ts";
+import { keys } from "../../src/redis/keys.ts";
 import { createLoadMonitor, LOAD_LEVELS } from "../../src/resilience/load-level.ts";
 import { createReadGuard } from "../../src/resilience/read-guard.ts";
 import {
@@ -76,6 +78,7 @@ describe("the load level", () => {
 
 describe("the read guard", () => {
   const probe = async () => "there";
+  const one = { tenantId: "one" };
 
   test("admits the more reads the higher their priority", async () => {
     const guard = createReadGuard({ maxReads: 1, probe });
@@ -84,28 +87,75 @@ describe("the read guard", () => {
     for (const priority of PRIORITIES) {
       admitted[priority] = 0;
       for (let tries = 0; tries < 100; tries += 1) {
-        let started = false;
-        const read = guard.run(async () => {
-          started = true;
-          await gate.promise;
-        }, priority);
-        read.catch(() => {});
-        if (started) admitted[priority] += 1;
+        admitted[priority] += 1;
+        guard
+          .run(() => gate.promise, { tenantId: "one", priority })
+          .catch(() => {
+            admitted[priority] = (admitted[priority] ?? 0) - 1;
+          });
       }
     }
-    // Each finds those before it running: 4, 8, 16 and 32 in all.
-    expect(admitted).toEqual({ low: 4, normal: 4, high: 8, critical: 16 });
-    expect(guard.pressure()).toBe(32);
-    gate.resolve();
     await Bun.sleep(0);
-    expect(guard.pressure()).toBe(0);
-    expect(await guard.run(async () => "again")).toBe("again");
+    // Each finds those before it there: 4, 8, 16 and 32 in all.
+    expect(admitted).toEqual({ low: 4, normal: 4, high: 8, critical: 16 });
+    // One tenant's reads are felt so far that answers get coarser, and no further.
+    expect(guard.pressure()).toBe(2);
+    gate.resolve();
+    await eventually(() => expect(guard.pressure()).toBe(0));
+    expect(await guard.run(async () => "again", one)).toBe("again");
+  });
+
+  test("starts the higher priority first, and none of who has its share while another waits", async () => {
+    const guard = createReadGuard({ maxReads: 100, running: 2, probe });
+    const started: string[] = [];
+    const ends: (() => void)[] = [];
+    const read = (tenantId: string, priority: Priority) =>
+      guard.run(
+        () => {
+          started.push(`${tenantId} ${priority}`);
+          return new Promise<void>((resolve) => ends.push(resolve));
+        },
+        { tenantId, priority },
+      );
+    const reads = [
+      read("one", "normal"),
+      read("one", "normal"),
+      read("one", "low"),
+      read("one", "critical"),
+      read("one", "critical"),
+      read("two", "low"),
+      read("two", "normal"),
+    ];
+    for (let turn = 0; turn < reads.length; turn += 1) {
+      ends[turn]?.();
+      await eventually(() => expect(started.length).toBe(Math.min(turn + 3, reads.length)));
+    }
+    await Promise.all(reads);
+    expect(started.slice(2)).toEqual(["two normal", "one critical", "two low", "one critical", "one low"]);
+  });
+
+  test("refuses who fills the line, and not another tenant", async () => {
+    const guard = createReadGuard({ maxReads: 1, running: 1, probe });
+    const gate = Promise.withResolvers<void>();
+    const ask = (tenantId: string, priority: Priority) =>
+      guard
+        .run(() => gate.promise, { tenantId, priority })
+        .then(
+          () => "answered",
+          (error) => error.code,
+        );
+    const flood = Array.from({ length: 100 }, () => ask("one", "critical"));
+    const others = ["two", "three"].flatMap((tenantId) => [ask(tenantId, "normal"), ask(tenantId, "normal")]);
+    gate.resolve();
+    const outcomes = Map.groupBy(await Promise.all(flood), (outcome) => outcome);
+    expect([outcomes.get("answered")?.length, outcomes.get("overloaded")?.length]).toEqual([32, 68]);
+    expect(await Promise.all(others)).toEqual(["answered", "answered", "answered", "answered"]);
   });
 
   test("opens when Postgres is away, not for what a client did, and closes when it is back", async () => {
     const states: string[] = [];
     const guard = createReadGuard({ maxReads: 100, probe, onStateChange: (state) => states.push(state) });
-    const fail = (error: Error) => guard.run(() => Promise.reject(error)).catch((caught) => caught);
+    const fail = (error: Error) => guard.run(() => Promise.reject(error), one).catch((caught) => caught);
     for (let times = 0; times < 10; times += 1) {
       await fail(new Error("a defect"));
       await fail(Object.assign(new Error("bad text"), { code: "22021" }));
@@ -116,17 +166,19 @@ describe("the read guard", () => {
       await fail(Object.assign(new Error("refused"), { code: "ECONNREFUSED" }));
     expect(guard.state()).toBe("open");
     let asked = false;
-    const refused = await guard.run(async () => (asked = true)).catch((error) => error);
+    const refused = await guard.run(async () => (asked = true), one).catch((error) => error);
     expect([refused.code, refused.retryAfterSeconds, asked]).toEqual(["unavailable", 1, false]);
     // Whoever comes after a second starts a look and is refused all the same; then it is back.
-    await eventually(async () => expect(await guard.run(async () => "back")).toBe("back"));
+    await eventually(async () => expect(await guard.run(async () => "back", one)).toBe("back"));
     expect(states).toEqual(["open", "half-open", "closed"]);
   });
 
   test("takes a Postgres that never answers for one that is away", async () => {
     const guard = createReadGuard({ maxReads: 100, probe, deadlineMs: 20 });
     for (let times = 0; times < 3; times += 1)
-      expect(await guard.run(() => new Promise(() => {})).catch((error) => error.code)).toBe("unavailable");
+      expect(await guard.run(() => new Promise(() => {}), one).catch((error) => error.code)).toBe(
+        "unavailable",
+      );
     expect(guard.state()).toBe("open");
   });
 });
@@ -184,6 +236,7 @@ describe("requests", () => {
     expect((await ingest()).status).toBe(503);
     for (const path of ["/health", "/health/live", "/ready", "/metrics", "/openapi.json"])
       expect((await app.request(path)).status).toBe(200);
+    expect((await ask("low", tenant.key, "/analytics/health")).status).toBe(200);
     setLevel(0);
     expect((await ingest()).status).toBe(202);
   });
@@ -207,6 +260,41 @@ describe("requests", () => {
     expect((await read("days=9&groupBy=hour")).meta).toMatchObject({ granularity: "hour", degraded: false });
   });
 
+  test("get no answer older than is tolerated while a coarser one can be computed", async () => {
+    const path = "/analytics/summary?days=7&groupBy=hour";
+    const shop = await createTenant(api);
+    const read = async () => (await ask(null, shop.key, path)).json() as Promise<{ meta: object }>;
+    await read();
+    const pattern = keys.cacheEntry(shop.tenantId, "analytics:summary:*");
+    const key = await eventually(async () => {
+      const [found = ""] = await api.deps.redis.keys(pattern);
+      return found;
+    });
+    const entry = parseEntry((await api.deps.redis.get(key)) ?? "");
+    if (!entry) throw new Error("the answer was not kept");
+    const agoMs = 50 * 60_000;
+    const { asOfMs, madeAtMs } = entry;
+    const old = { ...entry, asOfMs: asOfMs - agoMs, madeAtMs: madeAtMs - agoMs, freshUntilMs: 0 };
+    await api.deps.redis.set(key, encodeEntry(makeEntry(old, entry.content)));
+    setLevel(LOAD_LEVELS.indexOf("coarse"));
+    // Nothing else can be had: better old than nothing, and it says so.
+    const away = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+    for (let times = 0; times < 3; times += 1)
+      await api.deps.readGuard.run(() => Promise.reject(away), tenant).catch(() => {});
+    const { meta } = (await read()) as { meta: { lagMs: number } };
+    expect(meta).toMatchObject({
+      cache: "stale",
+      reason: "unavailable",
+      granularity: "hour",
+      degraded: false,
+    });
+    expect(meta.lagMs).toBeGreaterThanOrEqual(agoMs);
+    await eventually(async () =>
+      expect((await read()).meta).toMatchObject({ cache: "miss", granularity: "day", degraded: true }),
+    );
+    setLevel(0);
+  });
+
   test("that take long leave the breaker closed and probes answered", async () => {
     const others = await Promise.all(Array.from({ length: 4 }, () => createTenant(api)));
     await api.sql.begin(async (tx) => {
@@ -228,6 +316,41 @@ describe("requests", () => {
     });
   }, 20_000);
 
+  test("for the health of analytics don't wait for Postgres", async () => {
+    const shop = await createTenant(api);
+    const health = async () => (await ask(null, shop.key, "/analytics/health")).json();
+    await api.call("POST", "/events", { as: shop.key, json: eventInput() });
+    await api.sql`update event_batches set dead_lettered_at = now() where tenant_id = ${shop.tenantId}`;
+    expect(await health()).toMatchObject({ lagMs: expect.any(Number), deadLetters: 1 });
+    await api.sql.begin(async (tx) => {
+      await tx`lock table event_batches in access exclusive mode`;
+      const silent = await Promise.race([health(), Bun.sleep(1_500)]);
+      expect(silent).toMatchObject({ deadLetters: null });
+    });
+  });
+
+  test("of a tenant are answered while another floods slow reads", async () => {
+    const other = await createTenant(api);
+    let flooding = true;
+    let refused = 0;
+    const slow = () => api.deps.readGuard.run(() => api.deps.db.read`select pg_sleep(0.05)`, other);
+    const flood = Array.from({ length: 100 }, async () => {
+      while (flooding) {
+        await slow().catch(() => {
+          refused += 1;
+        });
+        await Bun.sleep(0);
+      }
+    });
+    await eventually(() => expect(refused).toBeGreaterThan(100));
+    for (let days = 100; days < 120; days += 1) {
+      for (const path of [`/analytics/summary?days=${days}`, "/products?limit=1"])
+        expect([path, (await ask(null, tenant.key, path)).status]).toEqual([path, 200]);
+    }
+    flooding = false;
+    await Promise.all(flood);
+  }, 30_000);
+
   test("that are warm ask Postgres nothing while the breaker is open", async () => {
     const path = "/analytics/retention?period=day";
     expect((await ask(null, tenant.key, path)).status).toBe(200);
@@ -235,7 +358,7 @@ describe("requests", () => {
     await api.sql.begin(async (tx) => {
       await tx`lock table user_daily_stats in access exclusive mode`;
       for (let times = 0; times < 3; times += 1)
-        await api.deps.readGuard.run(() => Promise.reject(away)).catch(() => {});
+        await api.deps.readGuard.run(() => Promise.reject(away), tenant).catch(() => {});
       const answered = await Promise.race([ask(null, tenant.key, path), Bun.sleep(8_000)]);
       expect(answered?.status).toBe(200);
     });
@@ -251,7 +374,7 @@ describe("requests", () => {
     expect(await statuses()).toEqual([200, 200, 200]);
     const away = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
     for (let times = 0; times < 3; times += 1)
-      await api.deps.readGuard.run(() => Promise.reject(away)).catch(() => {});
+      await api.deps.readGuard.run(() => Promise.reject(away), tenant).catch(() => {});
     expect(await statuses()).toEqual([503, 503, 503]);
     await eventually(async () => expect(await statuses()).toEqual([200, 200, 200]));
   });

@@ -1,4 +1,4 @@
-import type { Cache, CacheQuestion } from "../../cache/cache.ts";
+import { type Cache, type CacheQuestion, standInFor } from "../../cache/cache.ts";
 import { analyticsTagsOfDays } from "../../cache/tags.ts";
 import { ttlSeconds } from "../../cache/tiers.ts";
 import { addDays, type Day } from "../../core/days.ts";
@@ -60,29 +60,39 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
     compute: (granularity: Granularity) => Promise<T>,
   ): Promise<Answer<T>> {
     const { range, granularity: requested, skipCache } = question;
-    const { from, to, timeZone } = range;
+    const { from, to, timeZone, ownZone } = range;
     const { shown = range } = question;
     if (skipCache && !maySkipCache(ctx))
       throw new AppError("forbidden", "skipCache is for admins, analysts and keys.");
     const ask = (granularity: Granularity): CacheQuestion => ({
       tenantId: ctx.tenantId,
       scope: "analytics",
-      name: `${question.name}:${from}:${to}:${timeZone}:${granularity}`,
+      // A process that remembers a zone which the tenant has changed reads the new rollups by it: nobody else asks for that.
+      name: `${question.name}:${from}:${to}:${timeZone}:${ownZone}:${granularity}`,
       // A day of any zone is at most a day away from the same day of the tenant's zone.
       tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
       ttlSeconds: question.freshSeconds ?? ttlSeconds(endOfDayMs(to), Date.now()),
       skipRead: skipCache,
       toleratesStale: true,
     });
-    const computeAt = (granularity: Granularity) => () =>
-      readGuard.run(() => compute(granularity), ctx.priority);
-    let granularity = requested;
-    let found = null;
-    if (question.mayCoarsen && load.atLeast("coarse")) {
-      found = await cache.peek<T>(ask(requested));
-      if (!found) granularity = COARSER[requested];
-    }
-    found ??= await cache.getOrCompute<T>(ask(granularity), computeAt(granularity));
+    const find = async (granularity: Granularity) => {
+      const work = () => readGuard.run(() => compute(granularity), ctx);
+      return { granularity, found: await cache.getOrCompute<T>(ask(granularity), work) };
+    };
+    const findUnderLoad = async () => {
+      const atHand = await cache.peek<T>(ask(requested));
+      if (atHand) return { granularity: requested, found: atHand };
+      try {
+        return await find(COARSER[requested]);
+      } catch (error) {
+        const failure = standInFor(error);
+        const last = failure && (await cache.peek<T>(ask(requested), failure));
+        if (!last) throw error;
+        return { granularity: requested, found: last };
+      }
+    };
+    const isLoaded = question.mayCoarsen && load.atLeast("coarse");
+    const { granularity, found } = isLoaded ? await findUnderLoad() : await find(requested);
     const { content, outcome, reason, asOfMs } = found;
     const ageMs = outcome === "stale" ? Date.now() - asOfMs : 0;
     const coarser = granularity !== requested;

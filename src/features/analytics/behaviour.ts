@@ -91,7 +91,7 @@ export function createBehaviourAnswers(
       const question = {
         name: "realtime",
         freshSeconds: REALTIME_FRESH_SECONDS,
-        range: { from: today, to: today, timeZone },
+        range: { from: today, to: today, timeZone, ownZone: timeZone },
         skipCache: skips(query),
         tags: [PRODUCTS_TAG],
       };

@@ -3,7 +3,7 @@ import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import type { AnswerQuestion } from "./answers.ts";
 import { type MetricsQuestion, planMetrics } from "./planner.ts";
-import { type Range, resolveRange } from "./range.ts";
+import { byOwnName, type Range, resolveRange } from "./range.ts";
 import { type MetricsRow, selectMetrics } from "./repository.ts";
 import type { RangeQuery } from "./schema.ts";
 
@@ -18,7 +18,7 @@ export interface Desk {
    * Plans a question now, so that a bad one is refused before anything is read, and returns how to run it. Throws
    * `invalid_input`.
    */
-  prepare(ctx: RequestContext, question: MetricsQuestion): Promise<() => Promise<MetricsRow[]>>;
+  prepare(ctx: RequestContext, question: MetricsQuestion): () => Promise<MetricsRow[]>;
 }
 
 export function createDesk(sql: Sql, answer: AnswerQuestion, readTenantSettings: ReadTenantSettings): Desk {
@@ -27,10 +27,12 @@ export function createDesk(sql: Sql, answer: AnswerQuestion, readTenantSettings:
     sql,
     answer,
     tenantZone,
-    rangeOf: async (ctx, query, timeZone) =>
-      resolveRange(query, timeZone ?? (await tenantZone(ctx)), Date.now()),
-    prepare: async (ctx, question) => {
-      const plan = planMetrics(question, await tenantZone(ctx));
+    rangeOf: async (ctx, query, timeZone) => {
+      const ownZone = await tenantZone(ctx);
+      return byOwnName({ ...resolveRange(query, timeZone ?? ownZone, Date.now()), ownZone });
+    },
+    prepare: (ctx, question) => {
+      const plan = planMetrics(question);
       return () => selectMetrics(sql, ctx.tenantId, plan);
     },
   };

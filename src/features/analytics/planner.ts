@@ -167,16 +167,18 @@ const RAW: Source = {
 };
 
 /** Throws `invalid_input` for a question that no source answers, and for one that goes too far. */
-export function planMetrics(question: MetricsQuestion, tenantZone: string): Plan {
+export function planMetrics(question: MetricsQuestion): Plan {
   const { range, dimensions } = question;
   const days = countDays(range.from, range.to);
   if (dimensions.includes("hour") && days > MAX_HOURLY_DAYS)
     throw refusal("dimensions", `hours for at most ${MAX_HOURLY_DAYS} days`);
   const holding = SOURCES.filter((source) => holds(source, question));
-  const ownZone = range.timeZone === tenantZone;
-  const source = holding.find(({ time }) => ownZone || (time === "hour" && hoursAlign(range, tenantZone)));
+  const onOwnClock = range.timeZone === range.ownZone;
+  const source = holding.find(
+    ({ time }) => onOwnClock || (time === "hour" && hoursAlign(range, range.ownZone)),
+  );
   if (source) return { ...question, source };
-  if (!ownZone && holds(RAW, question)) {
+  if (!onOwnClock && holds(RAW, question)) {
     if (days > MAX_RAW_DAYS)
       throw refusal("timeZone", `another time zone than the tenant's for at most ${MAX_RAW_DAYS} days`);
     return { ...question, source: RAW };

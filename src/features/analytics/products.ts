@@ -13,7 +13,7 @@ import {
 } from "./catalogue-repository.ts";
 import { type Desk, skips } from "./desk.ts";
 import { measuresOf, ROW_METRICS } from "./measures.ts";
-import { daysOf } from "./range.ts";
+import { daysOf, type Range } from "./range.ts";
 import type { ProductStatsQuery, RangeQuery, TopQuery } from "./schema.ts";
 
 /** On the tenant's own days every product question has a plan, so it is made when a hit has not answered already. */
@@ -27,7 +27,7 @@ export function createProductAnswers(desk: Desk) {
       const name = `top:${sortBy}:${limit}`;
       const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG] };
       return answer(ctx, { ...question, granularity: "day" }, async () => {
-        const measure = await prepare(ctx, {
+        const measure = prepare(ctx, {
           range,
           metrics: ROW_METRICS,
           dimensions: ["product"],
@@ -51,7 +51,7 @@ export function createProductAnswers(desk: Desk) {
       const range = await rangeOf(ctx, query);
       const name = `timeseries:${productId}`;
       return answer(ctx, { name, range, granularity: "day", skipCache: skips(query) }, async () => {
-        const measure = await prepare(ctx, {
+        const measure = prepare(ctx, {
           range,
           metrics: ROW_METRICS,
           dimensions: ["day"],
@@ -96,7 +96,7 @@ export function createProductAnswers(desk: Desk) {
   /** Beyond the last page no row tells how many there are. */
   async function countProducts(
     { tenantId }: RequestContext,
-    range: { from: string; to: string; timeZone: string },
+    range: Range,
     listing: ProductStatsPage,
   ): Promise<string> {
     const first = { ...listing, limit: 1, offset: 0, after: null };

@@ -2,10 +2,15 @@ import { addDays, countDays, type Day, dayInZone, nextMonth } from "../../core/d
 import { AppError } from "../../core/errors.ts";
 import { MAX_RANGE_DAYS, type Period } from "./schema.ts";
 
-export interface Range {
+export interface LocalDays {
   from: Day;
   to: Day;
   timeZone: string;
+}
+
+export interface Range extends LocalDays {
+  /** The tenant's, by which the rollups are read: looked up once a question, so that plan and cached answer agree. */
+  ownZone: string;
 }
 
 const DEFAULT_DAYS = 30;
@@ -15,7 +20,7 @@ export function resolveRange(
   query: { days?: number; startDate?: Day; endDate?: Day },
   timeZone: string,
   nowMs: number,
-): Range {
+): LocalDays {
   const { days, startDate, endDate } = query;
   if ((startDate === undefined) !== (endDate === undefined))
     throw badRange("startDate", "startDate and endDate go together");
@@ -40,7 +45,7 @@ export function badRange(path: string, message: string): AppError {
  * True when the hours of both zones start at the same instants all through the range, so that rows kept by the hours of
  * one can be added up to the days of the other. Looked at every day, since some zone moves its clock by half an hour.
  */
-export function hoursAlign({ from, to, timeZone }: Range, otherZone: string): boolean {
+export function hoursAlign({ from, to, timeZone }: LocalDays, otherZone: string): boolean {
   const minuteIn = (zone: string) => new Intl.DateTimeFormat("en", { timeZone: zone, minute: "numeric" });
   const [one, other] = [minuteIn(timeZone), minuteIn(otherZone)];
   for (let day = addDays(from, -1); day <= addDays(to, 2); day = addDays(day, 1)) {
@@ -49,9 +54,26 @@ export function hoursAlign({ from, to, timeZone }: Range, otherZone: string): bo
   return true;
 }
 
+/** From here on, the names that JavaScript takes for one zone are the same clock to Postgres as well; before, some are not. */
+const ALIASES_SINCE = "1971-01-01";
+
+/** The range by the tenant's own spelling of its zone, if it asks for that zone by another name, or in other letters. */
+export function byOwnName(range: Range): Range {
+  const { from, timeZone, ownZone } = range;
+  const isOwn =
+    timeZone === ownZone ||
+    timeZone.toLowerCase() === ownZone.toLowerCase() ||
+    (from >= ALIASES_SINCE && EPOCH.withTimeZone(timeZone).equals(EPOCH.withTimeZone(ownZone)));
+  return isOwn ? { ...range, timeZone: ownZone } : range;
+}
+
+/** Two of one instant are equal if their zones are. */
+const EPOCH = Temporal.Instant.fromEpochMilliseconds(0).toZonedDateTimeISO("UTC");
+
 /** The equally long range directly before. */
-export function rangeBefore({ from, to, timeZone }: Range): Range {
-  return { from: addDays(from, -countDays(from, to)), to: addDays(from, -1), timeZone };
+export function rangeBefore(range: Range): Range {
+  const { from, to } = range;
+  return { ...range, from: addDays(from, -countDays(from, to)), to: addDays(from, -1) };
 }
 
 export function daysOf({ from, to }: Range): Day[] {

@@ -30,7 +30,7 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
 
   async function getUserSummary(ctx: RequestContext, userId: string, query: RangeQuery) {
     const range = await rangeOf(ctx, query);
-    const measure = await prepare(ctx, {
+    const measure = prepare(ctx, {
       range,
       metrics: [...ROW_METRICS, "activeDays"],
       dimensions: [],
@@ -66,7 +66,7 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
     async getBreakdown(ctx: RequestContext, query: BreakdownQuery) {
       const range = await rangeOf(ctx, query);
       const { property, sortBy, limit } = query;
-      const measure = await prepare(ctx, {
+      const measure = prepare(ctx, {
         range,
         metrics: ROW_METRICS,
         dimensions: ["property"],
@@ -94,7 +94,7 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
       const asked: MetricsQuestion = { range, metrics, dimensions, filters, property, limit };
       const question = { ...asked, sort: sort ?? usualSort(asked) };
       checkDimensions(question);
-      const measure = await prepare(ctx, question);
+      const measure = prepare(ctx, question);
       const name = `query:${sha256(JSON.stringify(question))}`;
       const granularity = granularityOf(dimensions);
       return answer(ctx, { name, range, granularity, skipCache }, async () => {

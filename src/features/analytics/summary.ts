@@ -23,9 +23,9 @@ import {
  * The whole shop, bucket by bucket. In another time zone than the tenant's, unique users (and buckets of hours that do
  * not align) are counted from raw events; the planner bounds how far.
  */
-export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare }: Desk) {
-  async function prepareSeries(ctx: RequestContext, range: Range, groupBy: Granularity) {
-    const measure = await prepare(ctx, { range, metrics: CELL_METRICS, dimensions: [groupBy, "type"] });
+export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
+  function prepareSeries(ctx: RequestContext, range: Range, groupBy: Granularity) {
+    const measure = prepare(ctx, { range, metrics: CELL_METRICS, dimensions: [groupBy, "type"] });
     return async () => {
       const [rows, starts] = await Promise.all([measure(), selectBucketStarts(sql, range, groupBy)]);
       const cells = rows as (MetricsRow & TypeCell)[];
@@ -39,13 +39,12 @@ export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare
   }
 
   /** Unique users and sessions live in rollups of their own, but one scan of raw events counts both. */
-  async function prepareAudience(ctx: RequestContext, range: Range) {
-    const together = range.timeZone !== (await tenantZone(ctx));
+  function prepareAudience(ctx: RequestContext, range: Range) {
+    const together = range.timeZone !== range.ownZone;
     const groups = together
       ? ([["uniqueUsers", "sessions"]] as const)
       : ([["uniqueUsers"], ["sessions"]] as const);
-    const asked = groups.map((metrics) => prepare(ctx, { range, metrics, dimensions: [] }));
-    const measures = await Promise.all(asked);
+    const measures = groups.map((metrics) => prepare(ctx, { range, metrics, dimensions: [] }));
     return async () => {
       const rows = (await Promise.all(measures.map((measure) => measure()))).flat();
       const { uniqueUsers, sessions } = Object.assign({}, ...rows) as MetricsRow;
@@ -54,14 +53,13 @@ export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare
   }
 
   async function summarize(ctx: RequestContext, range: Range, groupBy: Granularity, skipCache: boolean) {
-    const plan = () => Promise.all([prepareSeries(ctx, range, groupBy), prepareAudience(ctx, range)]);
+    const plan = () => [prepareSeries(ctx, range, groupBy), prepareAudience(ctx, range)] as const;
     // On the tenant's own clock there always is a plan, and making it costs as much as all the rest of a hit.
-    const planned = range.timeZone === (await tenantZone(ctx)) ? null : await plan();
+    const planned = range.timeZone === range.ownZone ? null : plan();
     const question = { name: "summary", range, granularity: groupBy, skipCache, mayCoarsen: true };
     return answer(ctx, question, async (granularity) => {
-      const [asRequested, countAudience] = planned ?? (await plan());
-      const measureSeries =
-        granularity === groupBy ? asRequested : await prepareSeries(ctx, range, granularity);
+      const [asRequested, countAudience] = planned ?? plan();
+      const measureSeries = granularity === groupBy ? asRequested : prepareSeries(ctx, range, granularity);
       const [{ cells, series }, audience] = await Promise.all([measureSeries(), countAudience()]);
       const byType = [...Map.groupBy(cells, (cell) => cell.type)]
         .map(([type, ofType]) => ({ type, events: addCells(ofType).events }))
@@ -95,7 +93,7 @@ export function createSummaryAnswers({ sql, answer, tenantZone, rangeOf, prepare
         cursor === undefined ? query : { startDate: from, endDate: to },
         query.timeZone,
       );
-      const measure = await prepareSeries(ctx, range, query.groupBy);
+      const measure = prepareSeries(ctx, range, query.groupBy);
       const question = { name: "series", range, granularity: query.groupBy, skipCache: skips(query) };
       const { content, meta } = await answer(ctx, question, async () => ({
         series: (await measure()).series,

@@ -128,7 +128,7 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
       const before = cursor ? { timestamp, id } : undefined;
       const items = await readGuard.run(
         () => selectEvents(read, ctx.tenantId, { ...filters, before, limit: limit + 1 }),
-        ctx.priority,
+        ctx,
       );
       const last = items.length > limit ? items[limit - 1] : undefined;
       return {
@@ -147,16 +147,14 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
         const before = after ? { timestamp: after.timestamp, id: after.id } : undefined;
         const readPage = () => selectEvents(read, ctx.tenantId, { ...filters, before, limit: EXPORT_PAGE });
         // Admitted once: what has begun is not broken off because others came.
-        return after ? readPage() : readGuard.run(readPage, ctx.priority);
+        return after ? readPage() : readGuard.run(readPage, ctx);
       });
     },
 
     async getEvent(ctx: RequestContext, id: string): Promise<StoredEvent> {
       // The id carries the event's time, and outside of these there is none.
       const possible = isUuid(id) && timeOfId(id) >= EARLIEST_MS && timeOfId(id) <= Date.now() + DAY_MS;
-      const event = possible
-        ? await readGuard.run(() => selectEvent(read, ctx.tenantId, id), ctx.priority)
-        : null;
+      const event = possible ? await readGuard.run(() => selectEvent(read, ctx.tenantId, id), ctx) : null;
       if (!event) throw new AppError("not_found", "There is no such event.");
       return event;
     },

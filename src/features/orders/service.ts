@@ -152,7 +152,7 @@ export function createOrdersService(deps: OrdersDeps) {
       const { value } = await cache.getOrCompute(question, async () => {
         const rows = await readGuard.run(
           () => repository.selectOrders(db.read, tenantId, { ...bound, before, limit: limit + 1 }),
-          ctx.priority,
+          ctx,
         );
         const items = rows.slice(0, limit).map(toSummary);
         const last = rows.length > limit ? items.at(-1) : undefined;
@@ -172,7 +172,7 @@ export function createOrdersService(deps: OrdersDeps) {
       };
       if (!isUuid(id)) throw notFound();
       const { value } = await cache.getOrCompute(question, () =>
-        readGuard.run(() => readOrder(tenantId, id), ctx.priority),
+        readGuard.run(() => readOrder(tenantId, id), ctx),
       );
       if (!mayTouch(ctx, value.userId)) throw notFound();
       return value;

@@ -49,10 +49,7 @@ export function createProductsService(deps: ProductsDeps) {
         ttlSeconds: CACHE_SECONDS,
       };
       const { value } = await cache.getOrCompute(question, async () => {
-        const found = await readGuard.run(
-          () => repository.selectProduct(db.read, tenantId, id),
-          ctx.priority,
-        );
+        const found = await readGuard.run(() => repository.selectProduct(db.read, tenantId, id), ctx);
         // Thrown, so that nothing is remembered of the many ids that nobody has.
         if (!found) throw notFound();
         return found;
@@ -86,13 +83,13 @@ export function createProductsService(deps: ProductsDeps) {
               repository.countProducts(db.read, tenantId, filter),
               repository.selectProducts(db.read, tenantId, filter, order, numbered),
             ]),
-          ctx.priority,
+          ctx,
         );
         return { page, limit, total, items: rows.map(present) };
       }
       const rows = await readGuard.run(
         () => repository.selectProducts(db.read, tenantId, filter, order, { limit: limit + 1, after }),
-        ctx.priority,
+        ctx,
       );
       const last = rows.length > limit ? rows[limit - 1] : undefined;
       return {
@@ -113,10 +110,7 @@ export function createProductsService(deps: ProductsDeps) {
         ttlSeconds: CACHE_SECONDS,
       };
       const { value } = await cache.getOrCompute(question, () =>
-        readGuard.run(
-          () => repository.selectCategories(db.read, tenantId, visibility, MAX_CATEGORIES),
-          ctx.priority,
-        ),
+        readGuard.run(() => repository.selectCategories(db.read, tenantId, visibility, MAX_CATEGORIES), ctx),
       );
       return { items: value };
     },

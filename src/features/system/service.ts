@@ -1,17 +1,19 @@
 import type { Redis } from "ioredis";
 import { withDeadline } from "../../core/deadline.ts";
+import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import { isMigrated } from "../../db/migrate.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { RedisGuard } from "../../resilience/redis-guard.ts";
+import { readBacklog } from "../rollups/index.ts";
 
 export interface SystemDeps {
   sql: Sql;
   redis: Redis;
   version: string;
   degradation: {
-    readGuard: Pick<ReadGuard, "state">;
+    readGuard: Pick<ReadGuard, "state" | "lookUp">;
     redisGuard: Pick<RedisGuard, "state">;
     load: Pick<LoadMonitor, "level" | "signals">;
     hitRate: () => number | null;
@@ -27,6 +29,8 @@ export type SystemService = ReturnType<typeof createSystemService>;
 
 const PROBE_TIMEOUT_MS = 2_000;
 const PROBE_KEPT_MS = 1_000;
+/** What takes longer is left out: a look at a process in trouble must not wait for the trouble to end. */
+const QUICK_MS = 250;
 /** Batches older than this say that no worker keeps up. */
 const MAX_LAG_MS = 60_000;
 
@@ -44,6 +48,8 @@ export function createSystemService({ sql, redis, version, degradation }: System
       return ["Postgres does not answer"];
     }
   });
+
+  const findLag = shared(() => degradation.readGuard.lookUp(() => readLagMs(sql)));
 
   let stopping = false;
 
@@ -67,10 +73,14 @@ export function createSystemService({ sql, redis, version, degradation }: System
       };
     },
 
-    /** What analytics answers are worth in this process right now. `lagMs` is null while Postgres does not answer. */
-    async getAnalyticsHealth() {
+    /** What analytics answers are worth in this process right now, at once: what Postgres does not tell soon is null. */
+    async getAnalyticsHealth({ tenantId }: RequestContext) {
       const { readGuard, redisGuard, load, hitRate } = degradation;
-      const lagMs = await withTimeout(readLagMs(sql)).catch(() => null);
+      const backlog = readGuard.lookUp(() => readBacklog(sql, tenantId));
+      const [lagMs, deadLetters] = await Promise.all([
+        ifQuick(findLag()),
+        ifQuick(backlog.then(({ dead }) => dead)),
+      ]);
       const { loopDelayMs, inFlight, readPressure } = load.signals();
       const breakers = { postgresReads: readGuard.state(), redis: redisGuard.state() };
       const level = load.level();
@@ -80,6 +90,7 @@ export function createSystemService({ sql, redis, version, degradation }: System
         breakers,
         load: { level, loopDelayMs: Math.round(loopDelayMs * 10) / 10, inFlight, readPressure },
         lagMs,
+        deadLetters,
         cacheHitRate: hitRate(),
       };
     },
@@ -120,6 +131,11 @@ async function probe(ask: () => PromiseLike<unknown>): Promise<ServiceHealth> {
     () => "down" as const,
   );
   return { status, responseTimeMs: Math.round((performance.now() - startedAt) * 10) / 10 };
+}
+
+/** Null for what fails, too. */
+function ifQuick<T>(work: Promise<T>): Promise<T | null> {
+  return withDeadline(work, QUICK_MS, () => new Error("timed out")).catch(() => null);
 }
 
 function withTimeout<T>(work: PromiseLike<T>): Promise<T> {
