@@ -72,7 +72,17 @@ export function createReturnsFolder(db: Database) {
     return folded;
   }
 
+  /** In as many transactions as it takes. */
+  async function foldWhole(tenantId: string, returns: Returns): Promise<void> {
+    for (let more = true; more; ) ({ more } = await foldBearably(tenantId, returns, ROWS_AT_ONCE));
+  }
+
   return {
+    /** Folds all that a tenant has by now, however long it takes; what others hold locked at that moment is left. */
+    async foldTenant(tenantId: string): Promise<void> {
+      for (const returns of repository.RETURNS) await foldWhole(tenantId, returns);
+    },
+
     /** Folds what waits. Returns how many rows; throws the first failure, when it has done what it can beside it. */
     async fold(rowsAtOnce = ROWS_AT_ONCE): Promise<number> {
       let folded = 0;
