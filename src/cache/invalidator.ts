@@ -14,13 +14,19 @@ export interface Invalidator {
   invalidate(ranges: readonly ChangedRange[]): Promise<void>;
   /** The same for tags of one tenant; call it after the commit of what they stand for. */
   invalidateTags(tenantId: string, tags: readonly string[]): Promise<void>;
+  /** For a process that is about to end. Resolves with false when after `timeoutMs` something is still owed. */
+  settle(timeoutMs: number): Promise<boolean>;
 }
 
 const RETRY_MS = 1_000;
+const SETTLE_EVERY_MS = 100;
 
 export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
   /** Tags whose deletion failed, by tenant: Redis may come back with the old values still in it. */
   let owed = new Map<string, Set<string>>();
+
+  /** What is being deleted is in nobody's sight meanwhile. */
+  let underWay = 0;
 
   let retryScheduled = false;
   redis.on("ready", () => void deleteDue(new Map()));
@@ -29,6 +35,7 @@ export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
     // Taken whole, so that no concurrent call can strike out what this one has still to delete.
     const due = owed;
     owed = new Map();
+    underWay += 1;
     for (const [tenantId, tags] of wanted) due.set(tenantId, tags.union(due.get(tenantId) ?? new Set()));
     for (const [tenantId, tags] of due) {
       try {
@@ -40,6 +47,7 @@ export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
       }
     }
     for (const [tenantId, tags] of due) owed.set(tenantId, tags.union(owed.get(tenantId) ?? new Set()));
+    underWay -= 1;
     if (owed.size > 0) scheduleRetry();
   }
 
@@ -66,5 +74,13 @@ export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
       return deleteDue(wanted);
     },
     invalidateTags: (tenantId, tags) => deleteDue(new Map([[tenantId, new Set(tags)]])),
+    async settle(timeoutMs) {
+      for (const deadline = Date.now() + timeoutMs; owed.size > 0 || underWay > 0; ) {
+        if (Date.now() >= deadline) return false;
+        await Bun.sleep(SETTLE_EVERY_MS);
+        await deleteDue(new Map());
+      }
+      return true;
+    },
   };
 }

@@ -4,6 +4,7 @@ import { isTimeZone } from "../core/days.ts";
 import { AppError } from "../core/errors.ts";
 import type { Deps } from "../deps.ts";
 import { type LoadTotals, rollUpWaiting } from "../features/importing/index.ts";
+import { explainFailure } from "./failure.ts";
 
 /** What `import` and `seed` have in common: a tenant to fill, progress while it fills, and complete rollups after it. */
 
@@ -55,16 +56,29 @@ export function createStopwatch() {
   };
 }
 
-/** Rolls up what waits, and says so where something is left that could not be. */
+/**
+ * Rolls up what waits, and says so where something is left that could not be. What comes after that makes answers fast, not
+ * right: a load that is complete does not fail by it.
+ */
 export async function completeRollups(deps: Deps, tenantId: string): Promise<void> {
   const { rollups, invalidator, returnsFolder } = deps;
   const left = await rollUpWaiting(rollups, invalidator, tenantId);
-  await returnsFolder.fold();
-  await rollups.refreshStatistics();
   if (left > 0)
     console.error(
       `${left} batches could not be rolled up; a running worker tries them again within seconds.`,
     );
+  await orElseSay(
+    () => returnsFolder.foldTenant(tenantId),
+    "Questions about unique users are slower until a running worker has taken the new days in",
+  );
+  await orElseSay(
+    () => rollups.refreshStatistics(),
+    "Answers may be slower for some minutes, until Postgres has analyzed the rollups by itself",
+  );
+}
+
+async function orElseSay(work: () => Promise<void>, consequence: string): Promise<void> {
+  await work().catch((error: unknown) => console.error(`${consequence}: ${explainFailure(error)}`));
 }
 
 export function describeTotals({ stored, duplicates, rejected }: LoadTotals): string {

@@ -6,6 +6,8 @@ import type { Deps } from "../deps.ts";
 import {
   changeTimeZone,
   type DayRange,
+  describeKept,
+  type Kept,
   rebuildTenant,
   type TenantZone,
   type VerifyReport,
@@ -41,7 +43,7 @@ export function addRecountCommands(program: Command): void {
   withRange(
     program
       .command("rebuild")
-      .description("replace the rollups by a recount of the raw events")
+      .description("replace the rollups by a recount of the raw events, as far back as these are kept")
       .option("--time-zone <zone>", "change the time zone of --tenant first", parseTimeZone),
   ).action(async (options: RangeOptions & { timeZone?: string }) => {
     const { timeZone } = options;
@@ -55,12 +57,13 @@ export function addRecountCommands(program: Command): void {
       for (const { slug, ...chosen } of await chosenTenants(deps, options.tenant)) {
         const tenant = { ...chosen, timeZone: timeZone ?? chosen.timeZone };
         if (timeZone) await changeTimeZone(deps.db.transactions, tenant);
-        const months = await rebuildTenant(deps.db.transactions, tenant, options, (month) =>
+        const { months, kept } = await rebuildTenant(deps.db.transactions, tenant, options, (month) =>
           progress(`${slug}: ${month.slice(0, 7)} rebuilt`),
         );
         // Cached answers of the old rollups must go, whichever days they cover, and not even serve as stale ones.
         await deps.invalidator.invalidateTags(tenant.tenantId, [clearingTag("analytics")]);
         console.log(`${slug}: rebuilt ${months} month${months === 1 ? "" : "s"}.`);
+        printKept(slug, kept);
       }
     });
   });
@@ -107,6 +110,7 @@ function printReport(slug: string, report: VerifyReport): boolean {
     console.log(
       `${slug}: ${report.dead} batches are dead letters; see \`footfall dead-letters list --tenant ${slug}\`.`,
     );
+  printKept(slug, report.kept);
   const clean = report.differing === 0 && report.dead === 0;
   console.log(
     clean
@@ -114,6 +118,10 @@ function printReport(slug: string, report: VerifyReport): boolean {
       : `${slug}: ${report.differing} of ${report.rowsChecked} rows differ.`,
   );
   return clean;
+}
+
+function printKept(slug: string, kept: Kept | null): void {
+  if (kept !== null) console.log(`${slug}: ${describeKept(kept)}.`);
 }
 
 /** The measures in which a side differs from the other; all of them when the other has no row. */

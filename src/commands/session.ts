@@ -2,7 +2,13 @@ import { type Config, parseConfig } from "../config.ts";
 import { AppError } from "../core/errors.ts";
 import { closeDeps, createDeps, type Deps } from "../deps.ts";
 
-/** Runs a one-shot command with deps of its own and closes them whichever way it ends. Its log says only warnings. */
+/** Redis may be restarting, or this process not connected yet. */
+const SETTLE_MS = 5_000;
+
+/**
+ * Runs a one-shot command with deps of its own and closes them whichever way it ends. Its log says only warnings. What it
+ * owes the cache dies with it, so that is waited for.
+ */
 export async function withDeps<T>(use: (deps: Deps, config: Config) => Promise<T>): Promise<T> {
   const config = parseConfig();
   const deps = createDeps(
@@ -12,6 +18,10 @@ export async function withDeps<T>(use: (deps: Deps, config: Config) => Promise<T
   try {
     return await use(deps, config);
   } finally {
+    if (!(await deps.invalidator.settle(SETTLE_MS)))
+      console.error(
+        "Redis does not answer: analytics that it holds from before this command may be served for up to an hour.",
+      );
     await closeDeps(deps, config.shutdownGraceMs);
   }
 }

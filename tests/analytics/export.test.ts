@@ -79,6 +79,35 @@ test("an NDJSON line is what GET /events shows, under the same filters", async (
   }
 });
 
+test("what was stored before appears exactly once, whatever is stored meanwhile", async () => {
+  const { tenantId, key } = await createTenant(api);
+  const store = async (count: number, secondsLater: number) => {
+    const rows = await api.sql<{ id: string }[]>`
+      insert into events (tenant_id, ts, id, batch_id, received_at, type, session_id)
+      select ${tenantId}, '2026-09-30T22:00:00Z'::timestamptz + (n + ${secondsLater}::int) * interval '1 second',
+        gen_random_uuid(), gen_random_uuid(), now(), 'view', 's'
+      from generate_series(1, ${count}::int) n returning id`;
+    return rows.map(({ id }) => id);
+  };
+  // Some pages, two events an instant.
+  const before = new Set([...(await store(1_000, 0)), ...(await store(1_000, 0))]);
+  const response = await api.app.request("/events/export", { headers: { authorization: `Bearer ${key}` } });
+  let text = "";
+  for await (const chunk of response.body ?? []) {
+    // Late ones among all that was stored, and newer ones.
+    if (text === "") for (const secondsLater of [0, 500, 2_000]) await store(300, secondsLater);
+    text += new TextDecoder().decode(chunk);
+  }
+  const lines: { id: string; count?: number }[] = text
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  expect(lines.pop()?.count).toBe(lines.length);
+  const given = lines.map(({ id }) => id);
+  expect(new Set(given).size).toBe(given.length);
+  expect(new Set(given).intersection(before)).toEqual(before);
+});
+
 test("belongs to its tenant, and to who may read events", async () => {
   const other = await createTenant(api);
   expect((await fetchExport("", other.key)).body).toBe('{"count":0}\n');

@@ -1,6 +1,7 @@
 /** Unique users and sessions of any range of days, whoever folds, links and rebuilds meanwhile, equal a look at all events. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { addDays } from "../../src/core/days.ts";
+import { classifyFailure } from "../../src/db/failures.ts";
 import type { Deps } from "../../src/deps.ts";
 import { rebuildTenant, verifyTenant } from "../../src/features/rollups/index.ts";
 import {
@@ -188,6 +189,47 @@ test("what takes too long at once is folded in smaller parts", async () => {
   await expectExact(shop);
   await expectClean(shop);
 }, 30_000);
+
+test("a large backlog keeps no other tenant waiting, nor does one at which folding fails", async () => {
+  const [large, small] = [await openShop("UTC", 11), await openShop("UTC", 12)];
+  for (const [shop, count] of [
+    [large, 300],
+    [small, 5],
+  ] as const)
+    await send(shop, count);
+  await rollUpAll(api);
+  await api.sql`create table turns (n serial, tenant_id uuid)`;
+  await api.sql`create function note_turn() returns trigger language plpgsql as ${api.sql.unsafe(`$$ begin
+    insert into turns (tenant_id) select distinct tenant_id from marked; return null;
+  end $$`)}`;
+  await api.sql`create trigger note_turn after update on user_daily_stats
+    referencing new table as marked for each statement execute function note_turn()`;
+  const { returnsFolder } = createTestDeps(api.config);
+  try {
+    await api.sql.begin(async (tx) => {
+      await tx`select pg_advisory_xact_lock(hashtextextended(${`returns user ${large.tenantId}`}, 0))`;
+      for (let round = 0; round < 2; round += 1)
+        await expect(returnsFolder.fold(20).then(() => null, classifyFailure)).resolves.toBe("locked");
+      expect(await countUnfolded(small)).toBe(0);
+    });
+    await send(small, 60);
+    await rollUpAll(api);
+    await returnsFolder.fold(10);
+    const turns = await api.sql<{ tenantId: string }[]>`select tenant_id as "tenantId" from turns order by n`;
+    const order = turns.map(({ tenantId }) => tenantId);
+    expect(order.lastIndexOf(small.tenantId)).toBeGreaterThan(order.indexOf(large.tenantId));
+    expect(order.indexOf(small.tenantId, order.indexOf(large.tenantId))).toBeLessThan(
+      order.lastIndexOf(large.tenantId),
+    );
+  } finally {
+    await api.sql`drop function note_turn cascade`;
+  }
+  for (const shop of [large, small]) {
+    expect(await countUnfolded(shop)).toBe(0);
+    await expectExact(shop);
+    await expectClean(shop);
+  }
+}, 60_000);
 
 test("linked sessions leave no day behind, whether it was folded or not", async () => {
   const shop = await openShop("Europe/Berlin", 6);

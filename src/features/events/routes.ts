@@ -96,7 +96,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     tags: ["Events"],
     summary: "Export events, newest first, as a stream",
     description:
-      'One event a line, or a CSV row whose cells are safe to open in a spreadsheet. The last line is the count, {"count":n} or # count=n: an export without it was cut off.',
+      'One event a line, or a CSV row whose cells are safe to open in a spreadsheet. The last line is the count, {"count":n} or # count=n: an export without it was cut off. Every event that was stored when the export began appears exactly once; those stored meanwhile may or may not.',
     request: { query: EventExportQuery },
     responses: {
       200: {

@@ -138,8 +138,8 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
     },
 
     /**
-     * All events of the filter, the newest first, as a stream of text. What arrives meanwhile is newer than what was
-     * already given, and not part of it.
+     * All events of the filter, the newest first, as a stream of text. Each that was stored when it began is given exactly
+     * once. Those stored meanwhile are part of it where their time is still to come, as that of late ones may be.
      */
     exportEvents(ctx: RequestContext, query: EventExportQuery): Promise<ReadableStream<Uint8Array>> {
       const { format, ...filters } = query;

@@ -1,12 +1,6 @@
 export { createSessionLinks, type SessionLinks } from "./link-session.ts";
-export {
-  changeTimeZone,
-  type DayRange,
-  rebuildTenant,
-  type TenantZone,
-  type VerifyReport,
-  verifyTenant,
-} from "./recount.ts";
+export { changeTimeZone, rebuildTenant, type VerifyReport, verifyTenant } from "./recount.ts";
+export { type DayRange, describeKept, type Kept, type TenantZone } from "./recount-plan.ts";
 export { selectBacklog as readBacklog } from "./repository.ts";
 export { createReturnsFolder, type ReturnsFolder } from "./returns.ts";
 export { createRollupService, type RollupService } from "./service.ts";

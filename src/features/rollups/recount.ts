@@ -1,28 +1,20 @@
-import { addDays, type Day, nextMonth } from "../../core/days.ts";
+import { addDays, type Day } from "../../core/days.ts";
+import { AppError } from "../../core/errors.ts";
 import { operatorContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { factsFrom, PRODUCT_DAILY, PRODUCT_PERIODS, ROLLUPS, type Rollup } from "./definitions.ts";
+import { type DayRange, describeKept, type Kept, planRecount, type TenantZone } from "./recount-plan.ts";
 import { selectBacklog } from "./repository.ts";
 import { changeReturns, compareReturns, lockReturns, RETURNS, recountReturns } from "./returns-repository.ts";
 
 /**
  * G4: `verify` recounts a tenant's rollups from its raw events and compares row by row; `rebuild` replaces them. Both
- * go month by month. A batch that is not rolled up yet counts on neither side: each comparison is one statement, so its
+ * go month by month, and leave days alone whose raw events may be gone. A batch that is not rolled up yet counts on neither side: each comparison is one statement, so its
  * snapshot holds events, ledger and rollups of the same instant, and ingest and workers may go on meanwhile.
  */
-export interface TenantZone {
-  tenantId: string;
-  timeZone: string;
-}
-
-export interface DayRange {
-  from: Day;
-  to: Day;
-}
-
 export interface Difference {
   table: string;
   key: Record<string, string>;
@@ -38,6 +30,7 @@ export interface VerifyReport {
   /** Batches committed but not rolled up yet, and those that were given up. */
   waiting: number;
   dead: number;
+  kept: Kept | null;
 }
 
 const MAX_DIFFERENCES_SHOWN = 100;
@@ -121,8 +114,16 @@ export async function verifyTenant(
   range: Partial<DayRange>,
   onProgress: (month: Day, report: VerifyReport) => void = () => {},
 ): Promise<VerifyReport> {
-  const report: VerifyReport = { rowsChecked: 0, differences: [], differing: 0, waiting: 0, dead: 0 };
-  for (const months of await monthsToVisit(sql, tenant, range)) {
+  const plan = await planRecount(sql, tenant, range);
+  const report: VerifyReport = {
+    rowsChecked: 0,
+    differences: [],
+    differing: 0,
+    waiting: 0,
+    dead: 0,
+    kept: plan.kept,
+  };
+  for (const months of plan.months) {
     for (const rollup of ROLLUPS) {
       // Made of days that are wrong themselves, periods would only tell each of those again.
       if (rollup === PRODUCT_PERIODS && tellsOf(report, PRODUCT_DAILY.table)) continue;
@@ -201,14 +202,14 @@ export async function rebuildTenant(
   tenant: TenantZone,
   range: Partial<DayRange>,
   onProgress: (month: Day) => void = () => {},
-): Promise<number> {
-  const visited = await monthsToVisit(transactions, tenant, range);
-  for (const months of visited) {
-    await retryRolledBack(() => transactions.begin((tx) => replaceDays(tx, tenant, months)));
-    onProgress(months.from);
+): Promise<{ months: number; kept: Kept | null }> {
+  const { months, kept } = await planRecount(transactions, tenant, range);
+  for (const month of months) {
+    await retryRolledBack(() => transactions.begin((tx) => replaceDays(tx, tenant, month)));
+    onProgress(month.from);
   }
   await mendReturns(transactions, tenant);
-  return visited.length;
+  return { months: months.length, kept };
 }
 
 /** Unique users and sessions stay right all through: the rows leave and enter their counts with the transaction. */
@@ -242,13 +243,23 @@ async function mendReturns(transactions: Sql, { tenantId }: TenantZone): Promise
   }
 }
 
+/** The edge of the retention moves on until the rebuild after a change of the zone is through. */
+const DAYS_TO_REBUILD_IN = 2;
+
 /**
  * Gives a tenant another time zone; its rollups are wrong until they are rebuilt. Behind the same lock as rebuilding, so
- * that no batch is counted in the old zone any more.
+ * that no batch is counted in the old zone any more. Throws `conflict` where a rebuild would leave days in the old zone.
  */
-export async function changeTimeZone(transactions: Sql, { tenantId, timeZone }: TenantZone): Promise<void> {
+export async function changeTimeZone(transactions: Sql, tenant: TenantZone): Promise<void> {
+  const { tenantId, timeZone } = tenant;
   await transactions.begin(async (tx) => {
     await tx`lock table product_daily_stats in share row exclusive mode`;
+    const { kept } = await planRecount(tx, tenant, {}, DAYS_TO_REBUILD_IN);
+    if (kept !== null)
+      throw new AppError(
+        "conflict",
+        `The time zone can't change: days can't be counted anew without their events, and ${describeKept(kept)}.`,
+      );
     const [before] = await tx<{ timeZone: string }[]>`
       select time_zone as "timeZone" from tenants where id = ${tenantId} for update`;
     await tx`update tenants set time_zone = ${timeZone} where id = ${tenantId}`;
@@ -259,35 +270,4 @@ export async function changeTimeZone(transactions: Sql, { tenantId, timeZone }: 
 
 function parametersOf({ tenantId, timeZone }: TenantZone, { from, to }: DayRange): string[] {
   return [tenantId, from, addDays(to, 1), timeZone];
-}
-
-/** The asked range (else all days of events and rollups) cut into calendar months. */
-async function monthsToVisit(
-  sql: Sql,
-  { tenantId, timeZone }: TenantZone,
-  range: Partial<DayRange>,
-): Promise<DayRange[]> {
-  const [known] = await sql<{ from: Day | null; to: Day | null }[]>`
-    with bound as (
-      select (min(ts) at time zone ${timeZone})::date as first, (max(ts) at time zone ${timeZone})::date as last
-      from events where tenant_id = ${tenantId}
-      union all select min(day), max(day) from product_daily_stats where tenant_id = ${tenantId}
-      union all select min(start), max(start) from product_period_stats where tenant_id = ${tenantId}
-      union all select min(day), max(day) from user_daily_stats where tenant_id = ${tenantId}
-      union all select min(day), max(day) from session_daily_stats where tenant_id = ${tenantId}
-      union all select min(day), max(day) from event_daily_stats where tenant_id = ${tenantId}
-      union all select min(day), max(day) from property_daily_stats where tenant_id = ${tenantId}
-      union all select (min(hour) at time zone ${timeZone})::date, (max(hour) at time zone ${timeZone})::date
-      from event_hourly_stats where tenant_id = ${tenantId}
-    )
-    select min(first)::text as from, max(last)::text as to from bound`;
-  const from = range.from ?? known?.from;
-  const to = range.to ?? known?.to;
-  const months: DayRange[] = [];
-  if (!from || !to) return months;
-  for (let start = from; start <= to; start = nextMonth(start)) {
-    const end = addDays(nextMonth(start), -1);
-    months.push({ from: start, to: end < to ? end : to });
-  }
-  return months;
 }

@@ -62,8 +62,14 @@ export async function rollUpBatches(sql: Sql, batches: readonly BatchId[]): Prom
   return row?.claimed ?? 0;
 }
 
-export async function analyzeRollups(sql: Sql): Promise<void> {
-  await sql.unsafe(`analyze ${ROLLUPS.map(({ table }) => table).join(", ")}, daily_return_stats`);
+/** A rebuild holds a lock that analyzing waits for. */
+const ANALYZE_LOCK_TIMEOUT = "5s";
+const ANALYZE_TIMEOUT = "60s";
+
+export async function analyzeRollups(tx: Transaction): Promise<void> {
+  await tx`select set_config('lock_timeout', ${ANALYZE_LOCK_TIMEOUT}, true),
+    set_config('statement_timeout', ${ANALYZE_TIMEOUT}, true)`;
+  await tx.unsafe(`analyze ${ROLLUPS.map(({ table }) => table).join(", ")}, daily_return_stats`);
 }
 
 /** Ledger rows that should have been rolled up `overdueMs` ago, the oldest first, of all tenants. */

@@ -17,8 +17,10 @@ export type ReturnsFolder = ReturnType<typeof createReturnsFolder>;
  * days of one user would not see each other's. Until it is done, an answer counts such rows one by one.
  */
 export function createReturnsFolder(db: Database) {
-  /** Less after a transaction that took too long, twice as much after each that did not. */
-  let bearable = ROWS_AT_ONCE;
+  /** By tenant and subject: less after a transaction that took too long, twice as much after each that did not. */
+  const bearable = new Map<string, number>();
+  /** The last tenant that had a turn; null before the first one. */
+  const lastServed: Record<Returns["subject"], string | null> = { user: null, session: null };
 
   async function foldSome(tenantId: string, returns: Returns, limit: number): Promise<number> {
     return db.transaction(async (tx) => {
@@ -33,35 +35,66 @@ export function createReturnsFolder(db: Database) {
 
   /** Folds fewer than asked for where that took too long; `more` says that some may be left. */
   async function foldBearably(tenantId: string, returns: Returns, limit: number) {
-    const atOnce = Math.min(limit, bearable);
+    const key = `${returns.subject} ${tenantId}`;
+    const most = bearable.get(key) ?? ROWS_AT_ONCE;
+    const atOnce = Math.min(limit, most);
     try {
       const rows = await foldSome(tenantId, returns, atOnce);
-      bearable = Math.min(ROWS_AT_ONCE, bearable * 2);
+      if (most * 2 < ROWS_AT_ONCE) bearable.set(key, most * 2);
+      else bearable.delete(key);
       return { rows, more: rows === atOnce };
     } catch (error) {
       if (classifyFailure(error) !== "timeout" || atOnce <= FEWEST_ROWS_AT_ONCE) throw error;
-      bearable = Math.max(FEWEST_ROWS_AT_ONCE, Math.floor(atOnce / 4));
+      bearable.set(key, Math.max(FEWEST_ROWS_AT_ONCE, Math.floor(atOnce / 4)));
       return { rows: 0, more: true };
     }
   }
 
-  async function foldAll(returns: Returns, limit: number, deadline: number): Promise<number> {
+  /**
+   * Tenants take turns of one transaction, and a round goes on where the last one ended, so that a large backlog keeps
+   * nobody else waiting, nor does a tenant at which it failed. Ends with a whole pass in which nobody has more.
+   */
+  async function foldInTurns(returns: Returns, limit: number, deadline: number): Promise<number> {
+    const { subject } = returns;
     let folded = 0;
-    let tenantId = await repository.selectUnfoldedTenant(db.write, returns, null);
-    while (tenantId !== null && Date.now() < deadline) {
-      const { rows, more } = await foldBearably(tenantId, returns, limit);
-      folded += rows;
-      if (!more) tenantId = await repository.selectUnfoldedTenant(db.write, returns, tenantId);
+    for (let unsure = true; unsure; ) {
+      unsure = lastServed[subject] !== null;
+      for (;;) {
+        if (Date.now() >= deadline) return folded;
+        const tenantId = await repository.selectUnfoldedTenant(db.write, returns, lastServed[subject]);
+        lastServed[subject] = tenantId;
+        if (tenantId === null) break;
+        const { rows, more } = await foldBearably(tenantId, returns, limit);
+        folded += rows;
+        unsure ||= more;
+      }
     }
     return folded;
   }
 
+  /** In as many transactions as it takes. */
+  async function foldWhole(tenantId: string, returns: Returns): Promise<void> {
+    for (let more = true; more; ) ({ more } = await foldBearably(tenantId, returns, ROWS_AT_ONCE));
+  }
+
   return {
-    /** Folds what waits, tenant by tenant. Returns how many rows. */
+    /** Folds all that a tenant has by now, however long it takes; what others hold locked at that moment is left. */
+    async foldTenant(tenantId: string): Promise<void> {
+      for (const returns of repository.RETURNS) await foldWhole(tenantId, returns);
+    },
+
+    /** Folds what waits. Returns how many rows; throws the first failure, when it has done what it can beside it. */
     async fold(rowsAtOnce = ROWS_AT_ONCE): Promise<number> {
       let folded = 0;
-      for (const returns of repository.RETURNS)
-        folded += await foldAll(returns, rowsAtOnce, Date.now() + ROUND_MS);
+      const failures: unknown[] = [];
+      for (const returns of repository.RETURNS) {
+        try {
+          folded += await foldInTurns(returns, rowsAtOnce, Date.now() + ROUND_MS);
+        } catch (error) {
+          failures.push(error);
+        }
+      }
+      if (failures.length > 0) throw failures[0];
       return folded;
     },
   };

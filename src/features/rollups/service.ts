@@ -76,8 +76,13 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
       });
     },
 
-    /** After a load: Postgres gathers statistics by itself within a minute, and until then plans as for empty tables. */
-    refreshStatistics: (): Promise<void> => repository.analyzeRollups(db.transactions),
+    /**
+     * After a load: Postgres gathers statistics by itself within a minute, and until then plans as for empty tables. Throws
+     * where a lock or the work itself takes too long.
+     */
+    async refreshStatistics(): Promise<void> {
+      await db.transactions.begin(repository.analyzeRollups);
+    },
 
     /** One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many rows went. */
     async prune(): Promise<number> {

@@ -1,0 +1,49 @@
+/** An import ends with rollups that are ready to answer fast; what only speed needs makes none fail. */
+import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
+import { cleanup } from "../harness.ts";
+import { CLEAN, importFile, SAMPLE, verify } from "./fixtures.ts";
+
+let api: TestApi;
+let tenant: TestTenant;
+beforeAll(async () => {
+  api = await createTestApi();
+});
+beforeEach(async () => {
+  tenant = await createTenant(api);
+});
+afterAll(cleanup);
+
+const importSample = () => importFile(api, tenant, SAMPLE, "--preset", "online-retail");
+
+async function countMemberDays(): Promise<{ days: number; unfolded: number }> {
+  const rows = await api.sql<{ folded: boolean }[]>`
+    select folded from user_daily_stats where tenant_id = ${tenant.tenantId}
+    union all select folded from session_daily_stats where tenant_id = ${tenant.tenantId}`;
+  return { days: rows.length, unfolded: rows.filter(({ folded }) => !folded).length };
+}
+
+test("with nothing unfolded and the rollups analyzed", async () => {
+  expect((await importSample()).exitCode).toBe(0);
+  const { days, unfolded } = await countMemberDays();
+  expect(days).toBeGreaterThan(100);
+  expect(unfolded).toBe(0);
+  const [table] = await api.sql`select reltuples from pg_class where relname = 'daily_return_stats'`;
+  expect(table?.reltuples).toBeGreaterThan(0);
+});
+
+test("though folding and analyzing wait in vain for a lock", async () => {
+  const { exitCode, stdout, stderr } = await api.sql.begin(async (tx) => {
+    await tx`select pg_advisory_xact_lock(hashtextextended(${`returns user ${tenant.tenantId}`}, 0))`;
+    // Stops who analyzes, and nobody who writes.
+    await tx`lock table daily_return_stats in share update exclusive mode`;
+    return importSample();
+  });
+  expect(exitCode).toBe(0);
+  expect(stdout).toContain("300 stored");
+  expect(stderr).toContain("Questions about unique users are slower");
+  expect(stderr).toContain("until Postgres has analyzed the rollups by itself");
+  expect(await verify(api, tenant.tenantId)).toEqual(CLEAN);
+  await api.deps.returnsFolder.fold();
+  expect((await countMemberDays()).unfolded).toBe(0);
+}, 60_000);
