@@ -12,8 +12,9 @@ import { changeReturns, compareReturns, lockReturns, RETURNS, recountReturns } f
 
 /**
  * G4: `verify` recounts a tenant's rollups from its raw events and compares row by row; `rebuild` replaces them. Both
- * go month by month, and leave days alone whose raw events may be gone. A batch that is not rolled up yet counts on neither side: each comparison is one statement, so its
- * snapshot holds events, ledger and rollups of the same instant, and ingest and workers may go on meanwhile.
+ * go month by month, and leave days alone whose raw events may be gone. A batch that is not rolled up yet counts on
+ * neither side: each comparison is one statement, so its snapshot holds events, ledger and rollups of the same instant,
+ * and ingest and workers may go on meanwhile.
  */
 export interface Difference {
   table: string;
@@ -30,6 +31,7 @@ export interface VerifyReport {
   /** Batches committed but not rolled up yet, and those that were given up. */
   waiting: number;
   dead: number;
+  /** Days that were not compared. */
   kept: Kept | null;
 }
 
