@@ -39,6 +39,8 @@ const TRANSACTION_CONNECTIONS = 4;
 const REQUEST_TRANSACTION_CONNECTIONS = 8;
 const ORM_CONNECTIONS = 2;
 const READ_TIMEOUT_MS = 15_000;
+/** They take a millisecond; the sooner a connection without an answer is given up, the better. */
+const LOOK_UP_TIMEOUT_MS = 4_000;
 const WRITE_TIMEOUT_MS = 30_000;
 const ROLLUP_CONNECTIONS = 2;
 const ROLLUP_TIMEOUT_MS = 120_000;
@@ -66,7 +68,7 @@ const ROLLUP_LOCK_TIMEOUT = "10s";
 export function createDatabase(options: DatabaseOptions): Database {
   const write = connect(options, WRITE_CONNECTIONS, WRITE_TIMEOUT_MS);
   const read = connect(options, READ_CONNECTIONS, READ_TIMEOUT_MS, READ_SETTINGS);
-  const lookUps = connect(options, LOOK_UP_CONNECTIONS, READ_TIMEOUT_MS);
+  const lookUps = connect(options, LOOK_UP_CONNECTIONS, LOOK_UP_TIMEOUT_MS);
   const rollup = connect(options, ROLLUP_CONNECTIONS, ROLLUP_TIMEOUT_MS, {
     ...ROLLUP_SETTINGS,
     lock_timeout: ROLLUP_LOCK_TIMEOUT,
@@ -98,6 +100,9 @@ export function createDatabase(options: DatabaseOptions): Database {
   };
 }
 
+/** Postgres ends every statement within its timeout; for the way of an answer that is given in the last moment. */
+const SILENCE_GRACE_MS = 2_000;
+
 /** One pool. `statementTimeoutMs` 0 means no limit; `settings` are run-time parameters of its sessions. */
 export function connect(
   options: DatabaseOptions,
@@ -111,6 +116,8 @@ export function connect(
     connect_timeout: 5,
     idle_timeout: 60,
     max_lifetime: 30 * 60,
+    // Of our patch: a peer that is gone without a word would be waited for for ever.
+    silence_timeout: statementTimeoutMs === 0 ? undefined : (statementTimeoutMs + SILENCE_GRACE_MS) / 1_000,
     backoff: (attempt: number) => Math.min(0.1 * 2 ** attempt, 2),
     onnotice: () => {},
     connection: {
