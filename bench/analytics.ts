@@ -9,7 +9,7 @@ import type { Child, Stage } from "./stage.ts";
  */
 export async function measureAnalytics(stage: Stage) {
   const startedAt = performance.now();
-  await fillYear(stage);
+  await fillYear(stage, EVENTS);
   const figures: Record<string, number> = {
     events: EVENTS,
     fillSeconds: (performance.now() - startedAt) / 1000,
@@ -31,7 +31,7 @@ const EVENTS = Number(process.env.ANALYTICS_EVENTS ?? 10_000_000);
 const PRODUCTS = 5_000;
 const KNOWN_USERS = 100_000;
 const EVENTS_A_SESSION = 6;
-const FIRST_DAY = "2025-01-01";
+export const FIRST_DAY = "2025-01-01";
 const LAST_DAY = "2025-12-31";
 const ASKED = Number(process.env.ANALYTICS_ROUNDS ?? 60);
 const SECONDS = 3;
@@ -60,12 +60,12 @@ const QUESTIONS: Record<string, string> = {
 };
 
 /** Hashes of the row's number stand for chance: the same year every time, whatever Postgres does in parallel. */
-async function fillYear({ deps, tenantId }: Stage): Promise<void> {
+export async function fillYear({ deps, tenantId }: Stage, events: number): Promise<void> {
   const { transactions } = deps.db;
   await deps.db.write`
     insert into products (tenant_id, id, sku, name, price, status, created_at, updated_at)
     select ${tenantId}, 'p' || n, 'sku-' || n, 'Product ' || n, 1 + n % 90, 'active', now(), now()
-    from generate_series(1, ${PRODUCTS}::int) n`;
+    from generate_series(1, ${PRODUCTS}::int) n on conflict do nothing`;
   for (let month = 1; month <= 12; month += 1) {
     const day = `2025-${String(month).padStart(2, "0")}-01`;
     await transactions.unsafe(
@@ -73,8 +73,8 @@ async function fillYear({ deps, tenantId }: Stage): Promise<void> {
        for values from ('${day}T00:00:00Z') to ('${day}T00:00:00Z'::timestamptz + interval '1 month')`,
     );
   }
-  const stepMs = (365 * 86_400_000) / EVENTS;
-  for (let from = 0; from < EVENTS; from += FILL_AT_ONCE)
+  const stepMs = (365 * 86_400_000) / events;
+  for (let from = 0; from < events; from += FILL_AT_ONCE)
     await transactions`
       insert into events (tenant_id, ts, id, batch_id, received_at, type, product_id, user_id, anonymous_id, session_id,
         quantity, unit_price, properties)
@@ -89,7 +89,7 @@ async function fillYear({ deps, tenantId }: Stage): Promise<void> {
         select n, ${`${FIRST_DAY}T00:00:00Z`}::timestamptz + n * ${stepMs}::float8 * interval '1 millisecond' as ts, n / ${EVENTS_A_SESSION}::int as session,
           hashint8(n)::bigint & 2147483647 as a, hashint8(n + 50000000)::bigint & 2147483647 as b,
           hashint8(n / ${EVENTS_A_SESSION}::int + 100000000)::bigint & 2147483647 as c
-        from generate_series(${from}::bigint, ${Math.min(from + FILL_AT_ONCE, EVENTS) - 1}::bigint) n
+        from generate_series(${from}::bigint, ${Math.min(from + FILL_AT_ONCE, events) - 1}::bigint) n
       ) chance`;
   await rebuildTenant(transactions, { tenantId, timeZone: "UTC" }, {});
   await deps.db.write.unsafe("vacuum analyze");

@@ -1,7 +1,11 @@
+import { addDays } from "../src/core/days.ts";
 import { PRIORITIES } from "../src/core/priority.ts";
-import { type Stage, sampleEvents, untilRolledUp } from "./stage.ts";
+import { FIRST_DAY, fillYear } from "./analytics.ts";
+import type { Stage } from "./stage.ts";
 
-const EVENTS = 200_000;
+const EVENTS = 500_000;
+/** Top products over half a year: some forty milliseconds of Postgres. */
+const DAYS = 180;
 const PEAK_CONNECTIONS = 16;
 const PEAK_SECONDS = 10;
 const OVERLOAD_SECONDS = 60;
@@ -18,27 +22,19 @@ interface Tally {
 }
 
 /**
- * Questions that no cache can answer (each one new), at ten times the rate that the process can serve, a quarter of each
+ * Questions that no cache can answer (each one new: another range or limit), at ten times the rate that the process can serve, a quarter of each
  * priority. Open loop: questions keep coming whether answered or not. Generator, API and Postgres share the cores, so the
  * generator's own cost is part of the overload.
  */
 export async function measureOverload(stage: Stage): Promise<Record<string, number | string>> {
+  await fillYear(stage, EVENTS);
   const api = await stage.start(["src/cli.ts", "serve"], "api started");
-  const worker = await stage.start(["src/cli.ts", "worker"], "worker started");
   const headers = { authorization: `Bearer ${stage.apiKey}` };
-  for (let sent = 0; sent < EVENTS; sent += 2_000)
-    await fetch(`${api.url}/events/bulk`, {
-      method: "POST",
-      headers: { ...headers, "content-type": "application/json" },
-      body: JSON.stringify({ events: sampleEvents(2_000) }),
-    });
-  await untilRolledUp(stage);
-  await worker.stop();
   let asked = 0;
   const ask = async (tally: Tally, priority: string): Promise<void> => {
     asked += 1;
     const startedAt = performance.now();
-    const response = await fetch(`${api.url}/analytics/products/${asked}/timeseries?days=365`, {
+    const response = await fetch(api.url + newQuestion(asked), {
       headers: { ...headers, "x-priority": priority },
     });
     await response.arrayBuffer();
@@ -103,6 +99,16 @@ export async function measureOverload(stage: Stage): Promise<Record<string, numb
     "RSS peak, MB": rssPeak,
   };
 }
+
+/** 185 ranges, 50 limits, and 7 measures: none comes twice. */
+function newQuestion(n: number): string {
+  const startDate = addDays(FIRST_DAY, n % 185);
+  const limit = 1 + (Math.floor(n / 185) % 50);
+  const sortBy = MEASURES[Math.floor(n / 9_250) % MEASURES.length];
+  return `/analytics/products/top?startDate=${startDate}&endDate=${addDays(startDate, DAYS)}&limit=${limit}&sortBy=${sortBy}`;
+}
+
+const MEASURES = ["views", "clicks", "addToCarts", "checkoutStarts", "purchases", "units", "revenue"];
 
 async function untilNormal(url: string, headers: Record<string, string>): Promise<number> {
   const endedAt = performance.now();

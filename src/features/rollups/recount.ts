@@ -98,12 +98,13 @@ function compare(rollup: Rollup): string {
 function refill(rollup: Rollup): string {
   const { keys, measures, aggregate, table } = rollup;
   const columns = [...keys, ...measures].join(", ");
+  // In key order, so that what is read together lies together: half the time of a table over a year.
   // Taken into daily_return_stats by the same transaction, see `replaceDays`.
   const [foldedColumn, folded] = RETURNS.some((returns) => returns.table === table)
     ? [", folded", ", true"]
     : ["", ""];
   return `with ${sourceOf(rollup)} insert into ${table} (${columns}${foldedColumn})
-    select ${columns}${folded} from (${aggregate}) recounted where $4::text is not null`;
+    select ${columns}${folded} from (${aggregate}) recounted where $4::text is not null order by ${keys.join(", ")}`;
 }
 
 /**
