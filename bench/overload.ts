@@ -59,7 +59,7 @@ export async function measureOverload(stage: Stage): Promise<Record<string, numb
   const until = performance.now() + OVERLOAD_SECONDS * 1_000;
   let inFlight = 0;
   let notSent = 0;
-  let rssPeak = 0;
+  const rss: number[] = [];
   const tickMs = 10;
   while (performance.now() < until) {
     const next = Bun.sleep(tickMs);
@@ -74,7 +74,7 @@ export async function measureOverload(stage: Stage): Promise<Record<string, numb
         inFlight -= 1;
       });
     }
-    rssPeak = Math.max(rssPeak, await api.rssMb());
+    rss.push(await api.rssMb());
     await next;
   }
   while (inFlight > 0) await Bun.sleep(10);
@@ -96,7 +96,9 @@ export async function measureOverload(stage: Stage): Promise<Record<string, numb
     "other answers": tally.other,
     "normal after, ms": recoveredMs,
     "RSS before, MB": rssBefore,
-    "RSS peak, MB": rssPeak,
+    "RSS after a third, MB": rss[Math.floor(rss.length / 3)] ?? Number.NaN,
+    "RSS after two thirds, MB": rss[Math.floor((rss.length * 2) / 3)] ?? Number.NaN,
+    "RSS at the end, MB": rss.at(-1) ?? Number.NaN,
   };
 }
 
