@@ -203,7 +203,7 @@ describe("a group of orders", () => {
     await addGroup("current");
     await addCommand("current", "waiting", 0, 1);
     await api.sql.begin(async (tx) => {
-      for (const text of (MIGRATION_FILES["0007_idle_order_groups"] ?? "").split("--> statement-breakpoint"))
+      for (const text of (MIGRATION_FILES["0008_idle_order_groups"] ?? "").split("--> statement-breakpoint"))
         await tx.unsafe(text);
     });
     expect(await groups()).toContain("current");
