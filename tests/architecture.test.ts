@@ -323,6 +323,20 @@ describe("files", () => {
   });
 });
 
+describe("tables", () => {
+  test("are all in docs/tables.md, with who prunes them", async () => {
+    const schemas = [...sources].filter(([file]) => file.startsWith("src/db/schema/"));
+    const tables = schemas
+      .flatMap(([, text]) => [...text.matchAll(/pgTable\(\s*"(\w+)"/g)])
+      .map(([, name]) => name);
+    const listed = [...(await Bun.file(join(ROOT, "docs/tables.md")).text()).matchAll(/^\| `(\w+)` \|/gm)];
+    expect(
+      listed.map(([, name]) => name),
+      "Give each table a row in docs/tables.md, in alphabetical order.",
+    ).toEqual(tables.toSorted());
+  });
+});
+
 describe("migrations", () => {
   const folder = join(ROOT, "drizzle");
 
