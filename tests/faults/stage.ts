@@ -1,5 +1,6 @@
 import postgres, { type Sql } from "postgres";
 import { parseConfig } from "../../src/config.ts";
+import { newId } from "../../src/core/ids.ts";
 import type { Deps } from "../../src/deps.ts";
 import { createRandom, type Random } from "../../src/features/seeding/random.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
@@ -117,6 +118,34 @@ export async function holdTable({ sql }: Pick<Stage, "sql">, table: string): Pro
   return async () => {
     await holder`rollback`;
     holder.release();
+  };
+}
+
+/** Holds a messageId, so that the statement that stores its event, and nothing else, stops in the middle. */
+export async function holdMessage({ sql }: Pick<Stage, "sql">, tenantId: string, messageId: string) {
+  const holder = await sql.reserve();
+  await holder`begin`;
+  const [own] = await holder<{ pid: number }[]>`select pg_backend_pid() as pid`;
+  await holder`insert into event_keys ${holder({
+    tenant_id: tenantId,
+    message_id: messageId,
+    event_id: newId(),
+  })}`;
+  return {
+    /** Resolves when a statement waits for it. */
+    blocks: () =>
+      eventually(
+        async () => {
+          const [waiting] = await sql<{ n: number }[]>`
+            select count(*)::int as n from pg_stat_activity where ${own?.pid ?? 0} = any(pg_blocking_pids(pid))`;
+          return (waiting?.n ?? 0) > 0;
+        },
+        { intervalMs: 5 },
+      ),
+    async release(): Promise<void> {
+      await holder`rollback`;
+      holder.release();
+    },
   };
 }
 

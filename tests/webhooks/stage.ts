@@ -97,13 +97,16 @@ export async function deliverAll(api: TestApi): Promise<number[]> {
   return rounds;
 }
 
+/** One round: a failed delivery may be due again after a second, which a loop on a busy machine would meet. */
+export const deliverOnce = (api: TestApi): Promise<number> => createWebhookDeliverer(api.deps).runOnce();
+
 export const deliveriesOf = async (api: TestApi, { key }: TestTenant, { id }: { id: string }, query = "") =>
   (await api.call("GET", `/webhooks/${id}/deliveries${query}`, { as: key })).body.items;
 
 export const webhookOf = async (api: TestApi, { key }: TestTenant, { id }: { id: string }) =>
   (await api.call("GET", `/webhooks/${id}`, { as: key })).body;
 
-/** Makes the pending deliveries of a tenant due, as time would. */
+/** Makes the pending deliveries of a tenant due, as time would. Not `now()`, which the column may round up. */
 export async function makeDue({ sql }: TestApi, tenantId: string): Promise<void> {
   await sql`update webhook_deliveries set next_attempt_at = now() - interval '1 ms'
     where tenant_id = ${tenantId} and status = 'pending'`;
