@@ -2,7 +2,7 @@ import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import { isUuid, timeOfId } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
-import { fieldErrorsOf } from "../../core/validation.ts";
+import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
@@ -193,5 +193,5 @@ function parseFor({ principal }: RequestContext, input: unknown, frame: ParseFra
 function rejection(errors: FieldError[]): AppError {
   if (errors[0]?.code === "too_large")
     return new AppError("too_large", "The event is larger than 32 KB.", { errors });
-  return new AppError("invalid_input", "The event is not valid.", { errors });
+  return invalidInput("event", errors);
 }

@@ -2,6 +2,7 @@ import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
 import { isUuid, newId } from "../../core/ids.ts";
 import type { RequestContext, Scope } from "../../core/principal.ts";
+import { invalidInput } from "../../core/validation.ts";
 import type { Database } from "../../db/client.ts";
 import { recordAudit } from "../audit/index.ts";
 import { type ApiKeyKind, makeApiKey } from "./api-keys.ts";
@@ -28,11 +29,15 @@ export function createApiKeysService({ db }: { db: Database }) {
     async createApiKey(ctx: RequestContext, input: NewApiKeyInput) {
       const scopes = input.scopes ?? (input.kind === "publishable" ? PUBLISHABLE_SCOPES : SECRET_SCOPES);
       if (input.kind === "publishable" && scopes.some((scope) => scope !== "events:write")) {
-        throw invalid("scopes", "invalid_scope", "A publishable key can only write events.");
+        throw invalid(
+          "scopes",
+          "invalid_scope",
+          "must be left out, or be events:write alone: a publishable key can do nothing else; make one of kind secret instead",
+        );
       }
       const expiresAt = input.expiresAt ? new Date(input.expiresAt) : null;
       if (expiresAt && expiresAt.getTime() <= Date.now())
-        throw invalid("expiresAt", "too_small", "The expiry is in the past.");
+        throw invalid("expiresAt", "too_small", "must lie ahead, but is in the past");
       const { key, ...secret } = makeApiKey(input.kind);
       const row = { id: newId(), name: input.name, kind: input.kind, scopes, expiresAt, ...secret };
       const stored = await db.transaction(async (tx) => {
@@ -99,8 +104,8 @@ export function createApiKeysService({ db }: { db: Database }) {
   };
 }
 
-function invalid(path: string, code: string, detail: string): AppError {
-  return new AppError("invalid_input", detail, { errors: [{ path, code, message: detail }] });
+function invalid(path: string, code: string, message: string): AppError {
+  return invalidInput("body", [{ path, code, message }]);
 }
 
 function noKey(): AppError {
