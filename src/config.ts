@@ -74,6 +74,8 @@ const Environment = z.object({
   LOAD_READS: integer(1, 10_000).default(6),
   /** Days for which stored notifications are kept. */
   NOTIFICATION_RETENTION_DAYS: integer(1, 3_650).default(90),
+  AUDIT_RETENTION_DAYS: integer(1, 36_500).default(730),
+  ORDER_HISTORY_RETENTION_DAYS: integer(1, 36_500).default(3_650),
   /** Event streams that one process holds open, of all tenants and of one. */
   SSE_MAX_CONNECTIONS: integer(0, 1_000_000).default(10_000),
   SSE_MAX_CONNECTIONS_PER_TENANT: integer(0, 1_000_000).default(5_000),
@@ -104,6 +106,8 @@ export interface Config {
   cacheStaleMs: number;
   load: { loopDelayMs: number; inFlight: number; reads: number };
   notificationRetentionDays: number;
+  auditRetentionDays: number;
+  orderHistoryRetentionDays: number;
   sseMaxConnections: number;
   sseMaxConnectionsPerTenant: number;
   /** Webhooks may go to private addresses and over http. */
@@ -172,6 +176,8 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       reads: values.LOAD_READS,
     },
     notificationRetentionDays: values.NOTIFICATION_RETENTION_DAYS,
+    auditRetentionDays: values.AUDIT_RETENTION_DAYS,
+    orderHistoryRetentionDays: values.ORDER_HISTORY_RETENTION_DAYS,
     sseMaxConnections: values.SSE_MAX_CONNECTIONS,
     sseMaxConnectionsPerTenant: values.SSE_MAX_CONNECTIONS_PER_TENANT,
     webhookAllowPrivate: checkPrivateWebhooks(environment, values.WEBHOOK_ALLOW_PRIVATE),

@@ -141,7 +141,7 @@ export function createDeps(config: Config, role: string) {
     invitations: createInvitationsService({ db, idempotency, invitationTokens }),
     members: createMembersService({ db, invitationTokens }),
     tenant: createTenantService({ db }),
-    audit: createAuditService({ sql: db.read }),
+    audit: createAuditService({ db, retentionDays: config.auditRetentionDays }),
     products: createProductsService({
       db,
       cache,
@@ -180,6 +180,7 @@ export function createDeps(config: Config, role: string) {
       announcer,
       invalidator,
       requestTimeoutMs,
+      historyRetentionDays: config.orderHistoryRetentionDays,
     }),
     orderHandling: createOrderHandling({ db, partitions, announcer, invalidator, log, metrics }),
     orderQueue,

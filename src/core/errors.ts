@@ -7,6 +7,7 @@ export const ERRORS = {
   malformed_body: { status: 400, title: "The body could not be read", retryable: false },
   unauthenticated: { status: 401, title: "No valid credential", retryable: false },
   forbidden: { status: 403, title: "Not allowed", retryable: false },
+  sales_not_trusted: { status: 403, title: "This credential may not send sales", retryable: false },
   not_found: { status: 404, title: "Not found", retryable: false },
   method_not_allowed: { status: 405, title: "Method not allowed", retryable: false },
   conflict: { status: 409, title: "Conflict with what is stored", retryable: false },

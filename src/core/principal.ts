@@ -17,7 +17,7 @@ export type Scope = (typeof SCOPES)[number];
 /** Who is calling, once the credential has been checked. The operator sits at the command line. */
 export type Principal =
   | { kind: "user"; userId: string; tenantId: string; role: Role; sellerId: string | null }
-  | { kind: "apiKey"; keyId: string; tenantId: string; scopes: readonly Scope[] }
+  | { kind: "apiKey"; keyId: string; tenantId: string; scopes: readonly Scope[]; publishable: boolean }
   | { kind: "operator"; tenantId: string };
 
 /** What every verb of a feature is called with. */
@@ -39,6 +39,12 @@ export function operatorContext(tenantId: string): RequestContext {
 /** A seller's membership names the seller that it acts for; no other role's does. */
 export function namesItsSeller(role: Role, sellerId: string | null | undefined): boolean {
   return (role === "seller") === (sellerId !== null && sellerId !== undefined);
+}
+
+/** Speaks for the shop, and not for whoever visits it: anybody can read a publishable key or register as a customer. */
+export function isOfTheShop(principal: Principal): boolean {
+  if (principal.kind === "user") return principal.role !== "customer";
+  return principal.kind === "operator" || !principal.publishable;
 }
 
 /** One text a principal, for keys and logs: kind and id. */

@@ -11,7 +11,7 @@ export const MAX_LABEL = 100;
 export const MAX_URL = 2_048;
 /** numeric(12, 2). */
 export const MAX_PRICE = 9_999_999_999.99;
-/** Quantities of events have the same bound; sums of them stay exact. */
+/** Of what is in stock; sums of them stay exact. */
 export const MAX_QUANTITY = 1_000_000_000;
 
 export const PRODUCT_STATUSES = ["active", "inactive"] as const;

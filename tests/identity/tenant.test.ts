@@ -32,6 +32,7 @@ test("everybody reads the settings, an admin changes them one by one or all", as
     timeZone: "UTC",
     currency: "EUR",
     lowStockThreshold: 5,
+    trustedSales: false,
     eventRetentionDays: null,
   });
   expect((await change(token, { name: "Mine" })).status).toBe(403);
@@ -40,6 +41,7 @@ test("everybody reads the settings, an admin changes them one by one or all", as
     timeZone: "Europe/Berlin",
     currency: "CHF",
     lowStockThreshold: 0,
+    trustedSales: true,
     eventRetentionDays: 400,
   };
   expect((await change(key, all)).body).toEqual({ ...before, ...all });
@@ -63,6 +65,7 @@ test.each([
   { currency: "euro" },
   { currency: "eur" },
   { lowStockThreshold: -1 },
+  { trustedSales: "true" },
   { lowStockThreshold: 1.5 },
   { lowStockThreshold: 1e300 },
   { eventRetentionDays: 0 },

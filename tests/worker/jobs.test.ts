@@ -245,6 +245,12 @@ function contextOf({ tenantId }: TestTenant) {
     tenantId,
     requestId: "test",
     sellerId: null,
-    principal: { kind: "apiKey", keyId: "test", tenantId, scopes: ["events:write"] } as const,
+    principal: {
+      kind: "apiKey",
+      keyId: "test",
+      tenantId,
+      scopes: ["events:write"],
+      publishable: false,
+    } as const,
   };
 }

@@ -1,5 +1,5 @@
 import { sql } from "drizzle-orm";
-import { index, integer, pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
+import { boolean, index, integer, pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
 
 const createdAt = () => timestamp("created_at", { withTimezone: true, precision: 3 }).notNull().defaultNow();
 
@@ -13,6 +13,8 @@ export const tenants = pgTable("tenants", {
   currency: text().notNull().default("EUR"),
   eventRetentionDays: integer("event_retention_days"),
   lowStockThreshold: integer("low_stock_threshold").notNull().default(5),
+  /** Whether customers and publishable keys may send sales. */
+  trustedSales: boolean("trusted_sales").notNull().default(false),
   breakdownProperties: text("breakdown_properties")
     .array()
     .notNull()

@@ -9,9 +9,10 @@ import type { Sql } from "../../db/client.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import { readBacklog } from "../rollups/index.ts";
+import type { Meta } from "./answer-schema.ts";
 import { createLagReader } from "./lag.ts";
 import type { Range } from "./range.ts";
-import type { Granularity, Meta } from "./schema.ts";
+import type { Granularity } from "./schema.ts";
 
 export interface Question {
   /** Everything that changes the answer, beside range and granularity. */

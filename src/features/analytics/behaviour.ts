@@ -103,10 +103,11 @@ export function createBehaviourAnswers(
         const from = minutes[0] ?? "";
         // Clocks that run ahead may have sent events of the next hour.
         const until = new Date(thisMinuteMs + MINUTE_MS).toISOString();
-        const [rows, products] = await Promise.all([
+        const [rows, found] = await Promise.all([
           selectMinutes(sql, tenantId, from, until),
-          selectProductsNow(sql, tenantId, from, until, REALTIME_PRODUCTS),
+          selectProductsNow(sql, tenantId, from, until, REALTIME_PRODUCTS + 1),
         ]);
+        const products = found.slice(0, REALTIME_PRODUCTS);
         const names = await selectProductNames(
           sql,
           tenantId,
@@ -124,6 +125,7 @@ export function createBehaviourAnswers(
             ...product,
             name: names.get(product.productId) ?? null,
           })),
+          topProductsTruncated: found.length > REALTIME_PRODUCTS,
         };
       });
     },

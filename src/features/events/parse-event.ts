@@ -1,6 +1,7 @@
 import type { FieldError } from "../../core/errors.ts";
 import { idAt } from "../../core/ids.ts";
 import { fieldErrorsOf, isStorable } from "../../core/validation.ts";
+import { NO_SALE, parseSale, SALE_TYPES } from "./sale.ts";
 import { EventInput } from "./schema.ts";
 
 /** An event as it is stored. Times in ms, price as exact decimal text, JSON as text. */
@@ -26,6 +27,8 @@ export interface ParseFrame {
   skewMs: number;
   /** Older events are rejected. */
   oldestMs: number;
+  /** Whether the sender may send sales: the shop itself, or anybody where the tenant trusts them with it. */
+  maySell: boolean;
   defaults: { userId?: string; sessionId?: string; context?: Record<string, unknown> };
 }
 
@@ -37,9 +40,6 @@ const MAX_DEPTH = 16;
 const MAX_AHEAD_MS = 3_600_000;
 /** No shop has older events; it bounds how many monthly partitions a client can cause. */
 export const EARLIEST_MS = Date.UTC(2000, 0, 1);
-/** Above, a price with four decimals is no longer exact in a double, and quantities no longer fit an integer column. */
-const MAX_AMOUNT = 1e9;
-const PRICE_DECIMALS = 4;
 
 /** Checks one event and gives it an id; never throws. Limits: contract section 4. */
 export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
@@ -56,7 +56,9 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   const { properties, context } = given;
   if (properties) errors.push(...errorsOfObject("properties", properties));
   if (context) errors.push(...errorsOfObject("context", context));
-  const sale = given.type === "purchase" || given.type === "refund" ? parseSale(properties, reject) : NO_SALE;
+  const isSale = SALE_TYPES.has(given.type);
+  if (isSale && !frame.maySell) reject("type", "sales_not_trusted", "only the shop itself may send sales");
+  const sale = isSale ? parseSale(properties, reject) : NO_SALE;
 
   const userId = given.userId ?? frame.defaults.userId ?? null;
   const sessionId = given.sessionId ?? frame.defaults.sessionId ?? null;
@@ -105,30 +107,6 @@ export function errorsOfSharedContext(context: Record<string, unknown>): FieldEr
 
 export function instantMs(timestamp: string | number): number {
   return typeof timestamp === "number" ? timestamp : Date.parse(timestamp);
-}
-
-const NO_SALE = { quantity: null, unitPrice: null };
-
-function parseSale(
-  properties: Record<string, unknown> | undefined,
-  reject: (path: string, code: string, message: string) => void,
-): { quantity: number | null; unitPrice: string | null } {
-  const { quantity = 1, price = 0 } = properties ?? {};
-  if (typeof quantity !== "number" || !Number.isInteger(quantity) || quantity < 1 || quantity > MAX_AMOUNT) {
-    reject("properties.quantity", "invalid_quantity", `a whole number from 1 to ${MAX_AMOUNT}`);
-    return NO_SALE;
-  }
-  if (typeof price !== "number" || !(Math.abs(price) <= MAX_AMOUNT)) {
-    reject("properties.price", "invalid_price", `a number from -${MAX_AMOUNT} to ${MAX_AMOUNT}`);
-    return NO_SALE;
-  }
-  return { quantity, unitPrice: decimalText(price) };
-}
-
-/** The decimal that a client wrote, to four places: the shortest text of a double is what JSON carried. */
-function decimalText(price: number): string {
-  const text = String(price);
-  return /^-?\d+(\.\d{1,4})?$/.test(text) ? text : price.toFixed(PRICE_DECIMALS);
 }
 
 /** Why a JSON value can't be stored as it is, or null. Recursion is bounded by MAX_DEPTH. */

@@ -21,6 +21,10 @@ import {
 const JSON_TYPE = "application/json";
 const CSV_TYPE = "text/csv";
 
+/** What both ways of sending events say of sales; the whole of it is docs/money.md. */
+const MONEY =
+  "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) and count in purchases, units and revenue. From a customer or a publishable key they are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.";
+
 export interface EventRouteLimits {
   maxBodyBytes: number;
   maxBulkBytes: number;
@@ -39,8 +43,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     path: "/events",
     tags: ["Events"],
     summary: "Record one event",
-    description:
-      "The answer means: committed in Postgres. With a messageId, sending again is safe for seven days.",
+    description: `The answer means: committed in Postgres. With a messageId, sending again is safe for seven days. ${MONEY}`,
     request: { body: { required: true, content: { [JSON_TYPE]: { schema: SingleEventInput } } } },
     responses: { 202: json(EventAccepted, "Committed") },
   });
@@ -56,8 +59,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     path: "/events/bulk",
     tags: ["Events"],
     summary: "Record up to 2,000 events",
-    description:
-      "JSON or NDJSON, optionally gzipped. Valid events are stored and the others reported; with strict=true all or none.",
+    description: `JSON or NDJSON, optionally gzipped. Valid events are stored and the others reported; with strict=true all or none. ${MONEY}`,
     request: {
       query: BulkQuery,
       body: {

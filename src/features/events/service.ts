@@ -1,7 +1,7 @@
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import { isUuid, timeOfId } from "../../core/ids.ts";
-import type { RequestContext } from "../../core/principal.ts";
+import { isOfTheShop, type RequestContext } from "../../core/principal.ts";
 import { fieldErrorsOf } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
@@ -54,13 +54,14 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
     request: { sentAt?: string | number; sessionId?: string; context?: Record<string, unknown> },
   ): Promise<ParseFrame> {
     const pending = readTenantSettings(ctx.tenantId);
-    const { eventRetentionDays } = pending instanceof Promise ? await pending : pending;
+    const { eventRetentionDays, trustedSales } = pending instanceof Promise ? await pending : pending;
     const receivedAtMs = Date.now();
     const oldestMs = eventRetentionDays === null ? EARLIEST_MS : receivedAtMs - eventRetentionDays * DAY_MS;
     return {
       receivedAtMs,
       skewMs: request.sentAt === undefined ? 0 : receivedAtMs - instantMs(request.sentAt),
       oldestMs: Math.max(oldestMs, EARLIEST_MS),
+      maySell: trustedSales || isOfTheShop(ctx.principal),
       defaults: {
         userId: ctx.principal.kind === "user" ? ctx.principal.userId : undefined,
         sessionId: request.sessionId,
@@ -70,7 +71,7 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
   }
 
   return {
-    /** Resolves after the commit. Throws `invalid_input`, `too_large`, `forbidden`, `unavailable`. */
+    /** Resolves after the commit. Throws `invalid_input`, `too_large`, `sales_not_trusted`, `unavailable`. */
     async createEvent(ctx: RequestContext, input: unknown): Promise<WriteOutcome> {
       const { sentAt, event } = splitSentAt(input);
       const frame = await frameOf(ctx, { sentAt });
@@ -100,7 +101,8 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
       const rejected = received - events.length;
       if (events.length === 0 || (strict && rejected > 0)) {
         const detail = strict ? "Not every event is valid, so none was stored." : "No event is valid.";
-        throw new AppError("invalid_input", detail, {
+        const untrusted = errors.every(({ code }) => code === "sales_not_trusted");
+        throw new AppError(untrusted ? "sales_not_trusted" : "invalid_input", detail, {
           errors: errors
             .slice(0, MAX_REPORTED)
             .map(({ index, path, ...rest }) => ({ path: `events.${index}${path && `.${path}`}`, ...rest })),
@@ -193,5 +195,9 @@ function parseFor({ principal }: RequestContext, input: unknown, frame: ParseFra
 function rejection(errors: FieldError[]): AppError {
   if (errors[0]?.code === "too_large")
     return new AppError("too_large", "The event is larger than 32 KB.", { errors });
+  if (errors.every(({ code }) => code === "sales_not_trusted"))
+    return new AppError("sales_not_trusted", "Customers and publishable keys may not send sales here.", {
+      errors,
+    });
   return new AppError("invalid_input", "The event is not valid.", { errors });
 }

@@ -3,6 +3,7 @@ import { AppError } from "../../core/errors.ts";
 import { isUuid, newId } from "../../core/ids.ts";
 import type { RequestContext, Scope } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
+import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { type ApiKeyKind, makeApiKey } from "./api-keys.ts";
 import type { ApiKeyRow } from "./api-keys-repository.ts";
@@ -12,6 +13,8 @@ import { requireStanding } from "./standing.ts";
 export type ApiKeysService = ReturnType<typeof createApiKeysService>;
 
 const PUBLISHABLE_SCOPES: Scope[] = ["events:write"];
+/** Far more than a shop needs. Keys are looked up by every process, and a list of them must end. */
+const MAX_KEYS = 200;
 const SECRET_SCOPES: Scope[] = ["events:write", "events:read", "analytics:read"];
 
 export interface NewApiKeyInput {
@@ -37,6 +40,7 @@ export function createApiKeysService({ db }: { db: Database }) {
       const row = { id: newId(), name: input.name, kind: input.kind, scopes, expiresAt, ...secret };
       const stored = await db.transaction(async (tx) => {
         await requireStanding(tx, ctx);
+        await requireRoom(tx, ctx.tenantId);
         const inserted = await repository.insertApiKey(tx, ctx.tenantId, row);
         await recordAudit(tx, ctx, { action: "api_key.created", target: row.id, after: present(inserted) });
         return inserted;
@@ -65,6 +69,7 @@ export function createApiKeysService({ db }: { db: Database }) {
         await requireStanding(tx, ctx);
         const old = isUuid(id) ? await repository.lockApiKey(tx, tenantId, id) : null;
         if (!old) throw noKey();
+        await requireRoom(tx, tenantId);
         if (old.replacedBy !== null)
           throw new AppError("conflict", `This key was rotated already; rotate ${old.replacedBy} instead.`);
         const { key, ...secret } = makeApiKey(old.kind);
@@ -101,6 +106,12 @@ export function createApiKeysService({ db }: { db: Database }) {
 
 function invalid(path: string, code: string, detail: string): AppError {
   return new AppError("invalid_input", detail, { errors: [{ path, code, message: detail }] });
+}
+
+/** Behind the tenant's lock that requireStanding holds, so that two requests can't both take the last place. */
+async function requireRoom(tx: Transaction, tenantId: string): Promise<void> {
+  if ((await repository.countApiKeys(tx, tenantId)) >= MAX_KEYS)
+    throw new AppError("conflict", `A tenant has at most ${MAX_KEYS} API keys: revoke one first.`);
 }
 
 function noKey(): AppError {

@@ -112,6 +112,7 @@ async function checkApiKey(sql: Sql, credential: string, tenantId: string | unde
     keyId: row.id,
     tenantId: row.tenantId,
     scopes: row.scopes,
+    publishable: row.kind === "publishable",
   };
   return { principal, expiresAtMs: row.expiresAt?.getTime() ?? Number.POSITIVE_INFINITY };
 }

@@ -186,6 +186,9 @@ export const MemberChange = z
   .refine((change) => Object.keys(change).length > 0, "nothing to change")
   .openapi("MemberChange", { minProperties: 1 });
 
+const TRUSTED_SALES =
+  "Whether customers and publishable keys may send purchase, refund and adjustment. Anybody can register as a customer or read a publishable key, so false, the default, keeps strangers away from revenue";
+
 export const Tenant = z
   .object({
     id: z.uuid(),
@@ -194,6 +197,7 @@ export const Tenant = z
     timeZone: z.string(),
     currency: z.string(),
     lowStockThreshold: z.number().int(),
+    trustedSales: z.boolean().openapi({ description: TRUSTED_SALES }),
     eventRetentionDays: z.number().int().nullable(),
   })
   .openapi("Tenant");
@@ -207,6 +211,10 @@ export const TenantChange = z
       .regex(/^[A-Z]{3}$/, "must be an ISO 4217 code")
       .optional(),
     lowStockThreshold: z.number().int().min(0).max(1_000_000).optional(),
+    trustedSales: z
+      .boolean("must be true or false")
+      .optional()
+      .openapi({ description: TRUSTED_SALES, example: false }),
     eventRetentionDays: z.number().int().min(1).max(36_500).nullable().optional(),
   })
   .refine((change) => Object.keys(change).length > 0, "nothing to change")

@@ -9,6 +9,7 @@ import type { ReadGuard } from "../../resilience/read-guard.ts";
 export interface TenantSettings {
   timeZone: string;
   currency: string;
+  trustedSales: boolean;
   eventRetentionDays: number | null;
 }
 
@@ -32,6 +33,7 @@ export function createTenantSettingsReader(orm: Orm, guard: Pick<ReadGuard, "loo
         .select({
           timeZone: tenants.timeZone,
           currency: tenants.currency,
+          trustedSales: tenants.trustedSales,
           eventRetentionDays: tenants.eventRetentionDays,
         })
         .from(tenants)

@@ -12,6 +12,7 @@ export interface Tenant {
   timeZone: string;
   currency: string;
   lowStockThreshold: number;
+  trustedSales: boolean;
   eventRetentionDays: number | null;
 }
 
@@ -42,7 +43,8 @@ export function createTenantService({ db }: { db: Database }) {
         const after: Tenant = { ...before, ...change };
         await tx`
           update tenants set name = ${after.name}, time_zone = ${after.timeZone}, currency = ${after.currency},
-            low_stock_threshold = ${after.lowStockThreshold}, event_retention_days = ${after.eventRetentionDays}
+            low_stock_threshold = ${after.lowStockThreshold}, trusted_sales = ${after.trustedSales},
+            event_retention_days = ${after.eventRetentionDays}
           where id = ${tenantId}`;
         await recordAudit(tx, ctx, { action: "tenant.updated", target: tenantId, before, after });
         return after;
@@ -54,7 +56,7 @@ export function createTenantService({ db }: { db: Database }) {
 async function selectTenant(sql: Database["read"] | Transaction, tenantId: string): Promise<Tenant | null> {
   const [row] = await sql<Tenant[]>`
     select id, slug, name, time_zone as "timeZone", currency, low_stock_threshold as "lowStockThreshold",
-      event_retention_days as "eventRetentionDays"
+      trusted_sales as "trustedSales", event_retention_days as "eventRetentionDays"
     from tenants where id = ${tenantId}`;
   return row ?? null;
 }

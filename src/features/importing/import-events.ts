@@ -133,5 +133,6 @@ function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities) {
   const { input } = mapped;
   input.messageId ??= identities.messageIdOf(row.identity);
   // Sent by nobody's clock: no skew, and as old as a shop can be.
-  return parseEvent(input, { receivedAtMs: Date.now(), skewMs: 0, oldestMs: EARLIEST_MS, defaults: {} });
+  const frame = { receivedAtMs: Date.now(), skewMs: 0, oldestMs: EARLIEST_MS, maySell: true, defaults: {} };
+  return parseEvent(input, frame);
 }

@@ -173,5 +173,8 @@ export const ProductList = z
 export type ProductList = z.infer<typeof ProductList>;
 
 export const Categories = z
-  .object({ items: z.array(z.object({ category: z.string(), products: z.number().int() })) })
+  .object({
+    items: z.array(z.object({ category: z.string(), products: z.number().int() })),
+    truncated: z.boolean().openapi({ description: "Whether there are more categories than are shown" }),
+  })
   .openapi("ProductCategories");

@@ -16,7 +16,13 @@ export function createSeedRun(writer: EventWriter, tenantId: string, options: Se
     totals: loader.totals,
     async run() {
       for (const input of generateEvents(options)) {
-        const parsed = parseEvent(input, { receivedAtMs: Date.now(), skewMs: 0, oldestMs: 0, defaults: {} });
+        const parsed = parseEvent(input, {
+          receivedAtMs: Date.now(),
+          skewMs: 0,
+          oldestMs: 0,
+          maySell: true,
+          defaults: {},
+        });
         if ("errors" in parsed) throw new Error(`generated a bad event: ${JSON.stringify(parsed.errors)}`);
         if (loader.add(parsed.event)) await loader.flush();
       }

@@ -31,6 +31,17 @@ export type AddressGuard = ReturnType<typeof createAddressGuard>;
 const NOT_PUBLIC = "The host does not resolve to public addresses only.";
 /** Of IPv6, only this has been given out for global unicast (RFC 3513); whatever becomes of the rest, it is not public. */
 const GLOBAL_IPV6 = ipaddr.parseCIDR("2000::/3");
+/**
+ * Public addresses that clouds serve to their own machines only, such as metadata and control services.
+ * Their other ones (169.254.169.254, 100.100.100.200, 192.0.0.192, fd00:ec2::254) lie in private ranges.
+ */
+const CLOUD_INTERNAL = [
+  "168.63.129.16/32", // Azure WireServer
+  "161.26.0.0/16", // IBM Cloud service endpoints
+  "166.8.0.0/14", // IBM Cloud service endpoints
+  "199.36.153.4/30", // restricted.googleapis.com
+  "199.36.153.8/30", // private.googleapis.com
+].map((range) => ipaddr.IPv4.parseCIDR(range));
 
 export function createAddressGuard({ resolve, allowPrivate }: AddressGuardOptions) {
   return {
@@ -73,5 +84,6 @@ function isPublic(address: string): boolean {
   if (!ipaddr.isValid(address)) return false;
   const parsed = ipaddr.parse(address);
   if (parsed.range() !== "unicast") return false;
-  return parsed.kind() === "ipv4" || parsed.match(GLOBAL_IPV6);
+  if (parsed instanceof ipaddr.IPv4) return !CLOUD_INTERNAL.some((range) => parsed.match(range));
+  return parsed.match(GLOBAL_IPV6);
 }

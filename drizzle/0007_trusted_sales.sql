@@ -1,0 +1,1 @@
+ALTER TABLE "tenants" ADD COLUMN "trusted_sales" boolean DEFAULT false NOT NULL;
