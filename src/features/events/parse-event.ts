@@ -1,6 +1,7 @@
 import type { FieldError } from "../../core/errors.ts";
 import { idAt } from "../../core/ids.ts";
 import { fieldErrorsOf, isStorable } from "../../core/validation.ts";
+import { type MessageSpace, messageKeyOf } from "./message-key.ts";
 import { NO_SALE, parseSale, SALE_TYPES } from "./sale.ts";
 import { EventInput } from "./schema.ts";
 
@@ -14,6 +15,8 @@ export interface ParsedEvent {
   anonymousId: string | null;
   sessionId: string | null;
   messageId: string | null;
+  /** Under which the messageId is known, where it is not known as it is: see message-key.ts. */
+  messageKey: string | null;
   quantity: number | null;
   unitPrice: string | null;
   properties: string | null;
@@ -29,6 +32,8 @@ export interface ParseFrame {
   oldestMs: number;
   /** Whether the sender may send sales: the shop itself, or anybody where the tenant trusts them with it. */
   maySell: boolean;
+  /** Whose messageIds are told apart from the shop's own. */
+  messageSpace: MessageSpace;
   defaults: { userId?: string; sessionId?: string; context?: Record<string, unknown> };
 }
 
@@ -78,6 +83,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
     anonymousId,
     sessionId,
     messageId: given.messageId ?? null,
+    messageKey: given.messageId === undefined ? null : messageKeyOf(given.messageId, frame.messageSpace),
     ...sale,
     properties: properties === undefined ? null : JSON.stringify(properties),
     context: merged === undefined ? null : JSON.stringify(merged),

@@ -47,7 +47,12 @@ const eventFields = {
     .min(1)
     .max(100)
     .refine(isStorable, "holds a character that can't be stored")
-    .optional(),
+    .optional()
+    .openapi({
+      example: "order-17-line-1",
+      description:
+        "An event with a known one is a duplicate. Customers (each its own) and publishable keys have messageIds apart from the shop's, so that nobody can use those up.",
+    }),
   productId: ProductId.optional(),
   userId: Identifier.optional(),
   anonymousId: Identifier.optional(),

@@ -9,6 +9,7 @@ import type { ReadTenantSettings } from "../identity/index.ts";
 import { MALFORMED_LINE } from "./bulk-body.ts";
 import type { EventWriter, WriteOutcome } from "./event-writer.ts";
 import { streamEvents } from "./export.ts";
+import { messageSpaceOf } from "./message-key.ts";
 import {
   EARLIEST_MS,
   errorsOfSharedContext,
@@ -62,6 +63,7 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
       skewMs: request.sentAt === undefined ? 0 : receivedAtMs - instantMs(request.sentAt),
       oldestMs: Math.max(oldestMs, EARLIEST_MS),
       maySell: trustedSales || isOfTheShop(ctx.principal),
+      messageSpace: messageSpaceOf(ctx.principal),
       defaults: {
         userId: ctx.principal.kind === "user" ? ctx.principal.userId : undefined,
         sessionId: request.sessionId,
