@@ -5,6 +5,7 @@ import {
   RATE_LIMIT_DEFAULTS,
   type RatePolicies,
 } from "./core/rate-limits.ts";
+import { fieldErrorsOf } from "./core/validation.ts";
 
 /** The only file that reads the environment. Everything else receives the frozen Config. */
 
@@ -38,8 +39,14 @@ const Environment = z.object({
   NODE_ENV: z.enum(["development", "test", "production"]).optional(),
   HOST: z.string().default("0.0.0.0"),
   PORT: integer(0, 65_535).default(3000),
-  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/, error: "must be a postgres:// URL" }),
-  REDIS_URL: z.url({ protocol: /^rediss?$/, error: "must be a redis:// URL" }),
+  DATABASE_URL: z.url({
+    protocol: /^postgres(ql)?$/,
+    error: "must be a postgres:// URL, such as postgres://user:password@localhost:5432/footfall",
+  }),
+  REDIS_URL: z.url({
+    protocol: /^rediss?$/,
+    error: "must be a redis:// URL, such as redis://localhost:6379",
+  }),
   /** Behind a PgBouncer older than 1.21 in transaction mode, prepared statements must be off. */
   DATABASE_PREPARE: flag.default(true),
   JWT_SECRET: z.string().optional(),
@@ -124,9 +131,9 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
   const parsed = Environment.safeParse(given);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    const name = String(issue?.path[0]);
-    const reason = given[name] === undefined ? "is not set" : `is not valid: ${issue?.message}`;
+    const [{ path, message } = { path: "", message: "" }] = fieldErrorsOf(parsed.error);
+    const [name = ""] = path.split(".");
+    const reason = given[name] === undefined ? "is not set" : message;
     throw new ConfigError(`${name} ${reason} (see .env.example for what it means).`);
   }
   const values = parsed.data;
