@@ -55,8 +55,14 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   const reject = (path: string, code: string, message: string) => errors.push({ path, code, message });
 
   const tsMs = given.timestamp === undefined ? frame.receivedAtMs : instantMs(given.timestamp) + frame.skewMs;
-  if (tsMs > frame.receivedAtMs + MAX_AHEAD_MS) reject("timestamp", "in_future", "more than an hour ahead");
-  else if (!(tsMs >= frame.oldestMs)) reject("timestamp", "too_old", "older than this tenant keeps events");
+  if (tsMs > frame.receivedAtMs + MAX_AHEAD_MS)
+    reject("timestamp", "in_future", "is more than an hour ahead of the server's clock");
+  else if (!(tsMs >= frame.oldestMs))
+    reject(
+      "timestamp",
+      "too_old",
+      `is before ${new Date(frame.oldestMs).toISOString()}, older than this tenant keeps events`,
+    );
 
   const { properties, context } = given;
   if (properties) errors.push(...errorsOfObject("properties", properties));
@@ -69,7 +75,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   const sessionId = given.sessionId ?? frame.defaults.sessionId ?? null;
   const anonymousId = given.anonymousId ?? null;
   if (userId === null && anonymousId === null && sessionId === null) {
-    reject("userId", "required", "one of userId, anonymousId and sessionId is required");
+    reject("userId", "required", "is required, or else anonymousId or sessionId");
   }
   if (errors.length > 0) return { errors };
 
@@ -89,7 +95,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
     context: merged === undefined ? null : JSON.stringify(merged),
   };
   if (isTooLarge(event))
-    return { errors: [{ path: "", code: "too_large", message: `larger than ${MAX_EVENT_BYTES} bytes` }] };
+    return { errors: [{ path: "", code: "too_large", message: `is larger than ${MAX_EVENT_BYTES} bytes` }] };
   return { event };
 }
 
@@ -97,7 +103,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
 function errorsOfObject(path: string, value: Record<string, unknown>): FieldError[] {
   const errors: FieldError[] = [];
   if (Object.keys(value).length > MAX_PROPERTY_KEYS)
-    errors.push({ path, code: "too_many_keys", message: `more than ${MAX_PROPERTY_KEYS} keys` });
+    errors.push({ path, code: "too_many_keys", message: `has more than ${MAX_PROPERTY_KEYS} keys` });
   const problem = problemInside(value, 1);
   if (problem) errors.push({ path, code: "not_storable", message: problem });
   return errors;
@@ -107,7 +113,7 @@ function errorsOfObject(path: string, value: Record<string, unknown>): FieldErro
 export function errorsOfSharedContext(context: Record<string, unknown>): FieldError[] {
   const errors = errorsOfObject("context", context);
   if (errors.length === 0 && isTooLarge({ properties: null, context: JSON.stringify(context) }))
-    errors.push({ path: "context", code: "too_large", message: `larger than ${MAX_EVENT_BYTES} bytes` });
+    errors.push({ path: "context", code: "too_large", message: `is larger than ${MAX_EVENT_BYTES} bytes` });
   return errors;
 }
 

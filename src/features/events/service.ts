@@ -2,7 +2,7 @@ import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import { isUuid, timeOfId } from "../../core/ids.ts";
 import { isOfTheShop, type RequestContext } from "../../core/principal.ts";
-import { fieldErrorsOf } from "../../core/validation.ts";
+import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
@@ -201,5 +201,5 @@ function rejection(errors: FieldError[]): AppError {
     return new AppError("sales_not_trusted", "Customers and publishable keys may not send sales here.", {
       errors,
     });
-  return new AppError("invalid_input", "The event is not valid.", { errors });
+  return invalidInput("event", errors);
 }
