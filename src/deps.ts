@@ -31,7 +31,7 @@ import {
   createPurchasesService,
 } from "./features/orders/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
-import { createProductsService } from "./features/products/index.ts";
+import { createPriceLookUp, createProductsService } from "./features/products/index.ts";
 import { createQueueService } from "./features/queue/index.ts";
 import { createReturnsFolder, createRollupService, createSessionLinks } from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
@@ -99,6 +99,7 @@ export function createDeps(config: Config, role: string) {
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
+  const findPrices = createPriceLookUp(db.lookUps, readGuard);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
@@ -153,7 +154,8 @@ export function createDeps(config: Config, role: string) {
     }),
     catalogueImports: createCatalogueImportService({ db, log }),
     runNextImport: createRunNextImport({ db, invalidator, log }),
-    events: createEventsService({ read: db.read, readGuard, writer, readTenantSettings }),
+    events: createEventsService({ read: db.read, readGuard, writer, readTenantSettings, findPrices }),
+    findPrices,
     notifications: createNotificationsService({
       db,
       redis,

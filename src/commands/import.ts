@@ -12,6 +12,7 @@ import {
   PRESETS,
   parseMapping,
   type Rejection,
+  type WarningTotals,
 } from "../features/importing/index.ts";
 import {
   completeRollups,
@@ -56,6 +57,7 @@ them). timestamp and type are required, everything else may be left out:
     "messageId": "Line id",
     "quantity": { "column": "Qty", "negative": "refund" },
     "price": { "column": "Unit price", "negative": "adjustment" },
+    "revenue": "Line total",
     "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
   }
   decimal            the mark in numbers, "." (default) or ","; numbers with marks between thousands are rejected
@@ -63,6 +65,7 @@ them). timestamp and type are required, everything else may be left out:
   type               a constant, or { "column": "Kind", "values": { "sale": "purchase" } }
   quantity.negative  "refund" makes a row with a negative quantity a refund; otherwise such a row is rejected
   price.negative     "adjustment" makes a row with a negative price an adjustment, which counts in revenue alone
+  revenue            a row's total, which counts where the row has no price; "negative" as of price
   properties.*.as    text, number or boolean; default: as it is in the file
 
 A row without a messageId is known by its values: importing a file again stores nothing, and repeated rows all count.`;
@@ -111,7 +114,7 @@ async function importFile(file: string, args: ImportArguments): Promise<void> {
         ? await ensureTenant(deps, config, { slug, name, timeZone })
         : await requireTenant(deps, slug);
       const { write: onRejected } = rejections;
-      const run = createImport(deps.writer, { tenantId, file, format, mapping, onRejected });
+      const run = createImport(deps, { tenantId, file, format, mapping, onRejected });
       await runImport(deps, tenantId, run, file, slug);
     });
   } finally {
@@ -134,7 +137,7 @@ async function chooseMapping({ preset, mapping }: ImportArguments): Promise<Mapp
 async function runImport(
   deps: Deps,
   tenantId: string,
-  { totals, run }: ImportRun,
+  { totals, warnings, run }: ImportRun,
   file: string,
   slug: string,
 ): Promise<void> {
@@ -157,8 +160,17 @@ async function runImport(
   );
   const speed = `in ${watch.seconds()} s (${watch.rate(totals.rows)})`;
   console.log(`${file} into ${slug}: ${describe()}, ${speed}.`);
+  if (warnings.size > 0)
+    console.log(`Warnings: ${describeWarnings(warnings)}. docs/money.md says what they mean.`);
   if (totals.rejected === totals.rows)
     throw new AppError("invalid_input", "Every row was rejected, so nothing was imported.");
+}
+
+function describeWarnings(warnings: WarningTotals): string {
+  const parts = [...warnings].map(
+    ([code, { count, paths }]) => `${count} ${code} (${[...paths].sort().join(", ")})`,
+  );
+  return parts.sort().join("; ");
 }
 
 /** The first rejected rows go to standard error, all of them to the file that was asked for. */

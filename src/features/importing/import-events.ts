@@ -1,6 +1,15 @@
 import { extname } from "node:path";
 import { AppError, type FieldError } from "../../core/errors.ts";
-import { EARLIEST_MS, type EventWriter, isTrailer, parseEvent, SHOP_MESSAGES } from "../events/index.ts";
+import {
+  type EventWriter,
+  type FindPrices,
+  frameOfRecords,
+  isTrailer,
+  type ParseResult,
+  parseEvent,
+  priceSales,
+  type Warning,
+} from "../events/index.ts";
 import { type BulkLoader, createBulkLoader, type LoadTotals } from "./bulk-loader.ts";
 import { readCsv } from "./csv-rows.ts";
 import { createEnvelopeMapper, mapEnvelope } from "./envelope.ts";
@@ -29,9 +38,18 @@ export interface Rejection {
   errors: FieldError[];
 }
 
+/** What rows said in vain: how many times, by code, and under which names. */
+export type WarningTotals = ReadonlyMap<string, { count: number; paths: Set<string> }>;
+
+export interface ImportDeps {
+  writer: EventWriter;
+  findPrices: FindPrices;
+}
+
 export interface ImportRun {
   /** Counts so far; live while the import runs and right after it failed. */
   readonly totals: LoadTotals;
+  readonly warnings: WarningTotals;
   /** Resolves after the last commit. Throws `invalid_input` for a file that can't be read; what came before it is stored. */
   run(): Promise<void>;
 }
@@ -55,16 +73,37 @@ export function formatOf(file: string): ImportFormat {
  * is sent; one that fails is refused alone. Importing a file again stores nothing (row-identity.ts). Call checkWholeFile
  * first.
  */
-export function createImport(writer: EventWriter, options: ImportOptions): ImportRun {
-  const loader = createBulkLoader(writer, options.tenantId);
+export function createImport({ writer, findPrices }: ImportDeps, options: ImportOptions): ImportRun {
+  const { tenantId } = options;
+  const loader = createBulkLoader(writer, tenantId);
+  const warnings = new Map<string, { count: number; paths: Set<string> }>();
+  const run: Load = {
+    loader,
+    options,
+    price: (results) => priceSales(findPrices, tenantId, results),
+    onWarning({ code, path }) {
+      const known = warnings.get(code) ?? { count: 0, paths: new Set() };
+      known.count += 1;
+      known.paths.add(path);
+      warnings.set(code, known);
+    },
+  };
   return {
     totals: loader.totals,
+    warnings,
     async run() {
       const source = await openRows(options);
       const mapRow = chooseMapper(source, options);
-      await load(source, mapRow, loader, options);
+      await load(source, mapRow, run);
     },
   };
+}
+
+interface Load {
+  loader: BulkLoader;
+  options: ImportOptions;
+  price(results: readonly ParseResult[]): Promise<readonly ParseResult[]>;
+  onWarning(warning: Warning): void;
 }
 
 function openRows({ file, format, mapping }: ImportOptions): Promise<RowSource> | RowSource {
@@ -98,24 +137,14 @@ function keyReader(name: string): ReadCell {
   };
 }
 
-async function load(
-  source: RowSource,
-  mapRow: MapRow,
-  loader: BulkLoader,
-  options: ImportOptions,
-): Promise<void> {
+async function load(source: RowSource, mapRow: MapRow, run: Load): Promise<void> {
+  const { loader, options } = run;
   const identities = createRowIdentities();
   try {
     for await (const rows of source.rows) {
-      const rejections: Rejection[] = [];
-      for (const row of rows) {
-        // In the rows of somebody else's file it would be one of them.
-        if (options.mapping === null && isTrailer(row.cells)) continue;
-        const result = toEvent(row, mapRow, identities);
-        if ("errors" in result) rejections.push({ line: row.line, errors: result.errors });
-        if (loader.add("event" in result ? result.event : null)) await loader.flush();
-      }
-      if (rejections.length > 0) await options.onRejected(rejections);
+      // In the rows of somebody else's file it would be one of them.
+      const events = options.mapping ? rows : rows.filter((row) => !isTrailer(row.cells));
+      await loadRows(events, (row) => toEvent(row, mapRow, identities), run);
     }
   } catch (error) {
     // Rows before the place where the file turned bad are stored like any other; a second failure says nothing new.
@@ -126,19 +155,28 @@ async function load(
   if (loader.totals.rows === 0) throw badFile(options.file, "has no rows");
 }
 
-function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities) {
+/** Rows that were read together share a look at the catalogue, where any of them needs one. */
+async function loadRows(
+  rows: readonly Row[],
+  toResult: (row: Row) => ParseResult,
+  { loader, options, price, onWarning }: Load,
+): Promise<void> {
+  const rejections: Rejection[] = [];
+  const results = await price(rows.map(toResult));
+  for (const [index, result] of results.entries()) {
+    const isRefused = "errors" in result;
+    if (isRefused) rejections.push({ line: rows[index]?.line ?? 0, errors: result.errors });
+    else result.warnings.forEach(onWarning);
+    if (loader.add(isRefused ? null : result.event)) await loader.flush();
+  }
+  if (rejections.length > 0) await options.onRejected(rejections);
+}
+
+function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities): ParseResult {
   if (row.problem) return { errors: [row.problem] };
   const mapped = mapRow(row.cells);
   if ("errors" in mapped) return mapped;
   const { input } = mapped;
   input.messageId ??= identities.messageIdOf(row.identity);
-  // Sent by nobody's clock: no skew, and as old as a shop can be.
-  return parseEvent(input, {
-    receivedAtMs: Date.now(),
-    skewMs: 0,
-    oldestMs: EARLIEST_MS,
-    maySell: true,
-    messageSpace: SHOP_MESSAGES,
-    defaults: {},
-  });
+  return parseEvent(input, frameOfRecords());
 }

@@ -6,6 +6,7 @@ export {
   type ImportOptions,
   type ImportRun,
   type Rejection,
+  type WarningTotals,
 } from "./import-events.ts";
 export { type Mapping, PRESETS, parseMapping } from "./mapping.ts";
 export { createRejectionFile, type RejectionFile } from "./rejection-file.ts";
