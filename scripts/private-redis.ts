@@ -8,8 +8,8 @@ import { forget, inState, readNumber, writeState } from "./state.ts";
 
 const STOP_MS = 5_000;
 const FIRST_PORT = 6400;
-/** Enough for a demo shop; a shared machine must not lose its memory to it. */
-const SETTINGS = { maxmemory: "256mb", "maxmemory-policy": "noeviction" };
+/** As docker/compose.yaml has them; docs/limits.md says why. */
+export const SETTINGS = { maxmemory: "256mb", "maxmemory-policy": "volatile-lru", "maxmemory-samples": "10" };
 
 /** Starts it until cleanup(); answers its URL. */
 export async function startPrivateRedis(): Promise<string> {
