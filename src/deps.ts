@@ -99,6 +99,7 @@ export function createDeps(config: Config, role: string) {
   const cacheStats = createCacheStats(redis);
   const cache = createCache(redis, redisGuard, metrics, {
     onRead: cacheStats.note,
+    bounds: config.cacheBounds,
     tolerance: () => (load.atLeast("stale") ? STALE_UNDER_LOAD : { staleMs: config.cacheStaleMs, restMs: 0 }),
   });
   const invalidator = createInvalidator(redis, metrics);
@@ -149,7 +150,7 @@ export function createDeps(config: Config, role: string) {
     invitations: createInvitationsService({ db, idempotency, invitationTokens }),
     members: createMembersService({ db, invitationTokens }),
     tenant: createTenantService({ db, timeZones, retryRollups: rollups.retryAll }),
-    audit: createAuditService({ sql: db.read }),
+    audit: createAuditService({ db, retentionDays: config.auditRetentionDays }),
     products: createProductsService({
       db,
       cache,
@@ -189,6 +190,7 @@ export function createDeps(config: Config, role: string) {
       announcer,
       invalidator,
       requestTimeoutMs,
+      historyRetentionDays: config.orderHistoryRetentionDays,
     }),
     orderHandling: createOrderHandling({ db, partitions, announcer, invalidator, log, metrics }),
     orderQueue,

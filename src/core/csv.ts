@@ -1,12 +1,13 @@
 import type { Parser } from "csv-parse";
 
 /**
- * Fields of RFC 4180 that a spreadsheet opens as text. One that begins like a formula gets an apostrophe before it (OWASP,
- * "CSV Injection"), and so does one that would look as if it had got one, so taking one off again gives back what was
- * written, always. Numbers are no text.
+ * Fields of RFC 4180 that a spreadsheet opens as text. An apostrophe is put before a field that begins
+ * like a formula (OWASP, "CSV Injection"). Spreadsheets read the full-width signs of Japanese keyboards
+ * as formulas, too. A field that begins with apostrophes and then like a formula gets one more, so that
+ * taking one off always gives back what was written. Numbers are no text.
  */
-const FORMULA = /^'*[=+\-@\t\r\n]/;
-const PREFIXED = /^''*[=+\-@\t\r\n]/;
+const FORMULA = /^'*[=+\-@\t\r\n＝＋－＠]/;
+const PREFIXED = /^''*[=+\-@\t\r\n＝＋－＠]/;
 const APOSTROPHE = 0x27;
 
 /** A longer record is an unclosed quote that swallows the rest of the file; the bound keeps it out of memory. */

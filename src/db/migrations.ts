@@ -11,7 +11,8 @@ import ordersDue from "../../drizzle/0004_orders_due.sql" with { type: "text" };
 import audience from "../../drizzle/0005_audience.sql" with { type: "text" };
 import productPeriods from "../../drizzle/0006_product_periods.sql" with { type: "text" };
 import trustedSales from "../../drizzle/0007_trusted_sales.sql" with { type: "text" };
-import failingTenants from "../../drizzle/0008_failing_tenants.sql" with { type: "text" };
+import idleOrderGroups from "../../drizzle/0008_idle_order_groups.sql" with { type: "text" };
+import failingTenants from "../../drizzle/0009_failing_tenants.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -25,5 +26,6 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0005_audience": audience,
   "0006_product_periods": productPeriods,
   "0007_trusted_sales": trustedSales,
-  "0008_failing_tenants": failingTenants,
+  "0008_idle_order_groups": idleOrderGroups,
+  "0009_failing_tenants": failingTenants,
 };

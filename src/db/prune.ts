@@ -1,7 +1,10 @@
+import { idAt } from "../core/ids.ts";
 import type { Fragment, Sql } from "./client.ts";
+import type { Transaction } from "./transaction.ts";
 
 const AT_ONCE = 10_000;
 const ROUND_MS = 20_000;
+const DAY_MS = 86_400_000;
 
 /**
  * Runs `prune` in small statements until nothing is left or the time is up; the rest goes in the next round. Fewer rows
@@ -18,7 +21,7 @@ export async function pruneAll(prune: (limit: number) => Promise<number>): Promi
 }
 
 /** A table's primary key: its columns with their types. */
-type KeyTypes = Readonly<Record<string, "uuid" | "text">>;
+type KeyTypes = Readonly<Record<string, "uuid" | "text" | "bigint">>;
 type Key<K extends KeyTypes> = Readonly<Record<keyof K, string>>;
 
 /** The key of most tables. */
@@ -39,9 +42,35 @@ export async function pruneTable(
   return (await deleteByKey(sql, { table, key, over }, found)).count;
 }
 
+/**
+ * Deletes at most `limit` rows that are older than `days`; returns how many. For tables whose key is the
+ * tenant and a UUIDv7 column: each tenant's oldest rows come first in the primary key, so no index on the
+ * time is needed. `over` says more of the rows, named `old`.
+ */
+export async function pruneOldIds<K extends KeyTypes>(
+  sql: Sql,
+  {
+    table,
+    key,
+    id,
+    days,
+    over = sql`true`,
+  }: { table: string; key: K; id: string; days: number; over?: Fragment },
+  limit: number,
+): Promise<number> {
+  const before = idAt(Date.now() - days * DAY_MS);
+  const found = await sql<Key<K>[]>`
+    select ${sql(Object.keys(key).map((name) => `old.${name}`))} from tenants cross join lateral (
+      select * from ${sql(table)} old
+      where old.tenant_id = tenants.id and old.${sql(id)} < ${before} and ${over} order by old.${sql(id)} limit ${limit}
+    ) old limit ${limit}`;
+  if (found.length === 0) return 0;
+  return (await deleteByKey(sql, { table, key }, found)).count;
+}
+
 /** The second of those statements, for keys that were found in another way; a `returning` may follow. The table is `gone`. */
 export function deleteByKey<K extends KeyTypes>(
-  sql: Sql,
+  sql: Sql | Transaction,
   { table, key, over = sql`true` }: { table: string; key: K; over?: Fragment },
   found: readonly Key<K>[],
 ): Fragment {
@@ -55,6 +84,6 @@ export function deleteByKey<K extends KeyTypes>(
     where ${joined(sql, equal, sql` and `)} and ${over}`;
 }
 
-function joined(sql: Sql, parts: readonly Fragment[], between: Fragment): Fragment {
+function joined(sql: Sql | Transaction, parts: readonly Fragment[], between: Fragment): Fragment {
   return parts.reduce((before, part) => sql`${before}${between}${part}`);
 }

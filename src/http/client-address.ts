@@ -15,7 +15,7 @@ export function createAddressReader(trusted: readonly string[]): AddressReader {
 
   return (peer, forwardedFor) => {
     let address = plain(peer);
-    const hops = forwardedFor?.split(",").map((hop) => plain(hop.trim())) ?? [];
+    const hops = forwardedFor?.split(",").map((hop) => plain(withoutPort(hop.trim()))) ?? [];
     while (isTrusted(address) && hops.length > 0) {
       const next = hops.pop() ?? "";
       if (isIP(next) === 0) break;
@@ -37,6 +37,12 @@ export function addressBlock(address: string): string {
     .slice(0, 4)
     .map((group) => Number.parseInt(group, 16).toString(16))
     .join(":")}::/64`;
+}
+
+/** Some proxies write `1.2.3.4:567`, `[2001:db8::1]:567` or `[2001:db8::1]` (RFC 7239, section 6). */
+function withoutPort(hop: string): string {
+  const [, bracketed, ipv4] = /^(?:\[([^\]]+)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/.exec(hop) ?? [];
+  return bracketed ?? ipv4 ?? hop;
 }
 
 /** IPv4 peers of a dual-stack socket arrive as ::ffff:1.2.3.4. */

@@ -22,7 +22,7 @@ const RETRY_AFTER_SECONDS = 1;
 
 /** Turns anything thrown into a problem; the only place where an error becomes a status. Logs what is our fault. */
 export function problemOf(error: unknown, c: Context, log: Log): Response {
-  const known = error instanceof AppError ? error : (appErrorOfHttp(error) ?? appErrorOf(error));
+  const known = error instanceof AppError ? error : (appErrorOfHttp(error, c) ?? appErrorOf(error));
   if (known === null || known.code === "internal") {
     log.error({ requestId: c.get("requestId"), path: c.req.path, err: error }, "request failed");
     return problem(c, new AppError("internal", "The failure was logged under this request id."));
@@ -63,8 +63,11 @@ export function problem(c: Context, error: AppError): Response {
   return c.body(JSON.stringify(body), status, headers);
 }
 
-/** What Hono and its validators throw on their own. */
-function appErrorOfHttp(error: unknown): AppError | null {
+/** What Bun, Hono and its validators throw on their own. */
+function appErrorOfHttp(error: unknown, c: Context): AppError | null {
+  // Bun rejects the read of a body with this when the client has left. Nobody reads the answer.
+  if (error instanceof DOMException && error.name === "AbortError" && c.req.raw.signal.aborted)
+    return new AppError("malformed_body", "The client closed the connection before its body ended.");
   if (!(error instanceof HTTPException)) return null;
   if (error.status === 413) return new AppError("too_large", "The body is larger than this route takes.");
   if (error.status === 415) {

@@ -160,3 +160,20 @@ test("a token is no API key, whether it was checked before or not", async () => 
   expect((await read({ "x-api-key": token })).status).toBe(401);
   expect((await read({ authorization: `Bearer ${tenant.key}` })).status).toBe(200);
 });
+
+test("a tenant has at most 200 keys that work, also when many ask at once", async () => {
+  const crowded = await createTenant(api);
+  const { token } = await createPerson(api, crowded.tenantId, "admin");
+  await api.sql`
+    insert into api_keys (tenant_id, id, name, kind, prefix, key_hash, scopes, revoked_at)
+    select ${crowded.tenantId}, gen_random_uuid(), 'many', 'secret', 'ffs_', 'many-' || n, '{}',
+      case when n > 197 then now() end
+    from generate_series(1, 300) as series(n)`;
+  const make = () => api.call("POST", "/api-keys", { as: token, json: { name: "one more" } });
+  const answers = await Promise.all(Array.from({ length: 6 }, make));
+  expect(answers.map(({ status }) => status).toSorted()).toEqual([201, 201, 409, 409, 409, 409]);
+  const made = answers.find(({ status }) => status === 201)?.body;
+  expect((await api.call("POST", `/api-keys/${made.id}/rotate`, { as: token, json: {} })).status).toBe(409);
+  expect((await api.call("DELETE", `/api-keys/${made.id}`, { as: token })).status).toBe(204);
+  expect((await make()).status).toBe(201);
+});

@@ -85,6 +85,7 @@ test("strings and JSON come back character by character", async () => {
           type: "view",
           sessionId: null,
           messageId: null,
+          messageKey: null,
           quantity: null,
           unitPrice: null,
           properties: one.properties && JSON.stringify(one.properties),

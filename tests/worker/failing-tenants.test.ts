@@ -213,7 +213,7 @@ describe("one poisonous batch of a tenant", () => {
         expect(await worker.retry()).toEqual({ result: 0, statements: 1 });
       }
       const dead = await api.sql`select attempts from event_batches where dead_lettered_at is not null`;
-      expect(dead).toEqual([{ attempts: 5 }]);
+      expect([...dead]).toEqual([{ attempts: 5 }]);
       await due(shop);
       expect(await worker.retry()).toEqual({ result: 0, statements: 0 });
       expect(await failing(shop)).toMatchObject({ paused: false, waitSeconds: null });

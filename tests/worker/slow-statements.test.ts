@@ -44,7 +44,7 @@ test("a lock that does not come free", async () => {
     for (let tries = 0; tries < 7; tries += 1)
       await expect(rollups.rollUp(waiting)).rejects.toThrow(/timeout/);
   });
-  expect(await ledger()).toEqual(UNTRIED);
+  expect([...(await ledger())]).toEqual(UNTRIED);
   expect(await rollUpAll(api)).toBe(1);
 });
 
@@ -58,8 +58,9 @@ test("a statement that takes too long: its tenant is retried alone, later and la
       expect(await retries.retryDue()).toBe(0);
     }
   });
-  expect(await ledger()).toEqual(UNTRIED);
-  expect(await api.sql`select failures from rollup_failures where paused`).toEqual([{ failures: 7 }]);
+  expect([...(await ledger())]).toEqual(UNTRIED);
+  const [row] = await api.sql`select failures from rollup_failures where paused`;
+  expect(row?.failures).toBe(7);
   await due();
   expect(await api.deps.rollupRetries.retryDue()).toBe(1);
 });

@@ -2,6 +2,7 @@ import type { JSONValue } from "postgres";
 import { newId } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
+import { pruneOldIds, TENANT_AND_ID } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /** One change. Secrets never go in: `before` and `after` are what the API itself would show. */
@@ -50,4 +51,9 @@ export async function selectAudit(
     from audit_log
     where tenant_id = ${tenantId} ${before === null ? sql`` : sql`and id < ${before}`}
     order by id desc limit ${limit}`;
+}
+
+/** Deletes entries that are older than `days`, at most `limit`; returns how many. */
+export async function pruneAudit(sql: Sql, days: number, limit: number): Promise<number> {
+  return pruneOldIds(sql, { table: "audit_log", key: TENANT_AND_ID, id: "id", days }, limit);
 }

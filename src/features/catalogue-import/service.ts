@@ -3,6 +3,7 @@ import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
+import { pruneAll } from "../../db/prune.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { exportErrors, exportProducts } from "./export-products.ts";
 import {
@@ -73,7 +74,7 @@ export function createCatalogueImportService({ db, log }: { db: Database; log: L
       exportProducts(db.read, ctx, filters),
 
     /** One round of housekeeping: broken uploads and old reports. Returns how many imports went. */
-    prune: (): Promise<number> => pruneImports(db.write, REPORT_DAYS * DAY_MS, PRUNE_AT_ONCE),
+    prune: (): Promise<number> => pruneAll(() => pruneImports(db.write, REPORT_DAYS * DAY_MS, PRUNE_AT_ONCE)),
   };
 }
 

@@ -44,6 +44,13 @@ export async function selectApiKeys(
     order by id desc limit ${limit}`;
 }
 
+/** How many keys still work. */
+export async function countApiKeys(tx: Transaction, tenantId: string): Promise<number> {
+  const [row] = await tx<{ keys: number }[]>`
+    select count(*)::int as keys from api_keys where tenant_id = ${tenantId} and ${isLive(tx)}`;
+  return row?.keys ?? 0;
+}
+
 /** A live key of the tenant, held until the transaction ends. `replacedBy`: the key that it was rotated to. */
 export async function lockApiKey(
   tx: Transaction,

@@ -2,7 +2,9 @@ import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
 import { isUuid, newId } from "../../core/ids.ts";
 import type { RequestContext, Scope } from "../../core/principal.ts";
+import { invalidInput } from "../../core/validation.ts";
 import type { Database } from "../../db/client.ts";
+import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { type ApiKeyKind, makeApiKey } from "./api-keys.ts";
 import type { ApiKeyRow } from "./api-keys-repository.ts";
@@ -12,6 +14,8 @@ import { requireStanding } from "./standing.ts";
 export type ApiKeysService = ReturnType<typeof createApiKeysService>;
 
 const PUBLISHABLE_SCOPES: Scope[] = ["events:write"];
+/** Far more than a shop needs. Keys are looked up by every process, and a list of them must end. */
+const MAX_KEYS = 200;
 const SECRET_SCOPES: Scope[] = ["events:write", "events:read", "analytics:read"];
 
 export interface NewApiKeyInput {
@@ -28,15 +32,20 @@ export function createApiKeysService({ db }: { db: Database }) {
     async createApiKey(ctx: RequestContext, input: NewApiKeyInput) {
       const scopes = input.scopes ?? (input.kind === "publishable" ? PUBLISHABLE_SCOPES : SECRET_SCOPES);
       if (input.kind === "publishable" && scopes.some((scope) => scope !== "events:write")) {
-        throw invalid("scopes", "invalid_scope", "A publishable key can only write events.");
+        throw invalid(
+          "scopes",
+          "invalid_scope",
+          "must be left out, or be events:write alone: a publishable key can do nothing else; make one of kind secret instead",
+        );
       }
       const expiresAt = input.expiresAt ? new Date(input.expiresAt) : null;
       if (expiresAt && expiresAt.getTime() <= Date.now())
-        throw invalid("expiresAt", "too_small", "The expiry is in the past.");
+        throw invalid("expiresAt", "too_small", "must lie ahead, but is in the past");
       const { key, ...secret } = makeApiKey(input.kind);
       const row = { id: newId(), name: input.name, kind: input.kind, scopes, expiresAt, ...secret };
       const stored = await db.transaction(async (tx) => {
         await requireStanding(tx, ctx);
+        await requireRoom(tx, ctx.tenantId);
         const inserted = await repository.insertApiKey(tx, ctx.tenantId, row);
         await recordAudit(tx, ctx, { action: "api_key.created", target: row.id, after: present(inserted) });
         return inserted;
@@ -65,6 +74,7 @@ export function createApiKeysService({ db }: { db: Database }) {
         await requireStanding(tx, ctx);
         const old = isUuid(id) ? await repository.lockApiKey(tx, tenantId, id) : null;
         if (!old) throw noKey();
+        await requireRoom(tx, tenantId);
         if (old.replacedBy !== null)
           throw new AppError("conflict", `This key was rotated already; rotate ${old.replacedBy} instead.`);
         const { key, ...secret } = makeApiKey(old.kind);
@@ -99,8 +109,14 @@ export function createApiKeysService({ db }: { db: Database }) {
   };
 }
 
-function invalid(path: string, code: string, detail: string): AppError {
-  return new AppError("invalid_input", detail, { errors: [{ path, code, message: detail }] });
+function invalid(path: string, code: string, message: string): AppError {
+  return invalidInput("body", [{ path, code, message }]);
+}
+
+/** Behind the tenant's lock that requireStanding holds, so that two requests can't both take the last place. */
+async function requireRoom(tx: Transaction, tenantId: string): Promise<void> {
+  if ((await repository.countApiKeys(tx, tenantId)) >= MAX_KEYS)
+    throw new AppError("conflict", `A tenant has at most ${MAX_KEYS} API keys: revoke one first.`);
 }
 
 function noKey(): AppError {

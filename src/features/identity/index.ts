@@ -3,7 +3,7 @@ export { createCredentialVerifier } from "./credentials.ts";
 export { createInvitationTokens } from "./invitation-tokens.ts";
 export { createInvitationsService, type InvitationsService } from "./invitations.ts";
 export { createMembersService, type MembersService } from "./members.ts";
-export { pruneInvitations, pruneRefreshTokens } from "./pruning.ts";
+export { pruneApiKeys, pruneInvitations, pruneRefreshTokens } from "./pruning.ts";
 export { createIdentityService, DEFAULT_TENANT, type IdentityService } from "./service.ts";
 export { createTenantService, type TenantService } from "./tenant.ts";
 export {

@@ -4,6 +4,7 @@ import { deleteByKey, pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 /** Families whose tokens one round looks at, and tokens of each: a client may have refreshed for months. */
 const FAMILIES_A_ROUND = 100;
 const KEEP_INVITATION_DAYS = 30;
+const KEEP_KEY_DAYS = 90;
 
 /**
  * Deletes the tokens of sessions that have ended, at most `limit`; returns how many. A family goes when its last token,
@@ -30,4 +31,10 @@ export async function pruneRefreshTokens(sql: Sql, limit: number): Promise<numbe
 export async function pruneInvitations(sql: Sql, limit: number): Promise<number> {
   const over = sql`expires_at < now() - ${KEEP_INVITATION_DAYS} * interval '1 day'`;
   return pruneTable(sql, { table: "invitations", key: TENANT_AND_ID, over, orderBy: "expires_at" }, limit);
+}
+
+/** Deletes API keys that were revoked or ran out three months ago, at most `limit`; returns how many. */
+export async function pruneApiKeys(sql: Sql, limit: number): Promise<number> {
+  const over = sql`least(revoked_at, expires_at) < now() - ${KEEP_KEY_DAYS} * interval '1 day'`;
+  return pruneTable(sql, { table: "api_keys", key: TENANT_AND_ID, over, orderBy: "created_at" }, limit);
 }

@@ -136,6 +136,7 @@ function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
     summary: "Make an API key",
     request: jsonBody(ApiKeyInput),
     responses: { 201: json(CreatedApiKey, "The key; `key` is shown this once") },
+    problems: [409],
   });
   router.openapi(createApiKey, async (c) =>
     c.json(await apiKeys.createApiKey(requestContext(c), c.req.valid("json")), 201),

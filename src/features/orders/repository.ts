@@ -1,5 +1,5 @@
 import type { Fragment, Sql } from "../../db/client.ts";
-import { pruneTable } from "../../db/prune.ts";
+import { deleteByKey, pruneOldIds, pruneTable } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import type { Order, OrderListQuery, OrderStatus, OrderSummary } from "./schema.ts";
 
@@ -42,7 +42,7 @@ export async function enqueueOrder(
       ${deduplication ? upsertDeduplication(sql, tenantId, order, deduplication) : sql`select ${id}::uuid as order_id, ${messageId}::uuid as message_id`}
     ), turn as (
       insert into order_groups as known (tenant_id, group_id, next_position)
-      select ${tenantId}::uuid, ${order.groupId}, 2 from first where order_id = ${id}
+      select ${tenantId}::uuid, ${order.groupId}, ${firstPosition(sql)} + 1 from first where order_id = ${id}
       on conflict (tenant_id, group_id) do update set next_position = known.next_position + 1
       returning next_position - 1 as position
     ), placed as (
@@ -59,6 +59,14 @@ export async function enqueueOrder(
     select order_id as id, message_id as "messageId" from first`;
   if (!row) throw new Error("an enqueued order must come back");
   return row;
+}
+
+/**
+ * The position of a group's first command: the time in milliseconds. A group that was pruned and comes
+ * again so goes on above the positions that the history of its orders has.
+ */
+function firstPosition(sql: Sql | Transaction): Fragment {
+  return sql`(extract(epoch from now()) * 1000)::bigint`;
 }
 
 /** The row's own lock makes concurrent equal ids wait for each other: the second sees the first's order. */
@@ -99,7 +107,8 @@ function insertCommand(sql: Sql | Transaction, tenantId: string, command: NewCom
 export async function enqueueCommand(tx: Transaction, tenantId: string, command: NewCommand): Promise<void> {
   await tx`
     with turn as (
-      insert into order_groups as known (tenant_id, group_id, next_position) values (${tenantId}, ${command.groupId}, 2)
+      insert into order_groups as known (tenant_id, group_id, next_position)
+      values (${tenantId}, ${command.groupId}, ${firstPosition(tx)} + 1)
       on conflict (tenant_id, group_id) do update set next_position = known.next_position + 1
       returning next_position - 1 as position
     )
@@ -178,9 +187,45 @@ export async function pruneDeduplications(sql: Sql, limit: number): Promise<numb
   return pruneTable(sql, { table: "order_deduplications", key, over, orderBy: "expires_at" }, limit);
 }
 
-/** Deletes commands that were done a week ago (the orders' history stays); returns how many. */
-export async function pruneCommands(sql: Sql, limit: number): Promise<number> {
-  const over = sql`state = 'done' and finished_at < now() - interval '7 days'`;
-  const key = { tenant_id: "uuid", id: "uuid" } as const;
-  return pruneTable(sql, { table: "order_commands", key, over, orderBy: "finished_at" }, limit);
+const GROUP_KEY = { tenant_id: "uuid", group_id: "text" } as const;
+
+/**
+ * Deletes at most `limit` commands that were done a week ago, and the groups that have none left; returns
+ * how many commands. In one transaction: a group is found by its last commands only.
+ */
+export async function pruneCommands(tx: Transaction, limit: number): Promise<number> {
+  const over = tx`state = 'done' and finished_at < now() - interval '7 days'`;
+  const key = { ...GROUP_KEY, position: "bigint" } as const;
+  const found = await tx<{ tenant_id: string; group_id: string; position: string }[]>`
+    select tenant_id, group_id, position from order_commands where ${over} order by finished_at limit ${limit}`;
+  if (found.length === 0) return 0;
+  const { count } = await deleteByKey(tx, { table: "order_commands", key, over }, found);
+  await pruneGroups(tx, found);
+  return count;
+}
+
+/**
+ * Deletes those of the groups that have no command. A command that is being placed meanwhile holds the
+ * group's row and moves `next_position` on: the deletion waits for it, and then leaves the group alone.
+ */
+async function pruneGroups(
+  tx: Transaction,
+  groups: readonly { tenant_id: string; group_id: string }[],
+): Promise<void> {
+  const key = { ...GROUP_KEY, next_position: "bigint" } as const;
+  const idle = await tx<{ tenant_id: string; group_id: string; next_position: string }[]>`
+    select tenant_id, group_id, next_position from order_groups g
+    where (tenant_id, group_id) in (
+        select * from unnest(${groups.map((group) => group.tenant_id)}::uuid[],
+          ${groups.map((group) => group.group_id)}::text[]))
+      and not exists (
+        select 1 from order_commands c where c.tenant_id = g.tenant_id and c.group_id = g.group_id)`;
+  if (idle.length > 0) await deleteByKey(tx, { table: "order_groups", key }, idle);
+}
+
+/** Deletes history that is older than `days`, of orders that are as old; returns how many rows. */
+export async function pruneHistory(sql: Sql, days: number, limit: number): Promise<number> {
+  const key = { tenant_id: "uuid", order_id: "uuid", id: "uuid" } as const;
+  const over = sql`old.at < now() - ${days} * interval '1 day'`;
+  return pruneOldIds(sql, { table: "order_history", key, id: "order_id", days, over }, limit);
 }

@@ -7,6 +7,7 @@ import { createFairSlots } from "../../core/fair-slots.ts";
 import { isUuid, newId, timeOfId } from "../../core/ids.ts";
 import { principalName, type RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
+import { pruneAll } from "../../db/prune.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { Announcer } from "../../streams/producer.ts";
 import { recordAudit } from "../audit/index.ts";
@@ -23,6 +24,7 @@ export interface OrdersDeps {
   announcer: Announcer;
   invalidator: Invalidator;
   requestTimeoutMs: number;
+  historyRetentionDays: number;
 }
 
 export type OrdersService = ReturnType<typeof createOrdersService>;
@@ -34,7 +36,6 @@ const WAITING = 5_000;
 const LINE_SHARE = 1 / 3;
 /** Bounds how old an answer can be when a process dies between a commit and the deletion of its tags. */
 const TTL_SECONDS = 30;
-const PRUNE_AT_ONCE = 10_000;
 
 /** Orders as clients see them. Every change is a command that waits in its group for a worker, see handling.ts. */
 export function createOrdersService(deps: OrdersDeps) {
@@ -148,6 +149,7 @@ export function createOrdersService(deps: OrdersDeps) {
         name: `orders:${JSON.stringify([bound, before, limit])}`,
         tags: [ORDERS_TAG],
         ttlSeconds: TTL_SECONDS,
+        uncached: before !== undefined || Object.values(filters).some((value) => value !== undefined),
       };
       const { value } = await cache.getOrCompute(question, async () => {
         const rows = await readGuard.run(
@@ -179,9 +181,14 @@ export function createOrdersService(deps: OrdersDeps) {
     },
 
     /** One round of housekeeping; returns how many rows went. */
-    prune: async () =>
-      (await repository.pruneDeduplications(db.write, PRUNE_AT_ONCE)) +
-      (await repository.pruneCommands(db.write, PRUNE_AT_ONCE)),
+    async prune(): Promise<number> {
+      const deduplications = await pruneAll((limit) => repository.pruneDeduplications(db.write, limit));
+      const commands = await pruneAll((limit) => db.transaction((tx) => repository.pruneCommands(tx, limit)));
+      const history = await pruneAll((limit) =>
+        repository.pruneHistory(db.write, deps.historyRetentionDays, limit),
+      );
+      return deduplications + commands + history;
+    },
   };
 }
 
