@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import type { Config } from "../config.ts";
+import { explainInstant } from "../core/explain-instant.ts";
 import type { Deps } from "../deps.ts";
 import { createSeedRun, hasEvents, type SeedOptions } from "../features/seeding/index.ts";
 import {
@@ -101,7 +102,7 @@ function integer(min: number, max: number): (text: string) => number {
 function parseUntil(text: string): number {
   const timeMs = Date.parse(text);
   if (!/^\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:\d\d)$/.test(text) || Number.isNaN(timeMs))
-    throw new InvalidArgumentError("It must be an RFC 3339 time, such as 2026-11-21T09:30:00Z.");
+    throw new InvalidArgumentError(`It ${explainInstant(text)}.`);
   if (timeMs > Date.now()) throw new InvalidArgumentError("It must not be in the future.");
   return timeMs;
 }

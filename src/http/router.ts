@@ -6,7 +6,7 @@ import { AppError } from "../core/errors.ts";
 import { actingSeller, grantedPriority, type Principal, type RequestContext } from "../core/principal.ts";
 import { isPriority, PRIORITIES, type Priority } from "../core/priority.ts";
 import type { OperationPolicyName } from "../core/rate-limits.ts";
-import { fieldErrorsOf } from "../core/validation.ts";
+import { fieldErrorsOf, invalidInput } from "../core/validation.ts";
 import { ProblemSchema } from "./problem.ts";
 
 /** What middleware leaves for the handlers. */
@@ -47,9 +47,7 @@ export function createRouter(options: { getPath?: (request: Request) => string }
     defaultHook: (result) => {
       if (result.success) return;
       const where = result.target === "json" ? "body" : result.target === "param" ? "path" : result.target;
-      throw new AppError("invalid_input", `The ${where} is not valid.`, {
-        errors: fieldErrorsOf(result.error as never),
-      });
+      throw invalidInput(where, fieldErrorsOf(result.error as never));
     },
   });
 }

@@ -88,6 +88,8 @@ describe.skipIf(!isAtHand)("a year of sales", () => {
       );
       expect(await ask("/analytics/breakdown", { property: "country", limit: "50" })).toEqual({
         items: brute.breakdown(raw, "country", 50),
+        truncated: false,
+        nextCursor: null,
       });
     },
     PATIENCE_MS,

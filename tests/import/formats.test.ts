@@ -307,9 +307,9 @@ describe("a mapping", () => {
       "m.json is no valid mapping",
       "timestamp.format: must be auto, rfc3339",
       'type: must have either "constant" or "column"',
-      "quantity.col: unknown key",
+      "quantity.col: is no known name; did you mean column?",
       "properties.a.as",
-      "foo: unknown key",
+      "foo: is no known name",
     ])
       expect(message).toContain(part);
     expect(() => parseMapping("{", "m.json")).toThrow("m.json is not valid JSON");

@@ -13,7 +13,15 @@ const NOW = Date.UTC(2026, 10, 21, 12);
 const HOUR_MS = 3_600_000;
 
 function frame(overrides: Partial<ParseFrame> = {}): ParseFrame {
-  return { receivedAtMs: NOW, skewMs: 0, oldestMs: EARLIEST_MS, maySell: true, defaults: {}, ...overrides };
+  return {
+    receivedAtMs: NOW,
+    skewMs: 0,
+    oldestMs: EARLIEST_MS,
+    maySell: true,
+    messageSpace: "",
+    defaults: {},
+    ...overrides,
+  };
 }
 
 function accept(event: unknown, context = frame()): ParsedEvent {

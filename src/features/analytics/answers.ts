@@ -9,9 +9,10 @@ import type { Sql } from "../../db/client.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import { readBacklog } from "../rollups/index.ts";
+import type { Meta } from "./answer-schema.ts";
 import { createLagReader } from "./lag.ts";
 import type { Range } from "./range.ts";
-import type { Granularity, Meta } from "./schema.ts";
+import type { Granularity } from "./schema.ts";
 
 export interface Question {
   /** Everything that changes the answer, beside range and granularity. */
@@ -25,6 +26,8 @@ export interface Question {
   freshSeconds?: number;
   /** Beside those of the range's months. */
   tags?: readonly string[];
+  /** See CacheQuestion. */
+  uncached?: boolean;
   /** Under load, the same may be answered at a coarser granularity. */
   mayCoarsen?: boolean;
 }
@@ -74,6 +77,7 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       ttlSeconds: question.freshSeconds ?? ttlSeconds(endOfDayMs(to), Date.now()),
       skipRead: skipCache,
       toleratesStale: true,
+      uncached: question.uncached ?? false,
     });
     const find = async (granularity: Granularity) => {
       const work = () => readGuard.run(() => compute(granularity), ctx);

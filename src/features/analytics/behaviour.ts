@@ -5,7 +5,6 @@ import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import {
   type RetentionCell,
-  selectFunnel,
   selectMinutes,
   selectProductsNow,
   selectRetention,
@@ -13,6 +12,7 @@ import {
 import { selectProductNames } from "./catalogue-repository.ts";
 import { type Desk, skips } from "./desk.ts";
 import { createFirstDayReader } from "./first-day.ts";
+import { selectFunnel } from "./funnel-repository.ts";
 import { MAX_RAW_DAYS } from "./planner.ts";
 import { badRange, nextPeriod, startOfPeriod } from "./range.ts";
 import type { FunnelQuery, Period, RealtimeQuery, RetentionQuery } from "./schema.ts";
@@ -103,10 +103,11 @@ export function createBehaviourAnswers(
         const from = minutes[0] ?? "";
         // Clocks that run ahead may have sent events of the next hour.
         const until = new Date(thisMinuteMs + MINUTE_MS).toISOString();
-        const [rows, products] = await Promise.all([
+        const [rows, found] = await Promise.all([
           selectMinutes(sql, tenantId, from, until),
-          selectProductsNow(sql, tenantId, from, until, REALTIME_PRODUCTS),
+          selectProductsNow(sql, tenantId, from, until, REALTIME_PRODUCTS + 1),
         ]);
+        const products = found.slice(0, REALTIME_PRODUCTS);
         const names = await selectProductNames(
           sql,
           tenantId,
@@ -124,6 +125,7 @@ export function createBehaviourAnswers(
             ...product,
             name: names.get(product.productId) ?? null,
           })),
+          topProductsTruncated: found.length > REALTIME_PRODUCTS,
         };
       });
     },

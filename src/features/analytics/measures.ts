@@ -1,4 +1,5 @@
-import { MEASURE_NAMES, type Measures, type Metric } from "./schema.ts";
+import type { Measures } from "./answer-schema.ts";
+import { MEASURE_NAMES, type Metric } from "./schema.ts";
 
 /** Metrics as exact decimal text, as the repository gives them. */
 export type MetricTexts = Partial<Record<string, string | null>>;

@@ -17,6 +17,8 @@ export interface MetricsQuestion {
   /** Ties are broken by the dimensions in their order. */
   sort?: { by: Metric | Dimension; direction: "asc" | "desc" };
   limit?: number;
+  /** Only what comes after a row with these values of the order, see keyset.ts. */
+  after?: readonly string[];
 }
 
 export interface Source {

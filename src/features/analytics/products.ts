@@ -12,6 +12,7 @@ import {
   selectProductStats,
 } from "./catalogue-repository.ts";
 import { type Desk, skips } from "./desk.ts";
+import { isNumberText } from "./keyset.ts";
 import { measuresOf, ROW_METRICS } from "./measures.ts";
 import { daysOf, type Range } from "./range.ts";
 import type { ProductStatsQuery, RangeQuery, TopQuery } from "./schema.ts";
@@ -32,9 +33,10 @@ export function createProductAnswers(desk: Desk) {
           metrics: ROW_METRICS,
           dimensions: ["product"],
           sort: { by: sortBy, direction: "desc" },
-          limit,
+          limit: limit + 1,
         });
-        const rows = await measure();
+        const found = await measure();
+        const rows = found.slice(0, limit);
         const names = await selectProductNames(
           sql,
           ctx.tenantId,
@@ -43,7 +45,7 @@ export function createProductAnswers(desk: Desk) {
         const items = rows.map(({ product = "", ...row }) => {
           return { productId: product, name: names.get(product) ?? null, ...measuresOf(row) };
         });
-        return { items };
+        return { items, truncated: found.length > limit };
       });
     },
 
@@ -77,7 +79,8 @@ export function createProductAnswers(desk: Desk) {
       const listing: ProductStatsPage = { search, sortBy, sortDir, limit: limit + 1, offset, after };
       // With the texts of the range: the cursor in the answer is bound to them.
       const name = `stats:${sha256(JSON.stringify([listing, filters]))}`;
-      const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG] };
+      const uncached = after !== null || offset > 0 || search !== undefined;
+      const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG], uncached };
       return answer(ctx, { ...question, granularity: "day" }, async () => {
         const rows = await selectProductStats(sql, ctx.tenantId, range, listing);
         const last = rows.length > limit ? rows[limit - 1] : undefined;
@@ -124,7 +127,7 @@ function rangeTexts({ days, startDate, endDate }: RangeQuery) {
 
 function readCursor(filters: unknown, cursor: string, sortBy: ProductStatsQuery["sortBy"]) {
   const [from = "", to = "", sortValue = "", productId = ""] = decodeCursor(filters, cursor, 4);
-  const sorts = sortBy === "name" ? isStorable(sortValue) : /^-?\d+(\.\d+)?(e[+-]?\d+)?$/.test(sortValue);
+  const sorts = sortBy === "name" ? isStorable(sortValue) : isNumberText(sortValue);
   if (!isDay(from) || !isDay(to) || !sorts || !isStorable(productId))
     throw new AppError("invalid_input", "The cursor is not valid.");
   return { from, to, sortValue, productId };

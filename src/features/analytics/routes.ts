@@ -2,30 +2,32 @@ import { z } from "@hono/zod-openapi";
 import { json, jsonBody, sendJson } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import { createSseEncoder, type SseStreams } from "../../http/sse.ts";
-import type { AnalyticsService, SummaryEvent } from "./index.ts";
 import {
   Breakdown,
-  BreakdownQuery,
   Funnel,
-  FunnelQuery,
   MetricsAnswer,
-  MetricsQueryBody,
   ProductStats,
-  ProductStatsQuery,
   ProductTimeseries,
-  RangeQuery,
   Realtime,
-  RealtimeQuery,
   Retention,
-  RetentionQuery,
   Summary,
   SummaryPage,
+  TopProducts,
+  UserSummary,
+} from "./answer-schema.ts";
+import type { AnalyticsService, SummaryEvent } from "./index.ts";
+import {
+  BreakdownQuery,
+  FunnelQuery,
+  MetricsQueryBody,
+  ProductStatsQuery,
+  RangeQuery,
+  RealtimeQuery,
+  RetentionQuery,
   SummaryPageQuery,
   SummaryQuery,
   SummaryStreamQuery,
-  TopProducts,
   TopQuery,
-  UserSummary,
 } from "./schema.ts";
 
 const IdParam = z.object({ id: z.string().min(1).max(200) });
@@ -193,7 +195,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     tags,
     summary: "How many users take one step after the other",
     description:
-      "Per unique user (userId, else anonymousId, else sessionId). A chain begins with an event of the first type in the range; every next step is a later event (by time, then id) of its type, no later than windowHours after the first. Of all chains of a user the deepest counts. Reads raw events, over at most 93 days.",
+      "Per unique user (userId, else anonymousId, else sessionId). A chain begins with an event of the first type in the range; every next step is another event of its type, not earlier than the one before and no later than windowHours after the first. Events of equal time count as in any order, so the same data always gives the same funnel. Of all chains of a user the deepest counts. Reads raw events, over at most 93 days.",
     request: { query: FunnelQuery },
     responses: { 200: json(Funnel, "Users by the step that they reached") },
   });
@@ -238,7 +240,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     tags,
     summary: "Ask the rollups for metrics by dimensions",
     description:
-      "Reads only. Together can be asked: all measures by time and type (hours, and other time zones); by time and product; by time and a value of one property; by time and user, with uniqueUsers and activeDays; sessions by time. What no rollup holds together is a 400.",
+      "Reads only. Together can be asked: all measures by time and type (hours, and other time zones); by time and product; by time and a value of one property; by time and user, with uniqueUsers and activeDays; sessions by time. What no rollup holds together is a 400. `truncated` says that there are more rows; `nextCursor`, as `cursor` of the same question, asks for them.",
     request: jsonBody(MetricsQueryBody),
     responses: { 200: json(MetricsAnswer, "A row a combination that has events") },
   });

@@ -1,14 +1,13 @@
 import { z } from "@hono/zod-openapi";
 import { isDay, isTimeZone } from "../../core/days.ts";
 import { isStorable } from "../../core/validation.ts";
-import { Instant } from "../../http/responses.ts";
 
 /** Three years: beyond, a question is cheaper asked in parts. */
 export const MAX_RANGE_DAYS = 1_100;
 
-const Day = z
+export const Day = z
   .string()
-  .refine(isDay, "must be a day, YYYY-MM-DD")
+  .refine(isDay, "must be a day, YYYY-MM-DD, such as 2026-11-21")
   .openapi({ type: "string", format: "date", example: "2026-11-21" });
 
 const rangeFields = {
@@ -54,6 +53,9 @@ export const MEASURE_NAMES = [
   "conversionRate",
 ] as const;
 
+/** Quotients of two measures, which are no sums. */
+export const RATES = ["conversionRate"] as const;
+
 export const METRICS = ["events", ...MEASURE_NAMES, "uniqueUsers", "sessions", "activeDays"] as const;
 export type Metric = (typeof METRICS)[number];
 
@@ -74,7 +76,11 @@ export type TopQuery = z.infer<typeof TopQuery>;
 const seriesFields = {
   ...rangeFields,
   groupBy: z.enum(GRANULARITIES).default("day"),
-  timeZone: z.string().max(64).refine(isTimeZone, "must be an IANA time zone").optional(),
+  timeZone: z
+    .string()
+    .max(64)
+    .refine(isTimeZone, "must be an IANA time zone, such as Europe/Berlin")
+    .optional(),
 };
 
 export const SummaryQuery = z.strictObject({
@@ -184,8 +190,13 @@ export const MetricsQueryBody = z
     sort: z
       .strictObject({ by: z.enum([...METRICS, ...DIMENSIONS]), direction: z.enum(["asc", "desc"]) })
       .optional()
-      .openapi({ description: "By default by time, or else by the first metric, the largest first" }),
+      .openapi({
+        description: "By default by time, the newest first, or else by the first metric, the largest first",
+      }),
     limit: z.int().min(1).max(1_000).default(100),
+    cursor: cursor.openapi({
+      description: "The `nextCursor` of an answer to the same question: goes on where that one ended",
+    }),
     skipCache: z.boolean().default(false),
   })
   .openapi("MetricsQuery");
@@ -195,192 +206,7 @@ export const BreakdownQuery = z.strictObject({
   ...rangeFields,
   property: z.string().min(1).max(100).refine(isStorable, "holds a character that can't be stored"),
   limit,
+  cursor,
   sortBy: z.enum(["events", ...SORTABLE]).default("events"),
 });
 export type BreakdownQuery = z.infer<typeof BreakdownQuery>;
-
-const count = z.number().int();
-
-export const Measures = z
-  .object({
-    views: count,
-    clicks: count,
-    addToCarts: count,
-    removeFromCarts: count,
-    checkoutStarts: count,
-    purchases: count.openapi({
-      description:
-        "Sales by product: events, purchases and lines of orders; not less by refunds and cancellations",
-    }),
-    units: count.openapi({ description: "Sold less refunded" }),
-    revenue: z.number().openapi({ description: "Sold less refunded, in the tenant's currency" }),
-    conversionRate: z.number().openapi({ description: "purchases / views, 0 when there are no views" }),
-  })
-  .openapi("Measures");
-export type Measures = z.infer<typeof Measures>;
-
-export const Meta = z
-  .object({
-    from: Day,
-    to: Day,
-    timeZone: z.string(),
-    asOf: Instant.openapi({ description: "When the answer was computed" }),
-    lagMs: count.openapi({
-      description: "Age of the oldest event that was not counted yet, 0 when all were",
-    }),
-    cache: z.enum(["hit", "miss", "stale"]),
-    degraded: z.boolean(),
-    granularity: z.enum(GRANULARITIES),
-    requestedGranularity: z.enum(GRANULARITIES).optional(),
-    reason: z.string().optional(),
-  })
-  .openapi("AnalyticsMeta");
-export type Meta = z.infer<typeof Meta>;
-
-export const TopProducts = z
-  .object({
-    items: z.array(Measures.extend({ productId: z.string(), name: z.string().nullable() })),
-    meta: Meta,
-  })
-  .openapi("TopProducts");
-
-export const ProductTimeseries = z
-  .object({ productId: z.string(), points: z.array(Measures.extend({ day: Day })), meta: Meta })
-  .openapi("ProductTimeseries");
-
-export const UserSummary = z
-  .object({
-    userId: z.string(),
-    totals: Measures.extend({ events: count, spend: z.number(), activeDays: count }),
-    meta: Meta,
-  })
-  .openapi("UserSummary");
-
-const Totals = Measures.extend({ events: count, uniqueUsers: count, sessions: count }).openapi(
-  "SummaryTotals",
-);
-export type Totals = z.infer<typeof Totals>;
-
-const Bucket = Measures.extend({
-  bucket: z.string().openapi({ description: "Start: an instant for hours, else the first day" }),
-  events: count,
-}).openapi("SummaryBucket");
-
-const Change = z
-  .object({
-    absolute: z.number(),
-    percent: z.number().nullable().openapi({ description: "null when there was nothing before" }),
-  })
-  .openapi("Change");
-export type Change = z.infer<typeof Change>;
-
-export const TOTAL_NAMES = ["events", "uniqueUsers", "sessions", ...MEASURE_NAMES] as const;
-
-export const Summary = z
-  .object({
-    totals: Totals,
-    byType: z.array(z.object({ type: z.string(), events: count })),
-    series: z.array(Bucket),
-    previous: z
-      .object({
-        from: Day,
-        to: Day,
-        totals: Totals,
-        change: z.object(
-          Object.fromEntries(TOTAL_NAMES.map((name) => [name, Change])) as Record<
-            (typeof TOTAL_NAMES)[number],
-            typeof Change
-          >,
-        ),
-      })
-      .optional(),
-    meta: Meta,
-  })
-  .openapi("Summary");
-
-/** Without what moves with every look. */
-export type SummaryContent = Omit<z.infer<typeof Summary>, "meta">;
-
-export const SummaryPage = z
-  .object({ items: z.array(Bucket), nextCursor: z.string().nullable(), meta: Meta })
-  .openapi("SummaryPage");
-
-const text = z.string().nullable();
-
-export const ProductStats = z
-  .object({
-    page: count.nullable().openapi({ description: "null for a page by cursor" }),
-    limit: count,
-    total: count,
-    items: z.array(
-      Measures.extend({
-        productId: z.string(),
-        name: text,
-        sku: text,
-        price: z.number().nullable(),
-        status: z
-          .enum(["active", "inactive", "deleted", "unknown"])
-          .openapi({ description: "unknown: events name it, the catalogue does not" }),
-        events: count,
-      }),
-    ),
-    nextCursor: text,
-    meta: Meta,
-  })
-  .openapi("ProductStats");
-
-export const Funnel = z
-  .object({
-    steps: z.array(
-      z.object({
-        type: z.string(),
-        users: count,
-        rate: z.number().openapi({ description: "Share of the users of the first step" }),
-        dropOff: z.number().openapi({ description: "Share of the users of the step before who are missing" }),
-      }),
-    ),
-    windowHours: count,
-    meta: Meta,
-  })
-  .openapi("Funnel");
-
-export const Retention = z
-  .object({
-    period: z.enum(PERIODS),
-    cohorts: z.array(
-      z.object({
-        cohort: Day.openapi({ description: "First day of the period in which these users first came" }),
-        users: count,
-        periods: z.array(z.object({ offset: count, users: count, rate: z.number() })).openapi({
-          description: "Who came again so many periods later; the last one may still be going on",
-        }),
-      }),
-    ),
-    meta: Meta,
-  })
-  .openapi("Retention");
-
-export const Realtime = z
-  .object({
-    activeUsers: count,
-    events: count,
-    minutes: z.array(z.object({ minute: Instant, events: count, activeUsers: count })),
-    topProducts: z.array(
-      z.object({ productId: z.string(), name: text, events: count, views: count, purchases: count }),
-    ),
-    meta: Meta,
-  })
-  .openapi("Realtime");
-
-export const MetricsAnswer = z
-  .object({
-    rows: z.array(z.record(z.string(), z.union([z.string(), z.number()]))).openapi({
-      description: "One key a dimension and metric; what has no events has no row",
-    }),
-    meta: Meta,
-  })
-  .openapi("MetricsAnswer");
-
-export const Breakdown = z
-  .object({ items: z.array(Measures.extend({ value: z.string(), events: count })), meta: Meta })
-  .openapi("Breakdown");

@@ -1,5 +1,4 @@
 import { AppError } from "../../core/errors.ts";
-import { sha256 } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
@@ -7,10 +6,9 @@ import { type AnswersDeps, createAnswers } from "./answers.ts";
 import { createBehaviourAnswers } from "./behaviour.ts";
 import { createDesk, skips } from "./desk.ts";
 import { measuresOf, ROW_METRICS } from "./measures.ts";
-import { checkDimensions, granularityOf, type MetricsQuestion } from "./planner.ts";
 import { createProductAnswers } from "./products.ts";
-import type { BreakdownQuery, MetricsQueryBody, RangeQuery } from "./schema.ts";
-import { GRANULARITIES } from "./schema.ts";
+import { createQuestionAnswers } from "./questions.ts";
+import type { RangeQuery } from "./schema.ts";
 import { createSummaryAnswers } from "./summary.ts";
 import { createSummaryStream, type SummaryPace } from "./summary-stream.ts";
 
@@ -54,6 +52,7 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
     ...createProductAnswers(desk),
     ...summaries,
     ...createBehaviourAnswers(desk, deps),
+    ...createQuestionAnswers(desk),
     followSummary: createSummaryStream(summaries.getSummary, deps.summaryPace),
     getUserSummary,
 
@@ -62,55 +61,5 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
         throw new AppError("forbidden", "Only a user has a summary of its own.");
       return getUserSummary(ctx, ctx.principal.userId, query);
     },
-
-    async getBreakdown(ctx: RequestContext, query: BreakdownQuery) {
-      const range = await rangeOf(ctx, query);
-      const { property, sortBy, limit } = query;
-      const measure = prepare(ctx, {
-        range,
-        metrics: ROW_METRICS,
-        dimensions: ["property"],
-        property,
-        sort: { by: sortBy, direction: "desc" },
-        limit,
-      });
-      const question = { name: `breakdown:${sortBy}:${limit}:${property}`, range, skipCache: skips(query) };
-      return answer(ctx, { ...question, granularity: "day" }, async () => {
-        const items = (await measure()).map(({ property: value = "", ...row }) => {
-          return { value, events: Number(row.events), ...measuresOf(row) };
-        });
-        return { items };
-      });
-    },
-
-    /** Any question that a rollup holds. Throws `invalid_input` for the others. */
-    async queryMetrics(ctx: RequestContext, query: MetricsQueryBody) {
-      const { metrics, dimensions, filters, property, sort, limit, skipCache } = query;
-      const range = await rangeOf(
-        ctx,
-        { days: query.days, startDate: query.startDate, endDate: query.endDate },
-        query.timeZone,
-      );
-      const asked: MetricsQuestion = { range, metrics, dimensions, filters, property, limit };
-      const question = { ...asked, sort: sort ?? usualSort(asked) };
-      checkDimensions(question);
-      const measure = prepare(ctx, question);
-      const name = `query:${sha256(JSON.stringify(question))}`;
-      const granularity = granularityOf(dimensions);
-      return answer(ctx, { name, range, granularity, skipCache }, async () => {
-        const rows = (await measure()).map((row) => {
-          const values = metrics.map((metric) => [metric, Number(row[metric])]);
-          return { ...row, ...Object.fromEntries(values) } as Record<string, string | number>;
-        });
-        return { rows };
-      });
-    },
   };
-}
-
-function usualSort({ metrics, dimensions }: MetricsQuestion): MetricsQuestion["sort"] {
-  if (dimensions.length === 0) return undefined;
-  const time = GRANULARITIES.find((one) => dimensions.includes(one));
-  if (time) return { by: time, direction: "asc" };
-  return metrics[0] && { by: metrics[0], direction: "desc" };
 }

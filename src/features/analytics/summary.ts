@@ -3,21 +3,13 @@ import { isDay } from "../../core/days.ts";
 import { AppError } from "../../core/errors.ts";
 import { JsonText } from "../../core/json-text.ts";
 import type { RequestContext } from "../../core/principal.ts";
+import { type Change, type Meta, type SummaryContent, TOTAL_NAMES, type Totals } from "./answer-schema.ts";
 import { type Answer, toAnswer } from "./answers.ts";
 import { type Desk, skips } from "./desk.ts";
 import { addCells, CELL_METRICS, type TypeCell } from "./measures.ts";
 import { type Range, rangeBefore } from "./range.ts";
 import { type MetricsRow, selectBucketStarts } from "./repository.ts";
-import {
-  type Change,
-  type Granularity,
-  type Meta,
-  type SummaryContent,
-  type SummaryPageQuery,
-  type SummaryQuery,
-  TOTAL_NAMES,
-  type Totals,
-} from "./schema.ts";
+import type { Granularity, SummaryPageQuery, SummaryQuery } from "./schema.ts";
 
 /**
  * The whole shop, bucket by bucket. In another time zone than the tenant's, unique users (and buckets of hours that do

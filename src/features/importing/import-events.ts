@@ -1,6 +1,13 @@
 import { extname } from "node:path";
 import { AppError, type FieldError } from "../../core/errors.ts";
-import { EARLIEST_MS, type EventWriter, isTrailer, type ParsedEvent, parseEvent } from "../events/index.ts";
+import {
+  EARLIEST_MS,
+  type EventWriter,
+  isTrailer,
+  type ParsedEvent,
+  parseEvent,
+  SHOP_MESSAGES,
+} from "../events/index.ts";
 import { type BulkLoader, createBulkLoader, type LoadTotals } from "./bulk-loader.ts";
 import { readCsv } from "./csv-rows.ts";
 import { createEnvelopeMapper, mapEnvelope } from "./envelope.ts";
@@ -176,6 +183,12 @@ function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities) {
   const { input } = mapped;
   input.messageId ??= identities.messageIdOf(row.identity);
   // Sent by nobody's clock: no skew, and as old as a shop can be.
-  const frame = { receivedAtMs: Date.now(), skewMs: 0, oldestMs: EARLIEST_MS, maySell: true, defaults: {} };
-  return parseEvent(input, frame);
+  return parseEvent(input, {
+    receivedAtMs: Date.now(),
+    skewMs: 0,
+    oldestMs: EARLIEST_MS,
+    maySell: true,
+    messageSpace: SHOP_MESSAGES,
+    defaults: {},
+  });
 }

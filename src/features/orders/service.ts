@@ -149,6 +149,7 @@ export function createOrdersService(deps: OrdersDeps) {
         name: `orders:${JSON.stringify([bound, before, limit])}`,
         tags: [ORDERS_TAG],
         ttlSeconds: TTL_SECONDS,
+        uncached: before !== undefined || Object.values(filters).some((value) => value !== undefined),
       };
       const { value } = await cache.getOrCompute(question, async () => {
         const rows = await readGuard.run(

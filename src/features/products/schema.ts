@@ -24,7 +24,7 @@ const MAX_PAGE = 100_000;
 const MAX_CURSOR = 8_000;
 
 /** The shortest text of a double is what JSON carried, so this asks for the decimal that was written. */
-const isPrice = (price: number) => /^\d+(\.\d{1,2})?$/.test(String(price));
+const isPrice = (price: number) => /^-?\d+(\.\d{1,2})?(e\+\d+)?$/.test(String(price));
 
 const PriceText = z
   .string()
@@ -173,5 +173,8 @@ export const ProductList = z
 export type ProductList = z.infer<typeof ProductList>;
 
 export const Categories = z
-  .object({ items: z.array(z.object({ category: z.string(), products: z.number().int() })) })
+  .object({
+    items: z.array(z.object({ category: z.string(), products: z.number().int() })),
+    truncated: z.boolean().openapi({ description: "Whether there are more categories than are shown" }),
+  })
   .openapi("ProductCategories");

@@ -110,9 +110,12 @@ export function createProductsService(deps: ProductsDeps) {
         ttlSeconds: CACHE_SECONDS,
       };
       const { value } = await cache.getOrCompute(question, () =>
-        readGuard.run(() => repository.selectCategories(db.read, tenantId, visibility, MAX_CATEGORIES), ctx),
+        readGuard.run(
+          () => repository.selectCategories(db.read, tenantId, visibility, MAX_CATEGORIES + 1),
+          ctx,
+        ),
       );
-      return { items: value };
+      return { items: value.slice(0, MAX_CATEGORIES), truncated: value.length > MAX_CATEGORIES };
     },
   };
 }

@@ -1,0 +1,201 @@
+import { z } from "@hono/zod-openapi";
+import { Instant } from "../../http/responses.ts";
+import { Day, GRANULARITIES, MEASURE_NAMES, PERIODS } from "./schema.ts";
+
+const count = z.number().int();
+
+export const Measures = z
+  .object({
+    views: count,
+    clicks: count,
+    addToCarts: count,
+    removeFromCarts: count,
+    checkoutStarts: count,
+    purchases: count.openapi({
+      description:
+        "Sales by product: events, purchases and lines of orders; not less by refunds and cancellations",
+    }),
+    units: count.openapi({ description: "Sold less refunded" }),
+    revenue: z.number().openapi({ description: "Sold less refunded, in the tenant's currency" }),
+    conversionRate: z.number().openapi({ description: "purchases / views, 0 when there are no views" }),
+  })
+  .openapi("Measures");
+export type Measures = z.infer<typeof Measures>;
+
+export const Meta = z
+  .object({
+    from: Day,
+    to: Day,
+    timeZone: z.string(),
+    asOf: Instant.openapi({ description: "When the answer was computed" }),
+    lagMs: count.openapi({
+      description: "Age of the oldest event that was not counted yet, 0 when all were",
+    }),
+    cache: z.enum(["hit", "miss", "stale"]),
+    degraded: z.boolean(),
+    granularity: z.enum(GRANULARITIES),
+    requestedGranularity: z.enum(GRANULARITIES).optional(),
+    reason: z.string().optional(),
+  })
+  .openapi("AnalyticsMeta");
+export type Meta = z.infer<typeof Meta>;
+
+const text = z.string().nullable();
+const truncated = z.boolean().openapi({ description: "Whether there is more than is shown" });
+const pageEnd = {
+  truncated,
+  nextCursor: text.openapi({ description: "Ask the same with it for what comes next; null at the end" }),
+};
+
+export const TopProducts = z
+  .object({
+    items: z.array(Measures.extend({ productId: z.string(), name: text })),
+    truncated: truncated.openapi({
+      description: "Whether more products have events in the range; GET /analytics/products/stats pages all",
+    }),
+    meta: Meta,
+  })
+  .openapi("TopProducts");
+
+export const ProductTimeseries = z
+  .object({ productId: z.string(), points: z.array(Measures.extend({ day: Day })), meta: Meta })
+  .openapi("ProductTimeseries");
+
+export const UserSummary = z
+  .object({
+    userId: z.string(),
+    totals: Measures.extend({ events: count, spend: z.number(), activeDays: count }),
+    meta: Meta,
+  })
+  .openapi("UserSummary");
+
+const Totals = Measures.extend({ events: count, uniqueUsers: count, sessions: count }).openapi(
+  "SummaryTotals",
+);
+export type Totals = z.infer<typeof Totals>;
+
+const Bucket = Measures.extend({
+  bucket: z.string().openapi({ description: "Start: an instant for hours, else the first day" }),
+  events: count,
+}).openapi("SummaryBucket");
+
+const Change = z
+  .object({
+    absolute: z.number(),
+    percent: z.number().nullable().openapi({ description: "null when there was nothing before" }),
+  })
+  .openapi("Change");
+export type Change = z.infer<typeof Change>;
+
+export const TOTAL_NAMES = ["events", "uniqueUsers", "sessions", ...MEASURE_NAMES] as const;
+
+export const Summary = z
+  .object({
+    totals: Totals,
+    byType: z.array(z.object({ type: z.string(), events: count })),
+    series: z.array(Bucket),
+    previous: z
+      .object({
+        from: Day,
+        to: Day,
+        totals: Totals,
+        change: z.object(
+          Object.fromEntries(TOTAL_NAMES.map((name) => [name, Change])) as Record<
+            (typeof TOTAL_NAMES)[number],
+            typeof Change
+          >,
+        ),
+      })
+      .optional(),
+    meta: Meta,
+  })
+  .openapi("Summary");
+
+/** Without what moves with every look. */
+export type SummaryContent = Omit<z.infer<typeof Summary>, "meta">;
+
+export const SummaryPage = z
+  .object({ items: z.array(Bucket), nextCursor: z.string().nullable(), meta: Meta })
+  .openapi("SummaryPage");
+
+export const ProductStats = z
+  .object({
+    page: count.nullable().openapi({ description: "null for a page by cursor" }),
+    limit: count,
+    total: count,
+    items: z.array(
+      Measures.extend({
+        productId: z.string(),
+        name: text,
+        sku: text,
+        price: z.number().nullable(),
+        status: z
+          .enum(["active", "inactive", "deleted", "unknown"])
+          .openapi({ description: "unknown: events name it, the catalogue does not" }),
+        events: count,
+      }),
+    ),
+    nextCursor: text,
+    meta: Meta,
+  })
+  .openapi("ProductStats");
+
+export const Funnel = z
+  .object({
+    steps: z.array(
+      z.object({
+        type: z.string(),
+        users: count,
+        rate: z.number().openapi({ description: "Share of the users of the first step" }),
+        dropOff: z.number().openapi({ description: "Share of the users of the step before who are missing" }),
+      }),
+    ),
+    windowHours: count,
+    meta: Meta,
+  })
+  .openapi("Funnel");
+
+export const Retention = z
+  .object({
+    period: z.enum(PERIODS),
+    cohorts: z.array(
+      z.object({
+        cohort: Day.openapi({ description: "First day of the period in which these users first came" }),
+        users: count,
+        periods: z.array(z.object({ offset: count, users: count, rate: z.number() })).openapi({
+          description: "Who came again so many periods later; the last one may still be going on",
+        }),
+      }),
+    ),
+    meta: Meta,
+  })
+  .openapi("Retention");
+
+export const Realtime = z
+  .object({
+    activeUsers: count,
+    events: count,
+    minutes: z.array(z.object({ minute: Instant, events: count, activeUsers: count })),
+    topProducts: z.array(
+      z.object({ productId: z.string(), name: text, events: count, views: count, purchases: count }),
+    ),
+    topProductsTruncated: z
+      .boolean()
+      .openapi({ description: "Whether more products have events now than the ten that are shown" }),
+    meta: Meta,
+  })
+  .openapi("Realtime");
+
+export const MetricsAnswer = z
+  .object({
+    rows: z.array(z.record(z.string(), z.union([z.string(), z.number()]))).openapi({
+      description: "One key a dimension and metric; what has no events has no row",
+    }),
+    ...pageEnd,
+    meta: Meta,
+  })
+  .openapi("MetricsAnswer");
+
+export const Breakdown = z
+  .object({ items: z.array(Measures.extend({ value: z.string(), events: count })), ...pageEnd, meta: Meta })
+  .openapi("Breakdown");
