@@ -53,7 +53,7 @@ them). timestamp and type are required, everything else may be left out:
     "sessionId": "Order",
     "messageId": "Line id",
     "quantity": { "column": "Qty", "negative": "refund" },
-    "price": "Unit price",
+    "price": { "column": "Unit price", "negative": "adjustment" },
     "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
   }
   decimal            the mark in numbers, "." (default) or ","; numbers with marks between thousands are rejected
@@ -61,6 +61,7 @@ them). timestamp and type are required, everything else may be left out:
                      rfc3339, epochMs, epochSeconds, or a pattern of YYYY MM M DD D HH H mm ss SSS; without a zone: UTC
   type               a constant, or { "column": "Kind", "values": { "sale": "purchase" } }
   quantity.negative  "refund" makes a row with a negative quantity a refund; otherwise such a row is rejected
+  price.negative     "adjustment" makes a row with a negative price an adjustment, which counts in revenue alone
   properties.*.as    text, number or boolean; default: as it is in the file
 
 A row without a messageId is known by its values: importing a file again stores nothing, and repeated rows all count.

@@ -241,6 +241,26 @@ describe("a mapping", () => {
     expect(await stored()).toMatchObject(expected);
   });
 
+  test("makes adjustments of negative prices, whose amount is quantity times price whatever their signs", async () => {
+    const adjusting = { ...mapping, price: { column: "Preis", negative: "adjustment" as const } };
+    const signs = ["2;9.95", "2;-9.95", "-2;9.95", "-2;-9.95", ";-9.95"];
+    const file = signs.map((amounts, n) => `${n};1.2.2024 9:05;Verkauf;A-1;k1;b1;${amounts};;;`).join("\n");
+    const { totals } = await load(await write("signs.csv", header + file), "csv", adjusting);
+    expect(totals).toMatchObject({ stored: 5, rejected: 0 });
+    const rows = await stored();
+    expect(rows.map(({ type, quantity, unit_price }) => [type, quantity, unit_price])).toEqual([
+      ["purchase", 2, "9.9500"],
+      ["adjustment", 2, "-9.9500"],
+      ["refund", 2, "9.9500"],
+      ["adjustment", 2, "9.9500"],
+      ["adjustment", 1, "-9.9500"],
+    ]);
+    const { rejections } = await load(await write("refused.csv", header + file), "csv", mapping);
+    expect(rejections.map(({ line, errors }) => [line, errors[0]?.path])).toEqual(
+      [3, 5, 6].map((line) => [line, "properties.price"]),
+    );
+  });
+
   test("reads NDJSON by its keys, also nested ones, and takes numbers as they are", async () => {
     const nested = { ...mapping, productId: { column: "Artikel.Nummer" } };
     const lines = [
