@@ -14,7 +14,7 @@ import {
   verifyTenant,
 } from "../features/rollups/index.ts";
 import { parseTimeZone } from "./load.ts";
-import { requireTenant, withDeps } from "./session.ts";
+import { parseTenant, requireTenant, withDeps } from "./session.ts";
 
 interface RangeOptions extends Partial<DayRange> {
   tenant?: string;
@@ -93,7 +93,7 @@ async function canCount({ timeZones }: Deps, slug: string, timeZone: string): Pr
 
 function withRange(command: Command): Command {
   return command
-    .option("--tenant <slug>", "one tenant; default: all")
+    .option("--tenant <tenant>", "one tenant, by id or slug; default: all", parseTenant)
     .option("--from <day>", "first day, YYYY-MM-DD in the tenant's time zone", parseDay)
     .option("--to <day>", "last day", parseDay);
 }
