@@ -7,10 +7,10 @@ import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { lockMember, upsertMember } from "./members-repository.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
-import { findTenantBySlug, findUserByEmail, insertAccount, updatePassword } from "./repository.ts";
+import { findTenant, findUserByEmail, insertAccount, updatePassword } from "./repository.ts";
 
 /**
- * Makes an account the admin of a tenant, by slug; makes the account when it is new. Throws `conflict` for an account
+ * Makes an account the admin of a tenant, by id or slug; makes the account when it is new. Throws `conflict` for an account
  * that exists and is no admin there, unless told to `promote` it: whoever registered the address first would
  * otherwise become admin with a password of their own. An account that exists keeps its password, unless told
  * to `setPassword`; one that is another than before ends the account's sessions.
@@ -20,13 +20,13 @@ export async function ensureAdmin(
   input: {
     email: string;
     password: string;
-    tenantSlug: string;
+    tenant: string;
     promote?: boolean;
     setPassword?: boolean;
   },
 ) {
-  const tenant = await findTenantBySlug(db.orm, input.tenantSlug);
-  if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenantSlug}".`);
+  const tenant = await findTenant(db.orm, input.tenant);
+  if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenant}".`);
   const tenantId = tenant.id;
   const email = input.email.toLowerCase();
   const existing = await findUserByEmail(db.orm, email);
@@ -52,7 +52,7 @@ export async function ensureAdmin(
     if (before?.role !== "admin" && !input.promote) {
       throw new AppError(
         "conflict",
-        `${email} has an account that is no admin of ${input.tenantSlug}; \`footfall admin create --promote\` makes it one.`,
+        `${email} has an account that is no admin of ${tenant.slug}; \`footfall admin create --promote\` makes it one.`,
       );
     }
     if (before?.role !== "admin") await joinAsAdmin(tx, tenantId, user.id, before ?? undefined);
