@@ -93,6 +93,7 @@ export function createDeps(config: Config, role: string) {
   const cacheStats = createCacheStats(redis);
   const cache = createCache(redis, redisGuard, metrics, {
     onRead: cacheStats.note,
+    bounds: config.cacheBounds,
     tolerance: () => (load.atLeast("stale") ? STALE_UNDER_LOAD : { staleMs: config.cacheStaleMs, restMs: 0 }),
   });
   const invalidator = createInvalidator(redis, metrics);

@@ -13,7 +13,7 @@ import {
   type VerifyReport,
   verifyTenant,
 } from "../features/rollups/index.ts";
-import { requireTenant, withDeps } from "./session.ts";
+import { parseTenant, requireTenant, withDeps } from "./session.ts";
 
 interface RangeOptions extends Partial<DayRange> {
   tenant?: string;
@@ -71,7 +71,7 @@ export function addRecountCommands(program: Command): void {
 
 function withRange(command: Command): Command {
   return command
-    .option("--tenant <slug>", "one tenant; default: all")
+    .option("--tenant <tenant>", "one tenant, by id or slug; default: all", parseTenant)
     .option("--from <day>", "first day, YYYY-MM-DD in the tenant's time zone", parseDay)
     .option("--to <day>", "last day", parseDay);
 }

@@ -82,6 +82,10 @@ export function createMetrics() {
       registers: [registry],
     }),
     cacheReads: counter("footfall_cache_reads_total", "Cached reads by outcome", ["outcome"]),
+    cacheRefusals: counter(
+      "footfall_cache_refusals_total",
+      "Answers that were not cached: too large, or their tenant had no room left",
+    ),
     requestsShed: counter("footfall_requests_shed_total", "Requests refused under load, by priority", [
       "priority",
     ]),

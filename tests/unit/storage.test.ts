@@ -86,6 +86,7 @@ test("strings and JSON come back character by character", async () => {
           type: "view",
           sessionId: null,
           messageId: null,
+          messageKey: null,
           quantity: null,
           unitPrice: null,
           properties: one.properties && JSON.stringify(one.properties),

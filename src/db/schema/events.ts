@@ -70,7 +70,10 @@ export const eventBatches = pgTable(
   ],
 );
 
-/** Deduplication keys: a row an event that brought a `messageId`; null `expires_at` is kept for ever (imports). */
+/**
+ * Deduplication keys: a row an event that brought a `messageId`, which is the key where the shop itself sent it, and part of
+ * it where a customer or a publishable key did (features/events/message-key.ts); null `expires_at` is kept for ever (imports).
+ */
 export const eventKeys = pgTable(
   "event_keys",
   {

@@ -27,6 +27,8 @@ export interface Question {
   freshSeconds?: number;
   /** Beside those of the range's months. */
   tags?: readonly string[];
+  /** See CacheQuestion. */
+  uncached?: boolean;
   /** Under load, the same may be answered at a coarser granularity. */
   mayCoarsen?: boolean;
 }
@@ -76,6 +78,7 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       ttlSeconds: question.freshSeconds ?? ttlSeconds(endOfDayMs(to), Date.now()),
       skipRead: skipCache,
       toleratesStale: true,
+      uncached: question.uncached ?? false,
     });
     const find = async (granularity: Granularity) => {
       const work = () => readGuard.run(async () => withNotes(await compute(granularity)), ctx);

@@ -7,7 +7,7 @@ export const MAX_RANGE_DAYS = 1_100;
 
 export const Day = z
   .string()
-  .refine(isDay, "must be a day, YYYY-MM-DD")
+  .refine(isDay, "must be a day, YYYY-MM-DD, such as 2026-11-21")
   .openapi({ type: "string", format: "date", example: "2026-11-21" });
 
 const rangeFields = {
@@ -80,7 +80,11 @@ export type TopQuery = z.infer<typeof TopQuery>;
 const seriesFields = {
   ...rangeFields,
   groupBy: z.enum(GRANULARITIES).default("day"),
-  timeZone: z.string().max(64).refine(isTimeZone, "must be an IANA time zone").optional(),
+  timeZone: z
+    .string()
+    .max(64)
+    .refine(isTimeZone, "must be an IANA time zone, such as Europe/Berlin")
+    .optional(),
 };
 
 export const SummaryQuery = z.strictObject({

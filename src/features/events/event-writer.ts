@@ -7,7 +7,7 @@ import { classifyFailure, retryRolledBack, sqlState } from "../../db/failures.ts
 import type { EventPartitions } from "../../db/partitions.ts";
 import type { Announcer } from "../../streams/producer.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { type Batch, findEventIds, insertBatches, keepEventKeys } from "./ledger-repository.ts";
+import { type Batch, findEventIds, insertBatches, keepEventKeys, keyOf } from "./ledger-repository.ts";
 import type { ParsedEvent } from "./parse-event.ts";
 
 /**
@@ -150,10 +150,10 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
       else one.resolve({ id: one.event.id, duplicate: false });
     }
     for (const [tenantId, ones] of Map.groupBy(repeated, (one) => one.tenantId)) {
-      const messageIds = ones.map((one) => one.event.messageId ?? "");
-      const originals = await findEventIds(sql, tenantId, messageIds);
+      const keys = ones.map((one) => keyOf(one.event));
+      const originals = await findEventIds(sql, tenantId, keys);
       for (const one of ones) {
-        one.resolve({ id: originals.get(one.event.messageId ?? "") ?? one.event.id, duplicate: true });
+        one.resolve({ id: originals.get(keyOf(one.event)) ?? one.event.id, duplicate: true });
       }
     }
   }
@@ -180,8 +180,7 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
       const duplicates = await track(bulkSlots.run(() => commit([{ ...batch, batchId: newId() }], keepKeys)));
       if (keepKeys && duplicates.size > 0) {
         const known = batch.events.filter(({ id }) => duplicates.has(id));
-        const messageIds = known.flatMap(({ messageId }) => messageId ?? []);
-        await retryRolledBack(() => keepEventKeys(sql, batch.tenantId, messageIds));
+        await retryRolledBack(() => keepEventKeys(sql, batch.tenantId, known.map(keyOf)));
       }
       const inserted = batch.events.length - duplicates.size;
       metrics.eventsIngested.inc({ outcome: "stored" }, inserted);

@@ -22,7 +22,7 @@ const KEY_DAYS = 8;
  *
  * Keys go in in key order, or two overlapping retries would deadlock; of two equal ones the first is stored. `on conflict do nothing` waits for a concurrent
  * statement holding the same key, so exactly one of them stores the event. The columns travel as array literals:
- * a parameter a column instead of thirteen a row, and the statement's text is always the same (prepared once).
+ * a parameter a column instead of fourteen a row, and the statement's text is always the same (prepared once).
  */
 export async function insertBatches(
   sql: Sql | Transaction,
@@ -44,14 +44,14 @@ export async function insertBatches(
       from unnest(
         ${columns.n}::int[], ${columns.id}::uuid[], ${columns.ms}::float8[], ${columns.type}::text[],
         ${columns.productId}::text[], ${columns.userId}::text[], ${columns.anonymousId}::text[],
-        ${columns.sessionId}::text[], ${columns.messageId}::text[], ${columns.quantity}::int[],
+        ${columns.sessionId}::text[], ${columns.messageId}::text[], ${columns.messageKey}::text[], ${columns.quantity}::int[],
         ${columns.unitPrice}::numeric[], ${columns.properties}::text[], ${columns.context}::text[]
-      ) with ordinality as e(n, id, ms, type, product_id, user_id, anonymous_id, session_id, message_id, quantity,
-        unit_price, properties, context, position)
+      ) with ordinality as e(n, id, ms, type, product_id, user_id, anonymous_id, session_id, message_id, message_key,
+        quantity, unit_price, properties, context, position)
     ), fresh_key as (
       insert into event_keys (tenant_id, message_id, event_id, expires_at)
-      select tenant_id, message_id, id, ${expiry}::timestamptz from input
-      where message_id is not null order by tenant_id, message_id, position
+      select tenant_id, coalesce(message_key, message_id), id, ${expiry}::timestamptz from input
+      where message_id is not null order by tenant_id, coalesce(message_key, message_id), position
       on conflict (tenant_id, message_id) do nothing
       returning tenant_id, event_id
     ), duplicate as materialized (
@@ -78,15 +78,20 @@ export async function insertBatches(
   return new Set(duplicates.map((row) => row.id));
 }
 
-/** The ids under which messages were stored first. Call after insertBatches: its snapshot can't show them. */
+/** The key by which a message is known; "" for an event that brought no messageId. */
+export function keyOf({ messageKey, messageId }: Pick<ParsedEvent, "messageKey" | "messageId">): string {
+  return messageKey ?? messageId ?? "";
+}
+
+/** The ids under which messages were stored first, by key. Call after insertBatches: its snapshot can't show them. */
 export async function findEventIds(
   sql: Sql,
   tenantId: string,
-  messageIds: readonly string[],
+  keys: readonly string[],
 ): Promise<Map<string, string>> {
   const rows = await sql<{ message_id: string; event_id: string }[]>`
     select message_id, event_id from event_keys
-    where tenant_id = ${tenantId} and message_id = any(${[...messageIds]}::text[])`;
+    where tenant_id = ${tenantId} and message_id = any(${[...keys]}::text[])`;
   return new Map(rows.map((row) => [row.message_id, row.event_id]));
 }
 
@@ -95,14 +100,10 @@ export async function findEventIds(
  * written as `is not null`, so that the planner finds the keys by their primary key and not by the index on expiry
  * (which was a BRIN index when that made importing 540,000 rows again take 35 s instead of 9).
  */
-export async function keepEventKeys(
-  sql: Sql,
-  tenantId: string,
-  messageIds: readonly string[],
-): Promise<void> {
+export async function keepEventKeys(sql: Sql, tenantId: string, keys: readonly string[]): Promise<void> {
   await sql`
     update event_keys set expires_at = null
-    where tenant_id = ${tenantId} and message_id = any(${[...messageIds]}::text[])
+    where tenant_id = ${tenantId} and message_id = any(${[...keys]}::text[])
       and coalesce(expires_at, 'infinity') < 'infinity'`;
 }
 
@@ -131,6 +132,7 @@ function toColumns(batches: readonly Batch[]) {
     anonymousId: text((event) => event.anonymousId),
     sessionId: text((event) => event.sessionId),
     messageId: text((event) => event.messageId),
+    messageKey: text((event) => event.messageKey),
     properties: text((event) => event.properties),
     context: text((event) => event.context),
   };

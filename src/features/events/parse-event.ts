@@ -1,6 +1,7 @@
 import type { FieldError } from "../../core/errors.ts";
 import { idAt } from "../../core/ids.ts";
 import { fieldErrorsOf, isStorable } from "../../core/validation.ts";
+import { type MessageSpace, messageKeyOf } from "./message-key.ts";
 import { NO_SALE, parseSale, SALE_TYPES } from "./sale.ts";
 import { EventInput } from "./schema.ts";
 
@@ -14,6 +15,8 @@ export interface ParsedEvent {
   anonymousId: string | null;
   sessionId: string | null;
   messageId: string | null;
+  /** Under which the messageId is known, where it is not known as it is: see message-key.ts. */
+  messageKey: string | null;
   quantity: number | null;
   unitPrice: string | null;
   properties: string | null;
@@ -29,6 +32,8 @@ export interface ParseFrame {
   oldestMs: number;
   /** Whether the sender may send sales: the shop itself, or anybody where the tenant trusts them with it. */
   maySell: boolean;
+  /** Whose messageIds are told apart from the shop's own. */
+  messageSpace: MessageSpace;
   defaults: { userId?: string; sessionId?: string; context?: Record<string, unknown> };
 }
 
@@ -50,21 +55,27 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   const reject = (path: string, code: string, message: string) => errors.push({ path, code, message });
 
   const tsMs = given.timestamp === undefined ? frame.receivedAtMs : instantMs(given.timestamp) + frame.skewMs;
-  if (tsMs > frame.receivedAtMs + MAX_AHEAD_MS) reject("timestamp", "in_future", "more than an hour ahead");
-  else if (!(tsMs >= frame.oldestMs)) reject("timestamp", "too_old", "older than this tenant keeps events");
+  if (tsMs > frame.receivedAtMs + MAX_AHEAD_MS)
+    reject("timestamp", "in_future", "is more than an hour ahead of the server's clock");
+  else if (!(tsMs >= frame.oldestMs))
+    reject(
+      "timestamp",
+      "too_old",
+      `is before ${new Date(frame.oldestMs).toISOString()}, older than this tenant keeps events`,
+    );
 
   const { properties, context } = given;
   if (properties) errors.push(...errorsOfObject("properties", properties));
   if (context) errors.push(...errorsOfObject("context", context));
   const isSale = SALE_TYPES.has(given.type);
   if (isSale && !frame.maySell) reject("type", "sales_not_trusted", "only the shop itself may send sales");
-  const sale = isSale ? parseSale(properties, reject) : NO_SALE;
+  const sale = isSale ? parseSale(given.type, properties, reject) : NO_SALE;
 
   const userId = given.userId ?? frame.defaults.userId ?? null;
   const sessionId = given.sessionId ?? frame.defaults.sessionId ?? null;
   const anonymousId = given.anonymousId ?? null;
   if (userId === null && anonymousId === null && sessionId === null) {
-    reject("userId", "required", "one of userId, anonymousId and sessionId is required");
+    reject("userId", "required", "is required, or else anonymousId or sessionId");
   }
   if (errors.length > 0) return { errors };
 
@@ -78,12 +89,13 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
     anonymousId,
     sessionId,
     messageId: given.messageId ?? null,
+    messageKey: given.messageId === undefined ? null : messageKeyOf(given.messageId, frame.messageSpace),
     ...sale,
     properties: properties === undefined ? null : JSON.stringify(properties),
     context: merged === undefined ? null : JSON.stringify(merged),
   };
   if (isTooLarge(event))
-    return { errors: [{ path: "", code: "too_large", message: `larger than ${MAX_EVENT_BYTES} bytes` }] };
+    return { errors: [{ path: "", code: "too_large", message: `is larger than ${MAX_EVENT_BYTES} bytes` }] };
   return { event };
 }
 
@@ -91,7 +103,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
 function errorsOfObject(path: string, value: Record<string, unknown>): FieldError[] {
   const errors: FieldError[] = [];
   if (Object.keys(value).length > MAX_PROPERTY_KEYS)
-    errors.push({ path, code: "too_many_keys", message: `more than ${MAX_PROPERTY_KEYS} keys` });
+    errors.push({ path, code: "too_many_keys", message: `has more than ${MAX_PROPERTY_KEYS} keys` });
   const problem = problemInside(value, 1);
   if (problem) errors.push({ path, code: "not_storable", message: problem });
   return errors;
@@ -101,7 +113,7 @@ function errorsOfObject(path: string, value: Record<string, unknown>): FieldErro
 export function errorsOfSharedContext(context: Record<string, unknown>): FieldError[] {
   const errors = errorsOfObject("context", context);
   if (errors.length === 0 && isTooLarge({ properties: null, context: JSON.stringify(context) }))
-    errors.push({ path: "context", code: "too_large", message: `larger than ${MAX_EVENT_BYTES} bytes` });
+    errors.push({ path: "context", code: "too_large", message: `is larger than ${MAX_EVENT_BYTES} bytes` });
   return errors;
 }
 

@@ -2,13 +2,14 @@ import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import { isUuid, timeOfId } from "../../core/ids.ts";
 import { isOfTheShop, type RequestContext } from "../../core/principal.ts";
-import { fieldErrorsOf } from "../../core/validation.ts";
+import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import { MALFORMED_LINE } from "./bulk-body.ts";
 import type { EventWriter, WriteOutcome } from "./event-writer.ts";
 import { streamEvents } from "./export.ts";
+import { messageSpaceOf } from "./message-key.ts";
 import {
   EARLIEST_MS,
   errorsOfSharedContext,
@@ -62,6 +63,7 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
       skewMs: request.sentAt === undefined ? 0 : receivedAtMs - instantMs(request.sentAt),
       oldestMs: Math.max(oldestMs, EARLIEST_MS),
       maySell: trustedSales || isOfTheShop(ctx.principal),
+      messageSpace: messageSpaceOf(ctx.principal),
       defaults: {
         userId: ctx.principal.kind === "user" ? ctx.principal.userId : undefined,
         sessionId: request.sessionId,
@@ -199,5 +201,5 @@ function rejection(errors: FieldError[]): AppError {
     return new AppError("sales_not_trusted", "Customers and publishable keys may not send sales here.", {
       errors,
     });
-  return new AppError("invalid_input", "The event is not valid.", { errors });
+  return invalidInput("event", errors);
 }

@@ -104,7 +104,7 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
           const { tenantId, role, createdAt } = await joinAsNewUser(db, user, named, requestId);
           return await openSession({ ...user, createdAt }, tenantId, role);
         }
-        const tenant = await repository.findTenantBySlug(orm, DEFAULT_TENANT);
+        const tenant = await repository.findTenant(orm, DEFAULT_TENANT);
         if (!tenant) throw new Error("the default tenant is missing");
         const createdAt = await repository.insertUser(db, user, tenant.id, "customer");
         return await openSession({ ...user, createdAt }, tenant.id, "customer");
@@ -162,14 +162,14 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
     /** The id of the tenant with this slug, made when it is missing; one that exists stays as it is. */
     async ensureTenant(slug: string, name: string, timeZone?: string): Promise<string> {
       await repository.insertTenant(orm, { id: newId(), slug, name, timeZone });
-      const tenant = await repository.findTenantBySlug(orm, slug);
+      const tenant = await repository.findTenant(orm, slug);
       if (!tenant) throw new Error(`tenant ${slug} could not be made`);
       return tenant.id;
     },
 
-    /** Null when no tenant has this slug. */
-    async findTenantId(slug: string): Promise<string | null> {
-      return (await repository.findTenantBySlug(orm, slug))?.id ?? null;
+    /** Null when no tenant has this id or slug. */
+    async findTenantId(idOrSlug: string): Promise<string | null> {
+      return (await repository.findTenant(orm, idOrSlug))?.id ?? null;
     },
   };
 }

@@ -42,6 +42,7 @@ export async function writeSales(
     tsMs: nowMs,
     sessionId: null,
     messageId: null,
+    messageKey: null,
     // As in the events that others send: an exported sale can be imported elsewhere.
     properties: JSON.stringify({ ...properties, quantity: sale.quantity, price: Number(sale.unitPrice) }),
     context: null,

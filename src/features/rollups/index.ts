@@ -1,3 +1,4 @@
+export { SALE_REVENUE, SALE_UNITS } from "./definitions.ts";
 export { createSessionLinks, type SessionLinks } from "./link-session.ts";
 export { changeTimeZone, rebuildTenant, type VerifyReport, verifyTenant } from "./recount.ts";
 export { type DayRange, describeKept, type Kept, type TenantZone } from "./recount-plan.ts";

@@ -1,4 +1,4 @@
-import { type EventWriter, parseEvent } from "../events/index.ts";
+import { type EventWriter, parseEvent, SHOP_MESSAGES } from "../events/index.ts";
 import { createBulkLoader, type LoadTotals } from "../importing/index.ts";
 import { generateEvents, type SeedOptions } from "./generate-events.ts";
 
@@ -21,6 +21,7 @@ export function createSeedRun(writer: EventWriter, tenantId: string, options: Se
           skewMs: 0,
           oldestMs: 0,
           maySell: true,
+          messageSpace: SHOP_MESSAGES,
           defaults: {},
         });
         if ("errors" in parsed) throw new Error(`generated a bad event: ${JSON.stringify(parsed.errors)}`);

@@ -1,0 +1,25 @@
+import { isOfTheShop, type Principal } from "../../core/principal.ts";
+
+/**
+ * A messageId that is used up stores nothing any more. So whoever may be a stranger has messageIds of its own: all
+ * publishable keys together, and each customer; otherwise it could guess those of the shop's server (`order-17`) and keep
+ * its events away. The shop's own are stored as they are, as they always were.
+ */
+export type MessageSpace = string;
+
+export const SHOP_MESSAGES: MessageSpace = "";
+const PAGE_MESSAGES: MessageSpace = "page";
+
+/** Stands in no name of a space, so that no two spaces share a key. */
+const MARK = "\u0001";
+
+export function messageSpaceOf(principal: Principal): MessageSpace {
+  if (isOfTheShop(principal)) return SHOP_MESSAGES;
+  return principal.kind === "user" ? principal.userId : PAGE_MESSAGES;
+}
+
+/** The deduplication key of a message; null where it is the messageId itself. */
+export function messageKeyOf(messageId: string, space: MessageSpace): string | null {
+  if (space === SHOP_MESSAGES && !messageId.startsWith(MARK)) return null;
+  return `${MARK}${space}${MARK}${messageId}`;
+}
