@@ -68,9 +68,7 @@ export async function completeRollups(deps: Deps, tenantId: string): Promise<voi
   const { rollups, invalidator, returnsFolder } = deps;
   const left = await rollUpWaiting(rollups, invalidator, tenantId);
   if (left > 0)
-    console.error(
-      `${left} batches could not be rolled up; a running worker tries them again within seconds.`,
-    );
+    console.error(`${left} batches could not be rolled up; a running worker tries them again by itself.`);
   await orElseSay(
     () => returnsFolder.foldTenant(tenantId),
     "Questions about unique users are slower until a running worker has taken the new days in",

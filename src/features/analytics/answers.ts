@@ -8,7 +8,7 @@ import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
-import { readBacklog } from "../rollups/index.ts";
+import { readOldestWaiting } from "../rollups/index.ts";
 import type { Meta } from "./answer-schema.ts";
 import { createLagReader } from "./lag.ts";
 import { type Noted, withNotes } from "./notes.ts";
@@ -56,7 +56,9 @@ const COARSER: Record<Granularity, Granularity> = { hour: "day", day: "week", we
  * be computed now is answered from before, as `stale`; under load, what is not at hand is computed coarser.
  */
 export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) {
-  const readLagMs = createLagReader((tenantId) => readGuard.lookUp(() => readBacklog(lookUps, tenantId)));
+  const readLagMs = createLagReader((tenantId) =>
+    readGuard.lookUp(() => readOldestWaiting(lookUps, tenantId)),
+  );
 
   return async function answer<T extends object>(
     ctx: RequestContext,
