@@ -1,6 +1,13 @@
 import { extname } from "node:path";
 import { AppError, type FieldError } from "../../core/errors.ts";
-import { EARLIEST_MS, type EventWriter, isTrailer, parseEvent, SHOP_MESSAGES } from "../events/index.ts";
+import {
+  BEFORE_EARLIEST,
+  EARLIEST_MS,
+  type EventWriter,
+  isTrailer,
+  parseEvent,
+  SHOP_MESSAGES,
+} from "../events/index.ts";
 import { type BulkLoader, createBulkLoader, type LoadTotals } from "./bulk-loader.ts";
 import { readCsv } from "./csv-rows.ts";
 import { createEnvelopeMapper, mapEnvelope } from "./envelope.ts";
@@ -137,6 +144,7 @@ function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities) {
     receivedAtMs: Date.now(),
     skewMs: 0,
     oldestMs: EARLIEST_MS,
+    tooOld: BEFORE_EARLIEST,
     maySell: true,
     messageSpace: SHOP_MESSAGES,
     defaults: {},
