@@ -75,6 +75,9 @@ const Environment = z.object({
   REQUEST_TIMEOUT_MS: integer(1_000, 70_000).default(30_000),
   /** How old an outdated answer may be that is served as `stale` while a new one is computed; 0: never. */
   CACHE_STALE_MS: integer(0, 60_000).default(2_000),
+  /** Bytes of one cached answer, and of all that Redis holds of one tenant's. */
+  CACHE_MAX_ENTRY_BYTES: integer(0, 64 * 1024 * 1024).default(1024 * 1024),
+  CACHE_MAX_TENANT_BYTES: integer(0, 1024 ** 4).default(32 * 1024 * 1024),
   /** Where the load ladder begins; each doubling is a step up. */
   LOAD_LOOP_DELAY_MS: integer(1, 10_000).default(50),
   LOAD_IN_FLIGHT: integer(1, 1_000_000).default(500),
@@ -113,6 +116,7 @@ export interface Config {
   rateLimits: RatePolicies;
   requestTimeoutMs: number;
   cacheStaleMs: number;
+  cacheBounds: { entryBytes: number; tenantBytes: number };
   load: { loopDelayMs: number; inFlight: number; reads: number };
   notificationRetentionDays: number;
   eventMaxAgeDays: number;
@@ -180,6 +184,7 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     },
     requestTimeoutMs: values.REQUEST_TIMEOUT_MS,
     cacheStaleMs: values.CACHE_STALE_MS,
+    cacheBounds: { entryBytes: values.CACHE_MAX_ENTRY_BYTES, tenantBytes: values.CACHE_MAX_TENANT_BYTES },
     load: {
       loopDelayMs: values.LOAD_LOOP_DELAY_MS,
       inFlight: values.LOAD_IN_FLIGHT,

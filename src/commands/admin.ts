@@ -3,7 +3,7 @@ import { AppError } from "../core/errors.ts";
 import { operatorContext } from "../core/principal.ts";
 import type { Deps } from "../deps.ts";
 import { DEFAULT_TENANT } from "../features/identity/index.ts";
-import { requireTenant, withDeps } from "./session.ts";
+import { parseTenant, requireTenant, withDeps } from "./session.ts";
 
 export function addAdminCommands(program: Command): void {
   const admin = program.command("admin").description("manage administrators");
@@ -12,7 +12,7 @@ export function addAdminCommands(program: Command): void {
     .description("make an account the admin of a tenant; the account is made when it is new")
     .option("--email <email>", "default: ADMIN_EMAIL")
     .option("--password <password>", "default: ADMIN_PASSWORD, which keeps it out of the process list")
-    .option("--tenant <slug>", "the tenant", DEFAULT_TENANT)
+    .option("--tenant <tenant>", "the tenant, by id or slug", parseTenant, DEFAULT_TENANT)
     .option("--promote", "also when the account exists already; its password stays")
     .action(async (options: { email?: string; password?: string; tenant: string; promote?: boolean }) => {
       await withDeps(async ({ identity }, config) => {
@@ -28,7 +28,7 @@ export function addAdminCommands(program: Command): void {
         const { created } = await identity.ensureAdmin({
           email,
           password,
-          tenantSlug: options.tenant,
+          tenant: options.tenant,
           promote: options.promote,
         });
         console.log(
@@ -44,7 +44,7 @@ export function addAdminCommands(program: Command): void {
     .description("what the workers gave up: event batches and order commands");
   deadLetters
     .command("list")
-    .requiredOption("--tenant <slug>", "the tenant")
+    .requiredOption("--tenant <tenant>", "the tenant, by id or slug", parseTenant)
     .action(async ({ tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
         const rows = await deps.queue.listDeadLetters({ tenantId: await requireTenant(deps, tenant) });
@@ -58,7 +58,7 @@ export function addAdminCommands(program: Command): void {
   deadLetters
     .command("retry")
     .argument("<id>", "id from the list")
-    .requiredOption("--tenant <slug>", "the tenant")
+    .requiredOption("--tenant <tenant>", "the tenant, by id or slug", parseTenant)
     .action(async (id: string, { tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
         await deps.queue.retryDeadLetter(operatorContext(await requireTenant(deps, tenant)), id);

@@ -166,7 +166,7 @@ test("an entry says who, what, before, after and with which request", async () =
 
 test("an admin made from the command line or at the start leaves one, once, and none when nothing changes", async () => {
   const { tenantId, slug, key } = await createTenant(api);
-  const account = { email: `${slug}@example.com`, password: "correct horse", tenantSlug: slug };
+  const account = { email: `${slug}@example.com`, password: "correct horse", tenant: slug };
   const { ensureAdmin } = api.deps.identity;
   const made = async () =>
     (await api.call("GET", "/audit", { as: key })).body.items.filter(

@@ -84,10 +84,10 @@ export function measure(events: readonly RawEvent[]): Measured {
   let units = 0;
   let tenThousandths = 0n;
   for (const { type, quantity, unitPrice } of events) {
-    if (type !== "purchase" && type !== "refund") continue;
-    const sold = type === "purchase" ? (quantity ?? 0) : -(quantity ?? 0);
-    units += sold;
-    tenThousandths += BigInt(sold) * exact(unitPrice ?? "0");
+    if (type !== "purchase" && type !== "refund" && type !== "adjustment") continue;
+    const signed = type === "refund" ? -(quantity ?? 0) : (quantity ?? 0);
+    if (type !== "adjustment") units += signed;
+    tenThousandths += BigInt(signed) * exact(unitPrice ?? "0");
   }
   const [views, purchases] = [count("view"), count("purchase")];
   return {

@@ -15,8 +15,10 @@ export const Measures = z
       description:
         "Sales by product: events, purchases and lines of orders; not less by refunds and cancellations",
     }),
-    units: count.openapi({ description: "Sold less refunded" }),
-    revenue: z.number().openapi({ description: "Sold less refunded, in the tenant's currency" }),
+    units: count.openapi({ description: "Sold less refunded; adjustments count none" }),
+    revenue: z
+      .number()
+      .openapi({ description: "Sold less refunded, and adjustments, in the tenant's currency" }),
     conversionRate: z.number().openapi({ description: "purchases / views, 0 when there are no views" }),
   })
   .openapi("Measures");

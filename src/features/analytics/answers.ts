@@ -8,7 +8,7 @@ import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
-import { readBacklog } from "../rollups/index.ts";
+import { readOldestWaiting } from "../rollups/index.ts";
 import type { Meta } from "./answer-schema.ts";
 import { createLagReader } from "./lag.ts";
 import type { Range } from "./range.ts";
@@ -26,6 +26,8 @@ export interface Question {
   freshSeconds?: number;
   /** Beside those of the range's months. */
   tags?: readonly string[];
+  /** See CacheQuestion. */
+  uncached?: boolean;
   /** Under load, the same may be answered at a coarser granularity. */
   mayCoarsen?: boolean;
 }
@@ -53,7 +55,9 @@ const COARSER: Record<Granularity, Granularity> = { hour: "day", day: "week", we
  * be computed now is answered from before, as `stale`; under load, what is not at hand is computed coarser.
  */
 export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) {
-  const readLagMs = createLagReader((tenantId) => readGuard.lookUp(() => readBacklog(lookUps, tenantId)));
+  const readLagMs = createLagReader((tenantId) =>
+    readGuard.lookUp(() => readOldestWaiting(lookUps, tenantId)),
+  );
 
   return async function answer<T extends object>(
     ctx: RequestContext,
@@ -75,6 +79,7 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       ttlSeconds: question.freshSeconds ?? ttlSeconds(endOfDayMs(to), Date.now()),
       skipRead: skipCache,
       toleratesStale: true,
+      uncached: question.uncached ?? false,
     });
     const find = async (granularity: Granularity) => {
       const work = () => readGuard.run(() => compute(granularity), ctx);

@@ -1,5 +1,6 @@
 import type { Day } from "../../core/days.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
+import { SALE_REVENUE, SALE_UNITS } from "../rollups/index.ts";
 import { beyond, orderTerms } from "./keyset.ts";
 import type { Plan, Source } from "./planner.ts";
 import { productRows } from "./product-rows.ts";
@@ -137,12 +138,9 @@ function rowsOf(sql: Sql, tenantId: string, plan: Plan, condition: Fragment) {
     ${property === undefined ? sql`` : sql`and property = ${property}`} ${conditions.length === 0 ? sql`` : conditions} ${condition}`;
   if (source.time !== "ts") return sql`${sql(source.table)} ${where}`;
   return sql`(
-    select ts, type, session_id, user_key, 1 as events, units, units * coalesce(unit_price, 0) as revenue
-    from (
-      select ts, type, session_id, coalesce(user_id, anonymous_id, session_id) as user_key, unit_price,
-        case type when 'purchase' then quantity when 'refund' then -quantity else 0 end as units
-      from ${sql(source.table)} ${where}
-    ) sale
+    select ts, type, session_id, coalesce(user_id, anonymous_id, session_id) as user_key, 1 as events,
+      ${sql.unsafe(SALE_UNITS)} as units, ${sql.unsafe(SALE_REVENUE)} as revenue
+    from ${sql(source.table)} e ${where}
   ) facts`;
 }
 

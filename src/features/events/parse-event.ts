@@ -67,7 +67,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   if (context) errors.push(...errorsOfObject("context", context));
   const isSale = SALE_TYPES.has(given.type);
   if (isSale && !frame.maySell) reject("type", "sales_not_trusted", "only the shop itself may send sales");
-  const sale = isSale ? parseSale(properties, reject) : NO_SALE;
+  const sale = isSale ? parseSale(given.type, properties, reject) : NO_SALE;
 
   const userId = given.userId ?? frame.defaults.userId ?? null;
   const sessionId = given.sessionId ?? frame.defaults.sessionId ?? null;

@@ -13,6 +13,7 @@ export const STANDARD_TYPES = [
   "search",
   "purchase",
   "refund",
+  "adjustment",
 ] as const;
 
 export const MAX_BULK_EVENTS = 2_000;

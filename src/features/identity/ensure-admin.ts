@@ -7,19 +7,19 @@ import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { lockMember, upsertMember } from "./members-repository.ts";
 import { hashPassword } from "./passwords.ts";
-import { findTenantBySlug, findUserByEmail, insertAccount } from "./repository.ts";
+import { findTenant, findUserByEmail, insertAccount } from "./repository.ts";
 
 /**
- * Makes an account the admin of a tenant, by slug; makes the account when it is new. Throws `conflict` for an account
+ * Makes an account the admin of a tenant, by id or slug; makes the account when it is new. Throws `conflict` for an account
  * that exists and is no admin there, unless told to `promote` it: whoever registered the address first would
  * otherwise become admin with a password of their own.
  */
 export async function ensureAdmin(
   db: Database,
-  input: { email: string; password: string; tenantSlug: string; promote?: boolean },
+  input: { email: string; password: string; tenant: string; promote?: boolean },
 ) {
-  const tenant = await findTenantBySlug(db.orm, input.tenantSlug);
-  if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenantSlug}".`);
+  const tenant = await findTenant(db.orm, input.tenant);
+  if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenant}".`);
   const tenantId = tenant.id;
   const email = input.email.toLowerCase();
   const existing = await findUserByEmail(db.orm, email);
@@ -44,7 +44,7 @@ export async function ensureAdmin(
     if (!input.promote) {
       throw new AppError(
         "conflict",
-        `${email} has an account that is no admin of ${input.tenantSlug}; \`footfall admin create --promote\` makes it one.`,
+        `${email} has an account that is no admin of ${tenant.slug}; \`footfall admin create --promote\` makes it one.`,
       );
     }
     await joinAsAdmin(tx, tenantId, user.id, before ?? undefined);

@@ -138,8 +138,16 @@ export const ROLLUPS: readonly Rollup[] = [
 ];
 
 /**
+ * What an event `e` means in units and in money, null for what is no sale: a refund takes away, and an adjustment is money
+ * alone. Events of before the bounds and signs of today keep what they counted then.
+ */
+export const SALE_UNITS = "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end";
+export const SALE_REVENUE =
+  "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity when 'adjustment' then e.quantity end * e.unit_price";
+
+/**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
- * event with its local day and hour, its unique user, and what it means in units and money (a refund subtracts).
+ * event with its local day and hour, its unique user, and what it means in units and money.
  * `typed` sums them up by hour and type, `product_days` by day and product. `dimension` are the properties that tenants
  * break down by. `tenants` is a condition on the tenants `t` concerned.
  */
@@ -149,9 +157,8 @@ export function factsFrom(source: string, tenants: string, condition = "true"): 
   ), facts as materialized (
     select e.tenant_id, (e.ts at time zone t.time_zone)::date as day, date_trunc('hour', e.ts, t.time_zone) as hour,
       e.type, e.product_id, coalesce(e.user_id, e.anonymous_id, e.session_id) as user_key, e.session_id,
-      sale.units, sale.units * e.unit_price as revenue, e.properties, e.context
+      ${SALE_UNITS} as units, ${SALE_REVENUE} as revenue, e.properties, e.context
     from ${source}
-    cross join lateral (select case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end as units) sale
     where ${condition}
   ), typed as (
     select tenant_id, day, hour, type, ${TYPE_SUMS} from facts group by tenant_id, day, hour, type
