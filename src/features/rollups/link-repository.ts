@@ -15,12 +15,13 @@ export async function selectUndoneBatches(
   limit: number,
 ): Promise<LedgerRow[]> {
   const rows = await sql<{ batchId: string; minMs: number; maxMs: number }[]>`
-    with anonymous as materialized (
-      select distinct tenant_id, batch_id from events
-      where tenant_id = ${tenantId} and session_id = ${sessionId} and user_id is null
-    ), undone as materialized (
+    with undone as materialized (
       select tenant_id, batch_id, received_at, min_ts, max_ts from event_batches
       where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is null
+    ), anonymous as materialized (
+      select distinct tenant_id, batch_id from events
+      where tenant_id = ${tenantId} and session_id = ${sessionId} and user_id is null
+        and ts >= (select min(min_ts) from undone) and ts <= (select max(max_ts) from undone)
     )
     select batch_id as "batchId", (extract(epoch from min_ts) * 1000)::float8 as "minMs",
       (extract(epoch from max_ts) * 1000)::float8 as "maxMs"
