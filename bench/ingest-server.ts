@@ -34,6 +34,7 @@ const events = createEventsService({
   writer: chosen,
   readTenantSettings,
   findPrices: deps.findPrices,
+  maxAgeDays: config.eventMaxAgeDays,
 });
 const app = createApp({ ...deps, events }, { ...config, version: "bench" });
 Bun.serve({ hostname: config.host, port: config.port, fetch: app.fetch });

@@ -127,7 +127,12 @@ test("many at once share a query, and events with a price cause none", async () 
 
   // With a price or a total, an event is accepted though nobody can look anything up.
   const lookNowhere = () => Promise.reject(new Error("nobody looks up"));
-  const events = createEventsService({ ...api.deps, read: api.deps.db.read, findPrices: lookNowhere });
+  const events = createEventsService({
+    ...api.deps,
+    read: api.deps.db.read,
+    findPrices: lookNowhere,
+    maxAgeDays: 1,
+  });
   const ctx = operatorContext(tenant.tenantId);
   const priced = eventInput({ type: "purchase", properties: { price: 1 } });
   expect(await events.createEvent(ctx, priced)).toMatchObject({ duplicate: false });

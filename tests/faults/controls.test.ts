@@ -52,6 +52,7 @@ function appOver(writer: EventWriter) {
     writer,
     readTenantSettings: deps.readTenantSettings,
     findPrices: deps.findPrices,
+    maxAgeDays: 1,
   });
   const app = createApp({ ...deps, events }, { ...parseConfig(stage.env), version: "test" });
   return async ({ key: bearer }: TestTenant, json: Record<string, unknown>) => {

@@ -36,6 +36,8 @@ export interface EventsDeps {
   writer: EventWriter;
   readTenantSettings: ReadTenantSettings;
   findPrices: FindPrices;
+  /** Of events that are sent; imports may be older. */
+  maxAgeDays: number;
 }
 
 /** A warning about an event, by its place in the request. */
@@ -59,7 +61,8 @@ const EXPORT_PAGE = 500;
 
 /** Ingest and reading back of single events. */
 export function createEventsService(deps: EventsDeps) {
-  const { read, readGuard, writer, readTenantSettings, findPrices } = deps;
+  const { read, readGuard, writer, readTenantSettings, findPrices, maxAgeDays } = deps;
+
   async function frameOf(
     ctx: RequestContext,
     request: { sentAt?: string | number; sessionId?: string; context?: Record<string, unknown> },
@@ -67,11 +70,10 @@ export function createEventsService(deps: EventsDeps) {
     const pending = readTenantSettings(ctx.tenantId);
     const { eventRetentionDays, trustedSales } = pending instanceof Promise ? await pending : pending;
     const receivedAtMs = Date.now();
-    const oldestMs = eventRetentionDays === null ? EARLIEST_MS : receivedAtMs - eventRetentionDays * DAY_MS;
     return {
       receivedAtMs,
       skewMs: request.sentAt === undefined ? 0 : receivedAtMs - instantMs(request.sentAt),
-      oldestMs: Math.max(oldestMs, EARLIEST_MS),
+      ...ageLimit(receivedAtMs, maxAgeDays, eventRetentionDays),
       maySell: trustedSales || isOfTheShop(ctx.principal),
       messageSpace: messageSpaceOf(ctx.principal),
       defaults: {
@@ -201,6 +203,20 @@ function sortOut(results: readonly ParseResult[]) {
     }
   }
   return { events, errors, warnings };
+}
+
+/** The strictest of all limits on an event's age, in the words for those that it refuses. */
+function ageLimit(
+  nowMs: number,
+  maxAgeDays: number,
+  retentionDays: number | null,
+): Pick<ParseFrame, "oldestMs" | "tooOld"> {
+  if (retentionDays !== null && retentionDays <= maxAgeDays) {
+    const tooOld = `older than the ${retentionDays} days for which this tenant keeps events`;
+    return { oldestMs: Math.max(nowMs - retentionDays * DAY_MS, EARLIEST_MS), tooOld };
+  }
+  const tooOld = `more than ${maxAgeDays} days ago; "footfall import" takes older ones`;
+  return { oldestMs: Math.max(nowMs - maxAgeDays * DAY_MS, EARLIEST_MS), tooOld };
 }
 
 /** `sentAt` is the request's, not the event's: it only corrects the client's clock. */

@@ -5,6 +5,8 @@ import {
   type FindPrices,
   frameOfRecords,
   isTrailer,
+  isUnpriced,
+  type ParsedEvent,
   type ParseResult,
   parseEvent,
   priceSales,
@@ -19,6 +21,7 @@ import { readNdjson } from "./ndjson-rows.ts";
 import { createRowIdentities, type RowIdentities } from "./row-identity.ts";
 import type { ReadCell, Row, RowSource } from "./rows.ts";
 import { badFile, STDIN } from "./source.ts";
+import { createWarningTotals, type WarningTotals } from "./warning-totals.ts";
 
 export type ImportFormat = "csv" | "ndjson";
 
@@ -38,9 +41,6 @@ export interface Rejection {
   errors: FieldError[];
 }
 
-/** What rows said in vain: how many times, by code, and under which names. */
-export type WarningTotals = ReadonlyMap<string, { count: number; paths: Set<string> }>;
-
 export interface ImportDeps {
   writer: EventWriter;
   findPrices: FindPrices;
@@ -54,6 +54,7 @@ export interface ImportRun {
   run(): Promise<void>;
 }
 
+const SAMPLE_EVENTS = 3;
 const EXTENSIONS: Readonly<Record<string, ImportFormat>> = {
   ".csv": "csv",
   ".ndjson": "ndjson",
@@ -76,21 +77,16 @@ export function formatOf(file: string): ImportFormat {
 export function createImport({ writer, findPrices }: ImportDeps, options: ImportOptions): ImportRun {
   const { tenantId } = options;
   const loader = createBulkLoader(writer, tenantId);
-  const warnings = new Map<string, { count: number; paths: Set<string> }>();
+  const warnings = createWarningTotals();
   const run: Load = {
     loader,
     options,
     price: (results) => priceSales(findPrices, tenantId, results),
-    onWarning({ code, path }) {
-      const known = warnings.get(code) ?? { count: 0, paths: new Set() };
-      known.count += 1;
-      known.paths.add(path);
-      warnings.set(code, known);
-    },
+    onWarning: warnings.add,
   };
   return {
     totals: loader.totals,
-    warnings,
+    warnings: warnings.totals,
     async run() {
       const source = await openRows(options);
       const mapRow = chooseMapper(source, options);
@@ -106,11 +102,68 @@ interface Load {
   onWarning(warning: Warning): void;
 }
 
-function openRows({ file, format, mapping }: ImportOptions): Promise<RowSource> | RowSource {
+export interface Preview {
+  /** Rows read; fewer than asked for when the file has no more. */
+  rows: number;
+  rejections: Rejection[];
+  warnings: WarningTotals;
+  /** Sales without a price of their own: an import asks the catalogue, and rejects purchases of unknown products. */
+  unpriced: number;
+  /** The first events that would be stored. */
+  events: ParsedEvent[];
+  /** Columns of the header that no field of an event takes; null where every row names its own (NDJSON). */
+  unusedColumns: string[] | null;
+}
+
+/** What an import would make of a file's first `limit` rows. Stores nothing. Throws as an import does. */
+export async function previewImport(
+  options: Pick<ImportOptions, "file" | "format" | "mapping">,
+  limit: number,
+): Promise<Preview> {
+  const source = await openRows(options);
+  const mapRow = chooseMapper(source, options);
+  const used = options.mapping ? columnsOf(options.mapping) : source.columns;
+  const unusedColumns = source.columns?.filter((column) => !used?.includes(column)) ?? null;
+  const warnings = createWarningTotals();
+  const preview: Preview = {
+    rows: 0,
+    rejections: [],
+    warnings: warnings.totals,
+    unpriced: 0,
+    events: [],
+    unusedColumns,
+  };
+  const identities = createRowIdentities();
+  for await (const rows of source.rows) {
+    for (const row of rows) {
+      if (options.mapping === null && isTrailer(row.cells)) continue;
+      const result = toEvent(row, mapRow, identities);
+      preview.rows += 1;
+      if ("errors" in result) preview.rejections.push({ line: row.line, errors: result.errors });
+      else {
+        result.warnings.forEach(warnings.add);
+        if (isUnpriced(result)) preview.unpriced += 1;
+        if (preview.events.length < SAMPLE_EVENTS) preview.events.push(result.event);
+      }
+      if (preview.rows === limit) return preview;
+    }
+  }
+  if (preview.rows === 0) throw badFile(options.file, "has no rows");
+  return preview;
+}
+
+function openRows({
+  file,
+  format,
+  mapping,
+}: Pick<ImportOptions, "file" | "format" | "mapping">): Promise<RowSource> | RowSource {
   return format === "csv" ? readCsv(file, mapping?.delimiter) : readNdjson(file);
 }
 
-function chooseMapper({ columns }: RowSource, { file, mapping }: ImportOptions): MapRow {
+function chooseMapper(
+  { columns }: RowSource,
+  { file, mapping }: Pick<ImportOptions, "file" | "mapping">,
+): MapRow {
   if (!mapping) return columns ? createEnvelopeMapper(columns) : mapEnvelope;
   if (!columns) return createRowMapper(mapping, keyReader);
   const missing = [...new Set(columnsOf(mapping))].filter((column) => !columns.includes(column));

@@ -123,7 +123,12 @@ function compileTimestamp({ column, format }: Mapping["timestamp"], readerOf: (c
   return (cells: unknown, errors: FieldError[]) => {
     const value = read(cells);
     const timeMs = value === undefined ? null : (toMs?.(value) ?? null);
-    const message = value === undefined ? "has no time" : `is not a time in the format ${format}`;
+    const message =
+      value === undefined
+        ? "has no time"
+        : format === "auto"
+          ? "is no time that can be read; say its format in the mapping"
+          : `is not a time in the format ${format}`;
     if (timeMs === null) errors.push({ path: column, code: "invalid_timestamp", message });
     return timeMs;
   };

@@ -10,8 +10,9 @@ import { timestampReader } from "./timestamp-format.ts";
  *   {
  *     "delimiter": ";",                                           CSV only; "," unless given
  *     "decimal": ",",                                             of numbers that are text; "." unless given
- *     "timestamp": { "column": "Date", "format": "D.M.YYYY H:mm" },   rfc3339 (default), epochMs, epochSeconds, or a
- *                                                                 pattern of YYYY MM M DD D HH H mm ss SSS, taken as UTC
+ *     "timestamp": { "column": "Date", "format": "D.M.YYYY H:mm" },   auto (default, or just "Date"), rfc3339, epochMs,
+ *                                                                 epochSeconds, or a pattern of YYYY MM M DD D HH H mm
+ *                                                                 ss SSS, taken as UTC
  *     "type": { "constant": "purchase" },                         or, from a column, with names translated:
  *             { "column": "Kind", "values": { "sale": "purchase" } }
  *     "productId": "SKU",
@@ -28,14 +29,13 @@ import { timestampReader } from "./timestamp-format.ts";
 export const Mapping = z.strictObject({
   delimiter: z.string().length(1).optional(),
   decimal: z.enum([".", ","]).default("."),
-  timestamp: z.strictObject({
-    column: z.string().min(1),
+  timestamp: column({
     format: z
       .string()
-      .default("rfc3339")
+      .default("auto")
       .refine(
         (format) => timestampReader(format) !== null,
-        "must be rfc3339, epochMs, epochSeconds, or a pattern such as YYYY-MM-DD HH:mm:ss or M/D/YYYY H:mm",
+        "must be auto, rfc3339, epochMs, epochSeconds, or a pattern such as YYYY-MM-DD HH:mm:ss or M/D/YYYY H:mm",
       ),
   }),
   type: z
