@@ -161,7 +161,7 @@ export function createDeps(config: Config, role: string) {
       log,
       retentionDays: config.notificationRetentionDays,
     }),
-    outbox: createOutboxService({ db, redis, invalidator, metrics }),
+    outbox: createOutboxService({ db, redis, invalidator, metrics, log }),
     rollups,
     returnsFolder: createReturnsFolder(db),
     purchases: createPurchasesService({

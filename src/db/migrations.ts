@@ -12,6 +12,7 @@ import audience from "../../drizzle/0005_audience.sql" with { type: "text" };
 import productPeriods from "../../drizzle/0006_product_periods.sql" with { type: "text" };
 import trustedSales from "../../drizzle/0007_trusted_sales.sql" with { type: "text" };
 import idleOrderGroups from "../../drizzle/0008_idle_order_groups.sql" with { type: "text" };
+import orderOfDomainEvents from "../../drizzle/0009_order_of_domain_events.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -26,4 +27,5 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0006_product_periods": productPeriods,
   "0007_trusted_sales": trustedSales,
   "0008_idle_order_groups": idleOrderGroups,
+  "0009_order_of_domain_events": orderOfDomainEvents,
 };
