@@ -5,6 +5,7 @@ import {
   RATE_LIMIT_DEFAULTS,
   type RatePolicies,
 } from "./core/rate-limits.ts";
+import { fieldErrorsOf } from "./core/validation.ts";
 
 /** The only file that reads the environment. Everything else receives the frozen Config. */
 
@@ -38,8 +39,14 @@ const Environment = z.object({
   NODE_ENV: z.enum(["development", "test", "production"]).optional(),
   HOST: z.string().default("0.0.0.0"),
   PORT: integer(0, 65_535).default(3000),
-  DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/, error: "must be a postgres:// URL" }),
-  REDIS_URL: z.url({ protocol: /^rediss?$/, error: "must be a redis:// URL" }),
+  DATABASE_URL: z.url({
+    protocol: /^postgres(ql)?$/,
+    error: "must be a postgres:// URL, such as postgres://user:password@localhost:5432/footfall",
+  }),
+  REDIS_URL: z.url({
+    protocol: /^rediss?$/,
+    error: "must be a redis:// URL, such as redis://localhost:6379",
+  }),
   /** Behind a PgBouncer older than 1.21 in transaction mode, prepared statements must be off. */
   DATABASE_PREPARE: flag.default(true),
   JWT_SECRET: z.string().optional(),
@@ -68,12 +75,17 @@ const Environment = z.object({
   REQUEST_TIMEOUT_MS: integer(1_000, 70_000).default(30_000),
   /** How old an outdated answer may be that is served as `stale` while a new one is computed; 0: never. */
   CACHE_STALE_MS: integer(0, 60_000).default(2_000),
+  /** Bytes of one cached answer, and of all that Redis holds of one tenant's. */
+  CACHE_MAX_ENTRY_BYTES: integer(0, 64 * 1024 * 1024).default(1024 * 1024),
+  CACHE_MAX_TENANT_BYTES: integer(0, 1024 ** 4).default(32 * 1024 * 1024),
   /** Where the load ladder begins; each doubling is a step up. */
   LOAD_LOOP_DELAY_MS: integer(1, 10_000).default(50),
   LOAD_IN_FLIGHT: integer(1, 1_000_000).default(500),
   LOAD_READS: integer(1, 10_000).default(6),
   /** Days for which stored notifications are kept. */
   NOTIFICATION_RETENTION_DAYS: integer(1, 3_650).default(90),
+  /** How old an event may be that is sent: three years and a month. Those of `footfall import` may be older. */
+  EVENT_MAX_AGE_DAYS: integer(1, 36_500).default(1_125),
   AUDIT_RETENTION_DAYS: integer(1, 36_500).default(730),
   ORDER_HISTORY_RETENTION_DAYS: integer(1, 36_500).default(3_650),
   /** Event streams that one process holds open, of all tenants and of one. */
@@ -104,8 +116,10 @@ export interface Config {
   rateLimits: RatePolicies;
   requestTimeoutMs: number;
   cacheStaleMs: number;
+  cacheBounds: { entryBytes: number; tenantBytes: number };
   load: { loopDelayMs: number; inFlight: number; reads: number };
   notificationRetentionDays: number;
+  eventMaxAgeDays: number;
   auditRetentionDays: number;
   orderHistoryRetentionDays: number;
   sseMaxConnections: number;
@@ -124,9 +138,9 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
   const parsed = Environment.safeParse(given);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    const name = String(issue?.path[0]);
-    const reason = given[name] === undefined ? "is not set" : `is not valid: ${issue?.message}`;
+    const [{ path, message } = { path: "", message: "" }] = fieldErrorsOf(parsed.error);
+    const [name = ""] = path.split(".");
+    const reason = given[name] === undefined ? "is not set" : message;
     throw new ConfigError(`${name} ${reason} (see .env.example for what it means).`);
   }
   const values = parsed.data;
@@ -170,12 +184,14 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     },
     requestTimeoutMs: values.REQUEST_TIMEOUT_MS,
     cacheStaleMs: values.CACHE_STALE_MS,
+    cacheBounds: { entryBytes: values.CACHE_MAX_ENTRY_BYTES, tenantBytes: values.CACHE_MAX_TENANT_BYTES },
     load: {
       loopDelayMs: values.LOAD_LOOP_DELAY_MS,
       inFlight: values.LOAD_IN_FLIGHT,
       reads: values.LOAD_READS,
     },
     notificationRetentionDays: values.NOTIFICATION_RETENTION_DAYS,
+    eventMaxAgeDays: values.EVENT_MAX_AGE_DAYS,
     auditRetentionDays: values.AUDIT_RETENTION_DAYS,
     orderHistoryRetentionDays: values.ORDER_HISTORY_RETENTION_DAYS,
     sseMaxConnections: values.SSE_MAX_CONNECTIONS,

@@ -4,6 +4,7 @@ import { AppError } from "./core/errors.ts";
 import { closeDeps, createDeps, type Deps } from "./deps.ts";
 import { DEFAULT_TENANT } from "./features/identity/index.ts";
 import { waitUntilReady } from "./redis/client.ts";
+import { findMemoryRisk } from "./redis/memory-limit.ts";
 import { VERSION } from "./version.ts";
 
 export interface Running {
@@ -26,6 +27,8 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
   if (config.admin) await ensureFirstAdmin(deps, config.admin);
   if (!(await waitUntilReady(deps.redis, REDIS_WAIT_MS)))
     log.warn("redis does not answer: serving without cache and announcements");
+  const risk = await findMemoryRisk(deps.redis);
+  if (risk !== null) log.warn(risk);
   const stopping = new AbortController();
   const app = createApp(deps, { ...config, version: VERSION, stopping: stopping.signal });
   deps.load.start();
@@ -71,7 +74,7 @@ async function ensureFirstAdmin(
   admin: { email: string; password: string },
 ): Promise<void> {
   try {
-    await identity.ensureAdmin({ ...admin, tenantSlug: DEFAULT_TENANT });
+    await identity.ensureAdmin({ ...admin, tenant: DEFAULT_TENANT });
   } catch (error) {
     if (!(error instanceof AppError && error.code === "conflict")) throw error;
     log.warn({ reason: error.message }, "ADMIN_EMAIL was not made an admin");

@@ -5,7 +5,7 @@ import { isOverload } from "../resilience/read-guard.ts";
 import type { RedisGuard } from "../resilience/redis-guard.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { createComputationLocks } from "./computation-lock.ts";
-import { createEntries, entryKeyOf, type Found } from "./entries.ts";
+import { createEntries, type EntryBounds, entryKeyOf, type Found } from "./entries.ts";
 import { type Entry, makeEntry } from "./entry.ts";
 
 /**
@@ -34,6 +34,8 @@ export interface CacheQuestion {
    * it nothing stale is served, ever.
    */
   toleratesStale?: boolean;
+  /** One of endlessly many (a free filter, a place in a list): computed each time, and stored for nobody. */
+  uncached?: boolean;
 }
 
 export interface CacheAnswer<T> {
@@ -69,26 +71,27 @@ export interface CacheOptions {
   tolerance?: () => StaleTolerance;
   /** Hears of every read. */
   onRead?: (tenantId: string, scope: CacheScope, outcome: CacheAnswer<unknown>["outcome"]) => void;
-  /** Of entries that the process holds itself, the text and what was last sent of it. */
-  heldBytes?: number;
+  /** Of what the process holds itself, of one entry, and of one tenant's entries in Redis. */
+  bounds?: Partial<EntryBounds>;
 }
 
 /** Nobody is served anything stale unless the caller says so. */
 const STRICT: StaleTolerance = { staleMs: 0, restMs: 0 };
-/** How long an answer outlives its freshness: what is served while Postgres is away. */
+/** How long an answer outlives its freshness, if it may be served stale: while Postgres is away, or there is too much to do. */
 const KEEP_SECONDS = 3_600;
-/** Some two hundred years by day: what dashboards ask for at one time, in a process that shall stay below 250 MB. */
-const HELD_BYTES = 32 * 1024 * 1024;
+const MIB = 1024 * 1024;
+/** Held: some two hundred years by day, what dashboards ask for at one time, in a process that shall stay below 250 MB. */
+const BOUNDS: EntryBounds = { heldBytes: 32 * MIB, entryBytes: MIB, tenantBytes: 32 * MIB };
 
 export function createCache(
   redis: Redis,
   guard: RedisGuard,
   metrics: Metrics,
-  { tolerance = () => STRICT, onRead = () => {}, heldBytes = HELD_BYTES }: CacheOptions = {},
+  { tolerance = () => STRICT, onRead = () => {}, bounds = {} }: CacheOptions = {},
 ): Cache {
   const inFlight = new Map<string, Promise<unknown>>();
   const locks = createComputationLocks(redis, guard);
-  const entries = createEntries(redis, guard, heldBytes);
+  const entries = createEntries(redis, guard, { ...BOUNDS, ...bounds });
   // A series looked up by its labels costs more than the increment.
   const reads = {
     hit: metrics.cacheReads.labels("hit"),
@@ -128,9 +131,12 @@ export function createCache(
         const madeAtMs = Date.now();
         const freshUntilMs = madeAtMs + question.ttlSeconds * 1_000;
         const entry = makeEntry({ generations, asOfMs, madeAtMs, freshUntilMs }, content);
-        entries.store(question, entry, question.ttlSeconds + KEEP_SECONDS).catch(() => {
-          metrics.redisFallbacks.inc({ operation: "cache" });
-        });
+        const { ttlSeconds: freshSeconds, toleratesStale } = question;
+        const keepSeconds = toleratesStale ? freshSeconds + KEEP_SECONDS : freshSeconds;
+        entries.store(question, entry, { freshSeconds, keepSeconds }).then(
+          (stored) => stored || metrics.cacheRefusals.inc(),
+          () => metrics.redisFallbacks.inc({ operation: "cache" }),
+        );
         return answerOf<T>(entry, "miss");
       } finally {
         if (lock) locks.release(lock);
@@ -151,15 +157,17 @@ export function createCache(
 
   return {
     async peek<T>(question: CacheQuestion, failure?: StandIn): Promise<CacheAnswer<T> | null> {
+      if (question.skipRead || question.uncached) return null;
       const found = await entries.look(question).catch(() => null);
-      if (!found?.entry || question.skipRead) return null;
+      if (!found?.entry) return null;
       if (isFresh(found)) return note(question, answerOf<T>(found.entry, "hit"));
       if (failure === undefined && ageOf(found.entry) >= tolerance().staleMs) return null;
       return note(question, answerOf<T>(found.entry, "stale", failure ?? "overloaded"));
     },
 
     async getOrCompute<T>(question: CacheQuestion, compute: () => Promise<T>): Promise<CacheAnswer<T>> {
-      const { skipRead = false, toleratesStale = false } = question;
+      const { skipRead = false, toleratesStale = false, uncached = false } = question;
+      if (uncached) return note(question, answerOf<T>(await computeNow(compute), "miss"));
       let found: Found;
       try {
         found = await entries.look(question);

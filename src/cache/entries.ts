@@ -2,6 +2,7 @@ import type { Redis } from "ioredis";
 import { LRUCache } from "lru-cache";
 import { keys } from "../redis/keys.ts";
 import type { RedisGuard } from "../resilience/redis-guard.ts";
+import { createEntryWriter, type EntryLife } from "./budget.ts";
 import { type Entry, encodeEntry, parseEntry } from "./entry.ts";
 import { clearingTag, readOrMakeGenerations } from "./tags.ts";
 
@@ -33,7 +34,24 @@ const LARGEST_SHARE = 1 / 8;
 /** Of an entry, beside its text: header, parsed header, bookkeeping. */
 const OVERHEAD_BYTES = 2_048;
 
-export function createEntries(redis: Redis, guard: RedisGuard, heldBytes: number) {
+export interface EntryBounds {
+  /** Of what the process holds itself. */
+  heldBytes: number;
+  /** Of one entry; a larger one is computed each time. */
+  entryBytes: number;
+  /** Of one tenant's entries in Redis, of all scopes together. */
+  tenantBytes: number;
+}
+
+/**
+ * How a tenant's bytes are parted: what customers can fill (orders, products) takes no room of analytics, which cost most
+ * to compute and only the shop's staff can ask for.
+ */
+const SHARES: Record<string, number> = { analytics: 1 / 2, products: 1 / 4, orders: 1 / 4 };
+
+export function createEntries(redis: Redis, guard: RedisGuard, bounds: EntryBounds) {
+  const { heldBytes, entryBytes, tenantBytes } = bounds;
+  const writer = createEntryWriter(redis, (scope) => tenantBytes * (SHARES[scope] ?? 0));
   const held = new LRUCache<string, Entry>({
     maxSize: heldBytes,
     maxEntrySize: heldBytes * LARGEST_SHARE,
@@ -96,10 +114,15 @@ export function createEntries(redis: Redis, guard: RedisGuard, heldBytes: number
       return promise;
     },
 
-    async store(question: EntryQuestion, entry: Entry, keepSeconds: number): Promise<void> {
+    /** False when it is too large, or its tenant has no room left. Rejects while Redis is away. */
+    async store(question: EntryQuestion, entry: Entry, life: EntryLife): Promise<boolean> {
       const entryKey = entryKeyOf(question);
+      const text = encodeEntry(entry);
+      if (Buffer.byteLength(text) > entryBytes) return false;
       held.set(entryKey, entry);
-      await redis.set(entryKey, encodeEntry(entry), "EX", keepSeconds);
+      const stored = await writer.write({ ...question, entryKey }, text, life);
+      if (!stored && held.peek(entryKey) === entry) held.delete(entryKey);
+      return stored;
     },
   };
 }

@@ -46,9 +46,16 @@ export function analyticsTagsOfInstants(minMs: number, maxMs: number): string[] 
   return analyticsTagsOfDays(toDay(minMs - WIDEST_OFFSET_MS), toDay(maxMs + WIDEST_OFFSET_MS));
 }
 
+/** Months outside of these share one tag, so that asking for thousands of years can't fill Redis with tags. */
+const OWN_TAGS = { from: "1990-01-01", to: "2099-12-31" };
+const FAR_TAG = "analytics:far";
+
 /** The tags that an answer over a range of local days is computed under. */
 export function analyticsTagsOfDays(from: Day, to: Day): string[] {
-  return monthsBetween(from, to).map((month) => `analytics:${month.slice(0, 7)}`);
+  const first = from < OWN_TAGS.from ? OWN_TAGS.from : from;
+  const last = to > OWN_TAGS.to ? OWN_TAGS.to : to;
+  const tags = monthsBetween(first, last).map((month) => `analytics:${month.slice(0, 7)}`);
+  return first === from && last === to ? tags : [...tags, FAR_TAG];
 }
 
 /**

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import type { Config } from "../config.ts";
+import { explainInstant } from "../core/explain-instant.ts";
 import type { Deps } from "../deps.ts";
 import { createSeedRun, hasEvents, type SeedOptions } from "../features/seeding/index.ts";
 import {
@@ -7,11 +8,10 @@ import {
   createStopwatch,
   describeTotals,
   ensureTenant,
-  parseSlug,
   parseTimeZone,
   withProgress,
 } from "./load.ts";
-import { withDeps } from "./session.ts";
+import { parseTenant, withDeps } from "./session.ts";
 
 interface SeedArguments {
   tenant: string;
@@ -30,7 +30,12 @@ export function addSeedCommand(program: Command): void {
   program
     .command("seed")
     .description("fill a tenant, made when it is missing, with made-up but realistic shop traffic")
-    .option("--tenant <slug>", "the tenant; ADMIN_EMAIL becomes its admin", parseSlug, "demo")
+    .option(
+      "--tenant <tenant>",
+      "the tenant, by id or slug; ADMIN_EMAIL becomes its admin",
+      parseTenant,
+      "demo",
+    )
     .option("--tenants <n>", "make so many tenants: <slug>-1 to <slug>-n", integer(1, 10_000))
     .option("--events <n>", "events a tenant", integer(1, 1e9), 20_000)
     .option("--users <n>", "signed-in users who come back", integer(1, 10_000_000), 500)
@@ -97,7 +102,7 @@ function integer(min: number, max: number): (text: string) => number {
 function parseUntil(text: string): number {
   const timeMs = Date.parse(text);
   if (!/^\d{4}-\d\d-\d\dT.*(Z|[+-]\d\d:\d\d)$/.test(text) || Number.isNaN(timeMs))
-    throw new InvalidArgumentError("It must be an RFC 3339 time, such as 2026-11-21T09:30:00Z.");
+    throw new InvalidArgumentError(`It ${explainInstant(text)}.`);
   if (timeMs > Date.now()) throw new InvalidArgumentError("It must not be in the future.");
   return timeMs;
 }

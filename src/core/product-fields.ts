@@ -49,5 +49,5 @@ export const RULES = {
   plainText: "has control characters or outer spaces",
   reachable: "is the name of another route or can't stand in a URL",
   notBlank: "must not be blank",
-  webAddress: "must be an http or https URL",
+  webAddress: "must be an http or https URL, such as https://shop.example/tea.jpg",
 } as const;

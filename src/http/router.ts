@@ -6,7 +6,7 @@ import { AppError } from "../core/errors.ts";
 import { actingSeller, grantedPriority, type Principal, type RequestContext } from "../core/principal.ts";
 import { isPriority, PRIORITIES, type Priority } from "../core/priority.ts";
 import type { OperationPolicyName } from "../core/rate-limits.ts";
-import { fieldErrorsOf } from "../core/validation.ts";
+import { fieldErrorsOf, invalidInput } from "../core/validation.ts";
 import { ProblemSchema } from "./problem.ts";
 
 /** What middleware leaves for the handlers. */
@@ -32,8 +32,8 @@ export type RateLimits = Record<OperationPolicyName, MiddlewareHandler<HttpEnv>>
 
 /** Lets requests in, or refuses them with `unavailable` by their priority and the load. */
 export interface LoadShedding {
-  /** The result is called when the request has ended. */
-  admit(priority: Priority): () => void;
+  /** The result is called when the request has ended. No tenant: nobody has signed in. */
+  admit(tenantId: string | null, priority: Priority): () => void;
   /** The same for event ingestion, which is refused last and not counted. */
   admitIngest(): void;
 }
@@ -47,9 +47,7 @@ export function createRouter(options: { getPath?: (request: Request) => string }
     defaultHook: (result) => {
       if (result.success) return;
       const where = result.target === "json" ? "body" : result.target === "param" ? "path" : result.target;
-      throw new AppError("invalid_input", `The ${where} is not valid.`, {
-        errors: fieldErrorsOf(result.error as never),
-      });
+      throw invalidInput(where, fieldErrorsOf(result.error as never));
     },
   });
 }
@@ -122,8 +120,9 @@ const CALLER_HEADERS = [
   {
     name: "X-Priority",
     in: "header" as const,
-    description: "What is refused last under load; customers and sellers can claim `high` at the most",
-    schema: { type: "string" as const, enum: [...PRIORITIES], default: "normal" },
+    description:
+      "How much the request matters under load. Staff (admins, analysts, API keys that may read analytics) have `high` unless they say otherwise, everybody else `normal`; customers and sellers can't have more than that",
+    schema: { type: "string" as const, enum: [...PRIORITIES] },
   },
 ];
 
@@ -180,9 +179,10 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
       shedding.admitIngest();
       return limited();
     }
-    const priority = readPriority(c, "public" in rule ? null : c.get("principal"));
+    const principal = "public" in rule ? null : c.get("principal");
+    const priority = readPriority(c, principal);
     c.set("priority", priority);
-    const end = shedding.admit(priority);
+    const end = shedding.admit(principal?.tenantId ?? null, priority);
     try {
       return await limited();
     } finally {
@@ -191,13 +191,11 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
   };
 }
 
-/** The priority that X-Priority asks for, as far as the caller may. */
+/** The priority that X-Priority asks for, as far as the caller may, else that of its role. */
 function readPriority(c: HttpContext, principal: Principal | null): Priority {
   const asked = c.req.header("x-priority");
-  if (asked === undefined) return "normal";
-  if (!isPriority(asked))
+  if (asked !== undefined && !isPriority(asked))
     throw new AppError("invalid_input", `X-Priority is one of ${PRIORITIES.join(", ")}.`);
-  if (principal === null) return asked === "low" ? "low" : "normal";
   return grantedPriority(principal, asked);
 }
 

@@ -9,6 +9,8 @@ export const keys = {
   cacheEntry: (tenantId: string, name: string) => `{${tenantId}}:cache:${VERSION}:${name}`,
   cacheLock: (tenantId: string, name: string) => `{${tenantId}}:computing:${VERSION}:${name}`,
   cacheCounts: (tenantId: string) => `{${tenantId}}:cache-counts`,
+  /** How many bytes the entries of a scope take, see cache/budget.ts. */
+  cacheBytes: (tenantId: string, scope: string) => `{${tenantId}}:cache-bytes:${scope}`,
   cacheTag: (tenantId: string, tag: string) => `{${tenantId}}:tag:${tag}`,
   /** `key` begins with the hash tag of its tenant or address, see http/middleware/rate-limit.ts. */
   rateLimit: (key: string) => `${key}:rate`,

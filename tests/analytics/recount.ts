@@ -9,7 +9,7 @@ export const inOrder = (events: Events) =>
 
 const byUser = (events: Events) => Map.groupBy(inOrder(events), ({ userKey }) => userKey);
 
-/** From every possible beginning, the earliest next step each time; the deepest of a user counts. */
+/** From every possible beginning, the earliest next step each time, by an event of its own; the deepest of a user counts. */
 export function funnel(
   events: Events,
   steps: readonly string[],
@@ -21,13 +21,19 @@ export function funnel(
   const reached = steps.map(() => 0);
   for (const own of byUser(events).values()) {
     let deepest = 0;
-    for (const [index, first] of own.entries()) {
+    for (const first of own) {
       const day = brute.dayOf(first.tsMs, zone);
       if (first.type !== steps[0] || day < from || day > to) continue;
-      let depth = 1;
-      for (const event of own.slice(index + 1))
-        if (event.type === steps[depth] && event.tsMs <= first.tsMs + windowHours * HOUR_MS) depth += 1;
-      deepest = Math.max(deepest, depth);
+      const untilMs = first.tsMs + windowHours * HOUR_MS;
+      const chain = [first];
+      for (let last: brute.RawEvent | undefined = first; last && chain.length < steps.length; ) {
+        const tsMs: number = last.tsMs;
+        const type = steps[chain.length];
+        last = own.find((event) => event.type === type && event.tsMs >= tsMs && !chain.includes(event));
+        if (last && last.tsMs > untilMs) last = undefined;
+        if (last) chain.push(last);
+      }
+      deepest = Math.max(deepest, chain.length);
     }
     for (let step = 0; step < deepest; step += 1) reached[step] = (reached[step] ?? 0) + 1;
   }
@@ -118,7 +124,7 @@ export function metricsOf(events: Events, zone: string): Record<string, number> 
   return {
     events: events.length,
     ...brute.measure(events),
-    uniqueUsers: new Set(events.map(({ userKey }) => userKey)).size,
+    ...brute.users(events),
     sessions: new Set(events.flatMap(({ sessionId }) => sessionId ?? [])).size,
     activeDays: new Set(events.map(({ tsMs }) => brute.dayOf(tsMs, zone))).size,
   };

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
-import { type CacheQuestion, createCache } from "../../src/cache/cache.ts";
+import { type CacheOptions, type CacheQuestion, createCache } from "../../src/cache/cache.ts";
 import { clearingTag, deleteTags } from "../../src/cache/tags.ts";
 import { newId } from "../../src/core/ids.ts";
 import { startApi } from "../../src/main.ts";
@@ -44,8 +44,8 @@ const question = (overrides: Partial<CacheQuestion> = {}): CacheQuestion => ({
   ttlSeconds: 60,
   ...overrides,
 });
-const newCache = (redis = api.deps.redis, heldBytes?: number) =>
-  createCache(redis, createRedisGuard(), api.deps.metrics, { heldBytes });
+const newCache = (redis = api.deps.redis, bounds: CacheOptions["bounds"] = {}) =>
+  createCache(redis, createRedisGuard(), api.deps.metrics, { bounds });
 const entryKey = () => keys.cacheEntry(tenantId, "analytics:question");
 
 /** Two processes, of which the first holds an answer that is a hit. */
@@ -116,7 +116,7 @@ test("while Redis is away nothing that is held is served as a hit", async () => 
 
 test("more than it may hold pushes out what was asked for longest ago, and every answer stays right", async () => {
   const heldBytes = 100_000;
-  const cache = newCache(api.deps.redis, heldBytes);
+  const cache = newCache(api.deps.redis, { heldBytes });
   /** 10 KB of two bytes and more each: at most one or two are held. */
   const textOf = (n: number) => `${n}`.padEnd(2_000, "€");
   const transferred = async (work: () => Promise<void>) => {

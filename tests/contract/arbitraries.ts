@@ -141,7 +141,7 @@ export function validValue(schemas: Schemas, given: Schema, known: Known): fc.Ar
 }
 
 /** Breaks a value in one place: another type, something missing, something too many. */
-function broken(value: unknown): fc.Arbitrary<unknown> {
+export function broken(value: unknown): fc.Arbitrary<unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return anyValue;
   const names = Object.keys(value);
   const extra = fc

@@ -73,7 +73,7 @@ describe("the program", () => {
   });
 
   test("that cannot start is reported with its own words", async () => {
-    await expect(startServer(testEnv({ PORT: "many" }))).rejects.toThrow(/PORT is not valid/);
+    await expect(startServer(testEnv({ PORT: "many" }))).rejects.toThrow(/PORT must be a number/);
     const { exitCode, stderr } = await runFootfall(["migrate"], testEnv());
     expect(exitCode).toBe(1);
     expect(stderr).toContain("Postgres does not answer");

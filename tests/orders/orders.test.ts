@@ -302,8 +302,7 @@ describe("reading", () => {
   test("cached answers and lists are dropped by every change, and ETags save the rest", async () => {
     const { body } = await place({ customerEmail: "cached@example.com" });
     const list = async () =>
-      (await api.call("GET", "/orders?customerEmail=cached@example.com", { as: tenant.key })).body.items[0]
-        .status;
+      (await api.call("GET", "/orders?limit=1", { as: tenant.key })).body.items[0].status;
     expect([await statusOf(api, tenant.key, body.id), await list()]).toEqual(["queued", "queued"]);
     await handleAll(api);
     expect([await statusOf(api, tenant.key, body.id), await list()]).toEqual(["pending", "pending"]);

@@ -25,6 +25,9 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
+const NOT_PUBLIC =
+  "must have a host that the public DNS knows, with public addresses only; this one is misspelt, unknown or private";
+
 const create = async (url: string) =>
   (await api.call("POST", "/webhooks", { as: tenant.key, json: { url } })).status;
 const ipv4 = (...addresses: string[]): Address[] => addresses.map((address) => ({ address, family: 4 }));
@@ -168,7 +171,7 @@ describe("when an endpoint is made or changed", () => {
     expect(await make("public.test.")).toBe("made");
     const refusals = ["mixed.test", "inside.test", "scoped.test", "odd.test", "nothing.test", "absent.test"];
     expect(new Set(await Promise.all(refusals.map(make)))).toEqual(
-      new Set(["The host does not resolve to public addresses only."]),
+      new Set([`The body is not valid: url ${NOT_PUBLIC}.`]),
     );
     const made = await webhooks.createWebhook(ctx, {
       url: "https://public.test/",
@@ -183,7 +186,7 @@ describe("when an endpoint is made or changed", () => {
   test("a name server that does not answer is not waited for beyond the deadline", async () => {
     const guard = createAddressGuard({ resolve: () => new Promise(() => {}), allowPrivate: false });
     const asked = guard.findAddresses(new URL("https://slow.test/"), 20);
-    expect(await asked.catch((error) => error.message)).toContain("does not resolve");
+    expect(await asked.catch((error) => error.message)).toBe(NOT_PUBLIC);
   });
 });
 
@@ -225,7 +228,7 @@ describe("when it is delivered", () => {
       status: "pending",
       attempts: 1,
       lastStatus: null,
-      lastError: "The host does not resolve to public addresses only.",
+      lastError: `The URL ${NOT_PUBLIC}.`,
     });
     // Stored when private targets were allowed, or put there past the API.
     for (const url of [`${receiver.url}/`, `https://127.0.0.1:${receiver.port}/`, "https://localhost/"]) {

@@ -1,57 +1,7 @@
 import type { Day } from "../../core/days.ts";
-import type { Fragment, Sql } from "../../db/client.ts";
+import type { Sql } from "../../db/client.ts";
 import type { Range } from "./range.ts";
 import type { Period } from "./schema.ts";
-
-/**
- * How many users got how far. A chain begins with an event of the first step in the range; each next step is a later
- * event (by time, then id) of its type, all of them within the window from the first. `s1` is the time of the first
- * step of an event that is one; `s2` the latest beginning of a chain that an event of the second step goes on, and so
- * forth. The latest beginning leaves the most time, so no other can get further: one pass over a user's events in order
- * finds the deepest of all chains.
- */
-export async function selectFunnel(
-  sql: Sql,
-  tenantId: string,
-  range: Range,
-  steps: readonly string[],
-  windowHours: number,
-): Promise<number[]> {
-  const { to, timeZone } = range;
-  const window = sql`${windowHours} * interval '1 hour'`;
-  const column = (step: number) => sql(`s${step}`);
-  let chained: Fragment = sql`
-    select *, case when type = ${steps[0] ?? ""} and (ts at time zone ${timeZone})::date
-        between ${range.from}::date and ${to}::date then ts end as s1
-    from (
-      select ts, id, type, coalesce(user_id, anonymous_id, session_id) collate "C" as user_key from events
-      where tenant_id = ${tenantId} and type = any(${sql.array([...new Set(steps)])}::text[])
-        and ts >= ${range.from}::date::timestamp at time zone ${timeZone} - interval '1 day'
-        and ts < ${to}::date::timestamp at time zone ${timeZone} + interval '2 days' + ${window}
-    ) stepping`;
-  for (const [index, type] of steps.entries()) {
-    if (index === 0) continue;
-    const begun = sql(`begun_${index}`);
-    chained = sql`
-      select *, case when type = ${type} and ts <= ${begun} + ${window} then ${begun} end as ${column(index + 1)}
-      from (
-        select *, max(${column(index)}) over (
-          partition by user_key order by ts, id rows between unbounded preceding and 1 preceding) as ${begun}
-        from (${chained}) reached
-      ) preceded`;
-  }
-  const reached = steps.map((_, index) => {
-    const own = sql`count(*) filter (where ${column(index + 1)})::float8 as ${column(index + 1)}`;
-    return index === 0 ? own : sql`, ${own}`;
-  });
-  const perUser = steps.map((_, index) => {
-    const own = sql`bool_or(${column(index + 1)} is not null) as ${column(index + 1)}`;
-    return index === 0 ? own : sql`, ${own}`;
-  });
-  const [row] = await sql<Record<string, number>[]>`
-    select ${reached} from (select user_key, ${perUser} from (${chained}) events group by user_key) users`;
-  return steps.map((_, index) => row?.[`s${index + 1}`] ?? 0);
-}
 
 export interface RetentionCell {
   cohort: Day;

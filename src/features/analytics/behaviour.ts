@@ -5,7 +5,6 @@ import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import {
   type RetentionCell,
-  selectFunnel,
   selectMinutes,
   selectProductsNow,
   selectRetention,
@@ -13,6 +12,7 @@ import {
 import { selectProductNames } from "./catalogue-repository.ts";
 import { type Desk, skips } from "./desk.ts";
 import { createFirstDayReader } from "./first-day.ts";
+import { selectFunnel } from "./funnel-repository.ts";
 import { MAX_RAW_DAYS } from "./planner.ts";
 import { badRange, nextPeriod, startOfPeriod } from "./range.ts";
 import type { FunnelQuery, Period, RealtimeQuery, RetentionQuery } from "./schema.ts";

@@ -79,7 +79,8 @@ export function createProductAnswers(desk: Desk) {
       const listing: ProductStatsPage = { search, sortBy, sortDir, limit: limit + 1, offset, after };
       // With the texts of the range: the cursor in the answer is bound to them.
       const name = `stats:${sha256(JSON.stringify([listing, filters]))}`;
-      const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG] };
+      const uncached = after !== null || offset > 0 || search !== undefined;
+      const question = { name, range, skipCache: skips(query), tags: [PRODUCTS_TAG], uncached };
       return answer(ctx, { ...question, granularity: "day" }, async () => {
         const rows = await selectProductStats(sql, ctx.tenantId, range, listing);
         const last = rows.length > limit ? rows[limit - 1] : undefined;

@@ -195,7 +195,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     tags,
     summary: "How many users take one step after the other",
     description:
-      "Per unique user (userId, else anonymousId, else sessionId). A chain begins with an event of the first type in the range; every next step is a later event (by time, then id) of its type, no later than windowHours after the first. Of all chains of a user the deepest counts. Reads raw events, over at most 93 days.",
+      "Per unique user (userId, else anonymousId, else sessionId). A chain begins with an event of the first type in the range; every next step is another event of its type, not earlier than the one before and no later than windowHours after the first. Events of equal time count as in any order, so the same data always gives the same funnel. Of all chains of a user the deepest counts. Reads raw events, over at most 93 days.",
     request: { query: FunnelQuery },
     responses: { 200: json(Funnel, "Users by the step that they reached") },
   });

@@ -7,7 +7,7 @@ export const MAX_RANGE_DAYS = 1_100;
 
 export const Day = z
   .string()
-  .refine(isDay, "must be a day, YYYY-MM-DD")
+  .refine(isDay, "must be a day, YYYY-MM-DD, such as 2026-11-21")
   .openapi({ type: "string", format: "date", example: "2026-11-21" });
 
 const rangeFields = {
@@ -54,9 +54,13 @@ export const MEASURE_NAMES = [
 ] as const;
 
 /** Quotients of two measures, which are no sums. */
-export const RATES = ["conversionRate"] as const;
+export const RATES = ["conversionRate", "purchaseRate"] as const;
 
-export const METRICS = ["events", ...MEASURE_NAMES, "uniqueUsers", "sessions", "activeDays"] as const;
+export const METRICS = [
+  "events",
+  ...MEASURE_NAMES,
+  ...["uniqueUsers", "buyers", "purchaseRate", "sessions", "activeDays"],
+] as const;
 export type Metric = (typeof METRICS)[number];
 
 export const DIMENSIONS = [...GRANULARITIES, "type", "product", "property", "user"] as const;
@@ -76,7 +80,11 @@ export type TopQuery = z.infer<typeof TopQuery>;
 const seriesFields = {
   ...rangeFields,
   groupBy: z.enum(GRANULARITIES).default("day"),
-  timeZone: z.string().max(64).refine(isTimeZone, "must be an IANA time zone").optional(),
+  timeZone: z
+    .string()
+    .max(64)
+    .refine(isTimeZone, "must be an IANA time zone, such as Europe/Berlin")
+    .optional(),
 };
 
 export const SummaryQuery = z.strictObject({

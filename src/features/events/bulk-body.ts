@@ -1,5 +1,4 @@
-import { AppError } from "../../core/errors.ts";
-import { fieldErrorsOf } from "../../core/validation.ts";
+import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import { BulkFrame, BulkQuery } from "./schema.ts";
 
 export const NDJSON = "application/x-ndjson";
@@ -24,12 +23,12 @@ export function parseLines(text: string): { events: unknown[] } {
 export function checkFrame(input: unknown): BulkFrame {
   const checked = BulkFrame.safeParse(input);
   if (checked.success) return checked.data;
-  throw new AppError("invalid_input", "The body is not valid.", { errors: fieldErrorsOf(checked.error) });
+  throw invalidInput("body", fieldErrorsOf(checked.error));
 }
 
 /** A misspelt `strict` must not be taken for its opposite. Throws `invalid_input`. */
 export function checkBulkQuery(input: unknown): { strict: boolean } {
   const checked = BulkQuery.safeParse(input);
   if (checked.success) return { strict: checked.data.strict === "true" };
-  throw new AppError("invalid_input", "The query is not valid.", { errors: fieldErrorsOf(checked.error) });
+  throw invalidInput("query", fieldErrorsOf(checked.error));
 }

@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { explainEpoch } from "../../core/explain-instant.ts";
 import { isPlainText, MAX_PRODUCT_ID } from "../../core/product-fields.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant } from "../../http/responses.ts";
@@ -12,11 +13,13 @@ export const STANDARD_TYPES = [
   "search",
   "purchase",
   "refund",
+  "adjustment",
 ] as const;
 
 export const MAX_BULK_EVENTS = 2_000;
 
 const TYPE = /^[a-z0-9_.:-]{1,64}$/;
+const EVENT_TYPE_RULE = "must have 1 to 64 characters of a-z, 0-9, _ . : and -, such as add_to_cart";
 
 const Identifier = z.string().min(1).max(200).refine(isStorable, "holds a character that can't be stored");
 
@@ -28,9 +31,17 @@ export const ProductId = z
   .refine(isPlainText, "has control characters or outer spaces");
 
 export const Timestamp = z
-  .union([z.iso.datetime({ offset: true }), z.number().int().nonnegative()], {
-    error: "must be RFC 3339 with a time zone, or epoch milliseconds",
-  })
+  .union([
+    z.iso.datetime({ offset: true }),
+    z
+      .number()
+      .int()
+      .nonnegative()
+      .refine((ms) => explainEpoch(ms) === null, {
+        error: ({ input }) => explainEpoch(input as number) ?? undefined,
+        params: { code: "wrong_unit" },
+      }),
+  ])
   .openapi({ example: "2026-11-21T09:30:00.000Z", description: "RFC 3339 or epoch milliseconds" });
 
 const FreeObject = z
@@ -41,7 +52,7 @@ const FreeObject = z
   .openapi({ type: "object", additionalProperties: true });
 
 const eventFields = {
-  type: z.string().regex(TYPE, "1-64 of a-z 0-9 _ . : -").openapi({ example: "view" }),
+  type: z.string().regex(TYPE, EVENT_TYPE_RULE).openapi({ example: "view" }),
   messageId: z
     .string()
     .min(1)
@@ -57,7 +68,10 @@ const eventFields = {
   userId: Identifier.optional(),
   anonymousId: Identifier.optional(),
   sessionId: Identifier.optional(),
-  timestamp: Timestamp.optional(),
+  timestamp: Timestamp.optional().openapi({
+    description:
+      "RFC 3339 or epoch milliseconds; without it, now. At most an hour ahead, and at most as old as the server's EVENT_MAX_AGE_DAYS (1125 by default) and the tenant's retention allow.",
+  }),
   properties: FreeObject.optional().openapi({ example: { device: "mobile", country: "DE" } }),
   context: FreeObject.optional(),
 };
@@ -131,7 +145,7 @@ const Filter = z
   .optional();
 
 const filters = {
-  type: z.string().regex(TYPE).optional(),
+  type: z.string().regex(TYPE, EVENT_TYPE_RULE).optional(),
   productId: ProductId.optional(),
   userId: Filter,
   sessionId: Filter,

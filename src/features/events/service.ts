@@ -2,7 +2,7 @@ import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import { isUuid, timeOfId } from "../../core/ids.ts";
 import { isOfTheShop, type RequestContext } from "../../core/principal.ts";
-import { fieldErrorsOf } from "../../core/validation.ts";
+import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
@@ -32,6 +32,8 @@ export interface EventsDeps {
   readGuard: Pick<ReadGuard, "run">;
   writer: EventWriter;
   readTenantSettings: ReadTenantSettings;
+  /** Of events that are sent; imports may be older. */
+  maxAgeDays: number;
 }
 
 export interface BulkResult {
@@ -49,7 +51,9 @@ const DAY_MS = 86_400_000;
 const EXPORT_PAGE = 500;
 
 /** Ingest and reading back of single events. */
-export function createEventsService({ read, readGuard, writer, readTenantSettings }: EventsDeps) {
+export function createEventsService(deps: EventsDeps) {
+  const { read, readGuard, writer, readTenantSettings, maxAgeDays } = deps;
+
   async function frameOf(
     ctx: RequestContext,
     request: { sentAt?: string | number; sessionId?: string; context?: Record<string, unknown> },
@@ -57,11 +61,10 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
     const pending = readTenantSettings(ctx.tenantId);
     const { eventRetentionDays, trustedSales } = pending instanceof Promise ? await pending : pending;
     const receivedAtMs = Date.now();
-    const oldestMs = eventRetentionDays === null ? EARLIEST_MS : receivedAtMs - eventRetentionDays * DAY_MS;
     return {
       receivedAtMs,
       skewMs: request.sentAt === undefined ? 0 : receivedAtMs - instantMs(request.sentAt),
-      oldestMs: Math.max(oldestMs, EARLIEST_MS),
+      ...ageLimit(receivedAtMs, maxAgeDays, eventRetentionDays),
       maySell: trustedSales || isOfTheShop(ctx.principal),
       messageSpace: messageSpaceOf(ctx.principal),
       defaults: {
@@ -167,6 +170,20 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
 
 const MAX_REPORTED = 100;
 
+/** The strictest of all limits on an event's age, in the words for those that it refuses. */
+function ageLimit(
+  nowMs: number,
+  maxAgeDays: number,
+  retentionDays: number | null,
+): Pick<ParseFrame, "oldestMs" | "tooOld"> {
+  if (retentionDays !== null && retentionDays <= maxAgeDays) {
+    const tooOld = `older than the ${retentionDays} days for which this tenant keeps events`;
+    return { oldestMs: Math.max(nowMs - retentionDays * DAY_MS, EARLIEST_MS), tooOld };
+  }
+  const tooOld = `more than ${maxAgeDays} days ago; "footfall import" takes older ones`;
+  return { oldestMs: Math.max(nowMs - maxAgeDays * DAY_MS, EARLIEST_MS), tooOld };
+}
+
 /** `sentAt` is the request's, not the event's: it only corrects the client's clock. */
 function splitSentAt(input: unknown): { sentAt: string | number | undefined; event: unknown } {
   if (typeof input !== "object" || input === null || !("sentAt" in input))
@@ -201,5 +218,5 @@ function rejection(errors: FieldError[]): AppError {
     return new AppError("sales_not_trusted", "Customers and publishable keys may not send sales here.", {
       errors,
     });
-  return new AppError("invalid_input", "The event is not valid.", { errors });
+  return invalidInput("event", errors);
 }

@@ -2,6 +2,7 @@ import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
 import { isUuid, newId } from "../../core/ids.ts";
 import type { RequestContext, Scope } from "../../core/principal.ts";
+import { invalidInput } from "../../core/validation.ts";
 import type { Database } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
@@ -31,11 +32,15 @@ export function createApiKeysService({ db }: { db: Database }) {
     async createApiKey(ctx: RequestContext, input: NewApiKeyInput) {
       const scopes = input.scopes ?? (input.kind === "publishable" ? PUBLISHABLE_SCOPES : SECRET_SCOPES);
       if (input.kind === "publishable" && scopes.some((scope) => scope !== "events:write")) {
-        throw invalid("scopes", "invalid_scope", "A publishable key can only write events.");
+        throw invalid(
+          "scopes",
+          "invalid_scope",
+          "must be left out, or be events:write alone: a publishable key can do nothing else; make one of kind secret instead",
+        );
       }
       const expiresAt = input.expiresAt ? new Date(input.expiresAt) : null;
       if (expiresAt && expiresAt.getTime() <= Date.now())
-        throw invalid("expiresAt", "too_small", "The expiry is in the past.");
+        throw invalid("expiresAt", "too_small", "must lie ahead, but is in the past");
       const { key, ...secret } = makeApiKey(input.kind);
       const row = { id: newId(), name: input.name, kind: input.kind, scopes, expiresAt, ...secret };
       const stored = await db.transaction(async (tx) => {
@@ -104,8 +109,8 @@ export function createApiKeysService({ db }: { db: Database }) {
   };
 }
 
-function invalid(path: string, code: string, detail: string): AppError {
-  return new AppError("invalid_input", detail, { errors: [{ path, code, message: detail }] });
+function invalid(path: string, code: string, message: string): AppError {
+  return invalidInput("body", [{ path, code, message }]);
 }
 
 /** Behind the tenant's lock that requireStanding holds, so that two requests can't both take the last place. */

@@ -133,7 +133,7 @@ export const RotateInput = z
 /** X-Seller-Id and memberships name sellers by ids of the shop's choice. */
 const SellerId = PlainText(100);
 
-const SELLER_RULE = "required of the role seller, and of no other";
+const SELLER_RULE = "is required of the role seller, and refused of every other";
 
 export const Member = z
   .object({
@@ -183,7 +183,7 @@ export const MemberChange = z
         description: `${SELLER_RULE}: the membership as it will be is checked, so null when somebody stops being a seller`,
       }),
   })
-  .refine((change) => Object.keys(change).length > 0, "nothing to change")
+  .refine((change) => Object.keys(change).length > 0, "must name something to change")
   .openapi("MemberChange", { minProperties: 1 });
 
 const TRUSTED_SALES =
@@ -205,10 +205,14 @@ export const Tenant = z
 export const TenantChange = z
   .strictObject({
     name: PlainText(MAX_NAME).optional(),
-    timeZone: z.string().max(64).refine(isTimeZone, "must be an IANA time zone").optional(),
+    timeZone: z
+      .string()
+      .max(64)
+      .refine(isTimeZone, "must be an IANA time zone, such as Europe/Berlin")
+      .optional(),
     currency: z
       .string()
-      .regex(/^[A-Z]{3}$/, "must be an ISO 4217 code")
+      .regex(/^[A-Z]{3}$/, "must be an ISO 4217 code of three capital letters, such as EUR")
       .optional(),
     lowStockThreshold: z.number().int().min(0).max(1_000_000).optional(),
     trustedSales: z
@@ -217,5 +221,5 @@ export const TenantChange = z
       .openapi({ description: TRUSTED_SALES, example: false }),
     eventRetentionDays: z.number().int().min(1).max(36_500).nullable().optional(),
   })
-  .refine((change) => Object.keys(change).length > 0, "nothing to change")
+  .refine((change) => Object.keys(change).length > 0, "must name something to change")
   .openapi("TenantChange", { minProperties: 1 });

@@ -28,7 +28,7 @@ export type NotificationListQuery = z.infer<typeof NotificationListQuery>;
 /** 15 digits: a position is a safe integer. */
 const Position = z
   .string()
-  .regex(/^\d{1,15}$/)
+  .regex(/^\d{1,15}$/, "must be the id of an event of this stream: 1 to 15 digits")
   .optional();
 
 export const StreamQuery = z.strictObject({

@@ -88,23 +88,27 @@ export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWa
       await invalidator.invalidateTags(tenantId, own.flatMap(tagsOf));
   }
 
-  async function handleInOrder(events: readonly WaitingEvent[], handler: DomainHandler): Promise<number> {
+  /** Of a tenant with an event that can't be handled, what comes after that statement is left to the next look. */
+  async function handleInOrder(events: readonly WaitingEvent[], handler: DomainHandler) {
     const { consumer, atOnce, handle } = handler;
     const held = new Set<string>();
+    const interrupted = new Set<string>();
     const nameOf = ({ tenantId, subjectId }: WaitingEvent) => `${tenantId} ${subjectId}`;
     let effects = 0;
     for (let first = 0; first < events.length; first += atOnce) {
+      const some = events.slice(first, first + atOnce).filter(({ tenantId }) => !interrupted.has(tenantId));
       const counts = await isolatePoison(
-        events.slice(first, first + atOnce),
-        (some) => handle(some.filter((event) => !held.has(nameOf(event)))),
+        some,
+        (few) => handle(few.filter((event) => !held.has(nameOf(event)))),
         async (event, error) => {
           held.add(nameOf(event));
+          interrupted.add(event.tenantId);
           await fail(consumer, { ...event, attempts: 0 }, error);
         },
       );
       for (const count of counts) effects += count;
     }
-    return effects;
+    return { effects, interrupted };
   }
 
   return async (tenantIds, handler) => {
@@ -115,10 +119,13 @@ export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWa
       const each = Math.ceil(LOOKED_AT / tenants.size);
       const events = await retryRolledBack(() => selectWaiting(sql, handler.consumer, [...tenants], each));
       await invalidateAgain(events);
-      effects += await handleInOrder(events, handler);
+      const { effects: own, interrupted } = await handleInOrder(events, handler);
+      effects += own;
       // One whose page was full may have more; of the others all is done that was committed when they were announced.
       const pages = Map.groupBy(events, (event) => event.tenantId);
-      tenants = new Set([...pages].filter(([, page]) => page.length === each).map(([tenantId]) => tenantId));
+      const goesOn = ([tenantId, page]: [string, WaitingEvent[]]) =>
+        page.length === each || interrupted.has(tenantId);
+      tenants = new Set([...pages].filter(goesOn).map(([tenantId]) => tenantId));
       if (performance.now() < deadline) continue;
       for (const tenantId of tenants) {
         const last = pages.get(tenantId)?.at(-1);

@@ -24,7 +24,7 @@ const MAX_PAGE = 100_000;
 const MAX_CURSOR = 8_000;
 
 /** The shortest text of a double is what JSON carried, so this asks for the decimal that was written. */
-const isPrice = (price: number) => /^\d+(\.\d{1,2})?$/.test(String(price));
+const isPrice = (price: number) => /^-?\d+(\.\d{1,2})?(e\+\d+)?$/.test(String(price));
 
 const PriceText = z
   .string()

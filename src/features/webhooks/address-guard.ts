@@ -17,7 +17,10 @@ export type Resolve = (host: string) => Promise<Address[]>;
 
 export const resolveBySystem: Resolve = (host) => lookup(host, { all: true });
 
-/** A target that nothing may be sent to. The message is for the tenant: it must not tell what a name inside resolves to. */
+/**
+ * A target that nothing may be sent to. The message goes on after "url". It is for the tenant: it must not tell what a name
+ * inside resolves to.
+ */
 export class ForbiddenTarget extends Error {}
 
 export interface AddressGuardOptions {
@@ -28,7 +31,9 @@ export interface AddressGuardOptions {
 
 export type AddressGuard = ReturnType<typeof createAddressGuard>;
 
-const NOT_PUBLIC = "The host does not resolve to public addresses only.";
+/** One text for every cause: a second one would tell which names of the operator's network exist. */
+const NOT_PUBLIC =
+  "must have a host that the public DNS knows, with public addresses only; this one is misspelt, unknown or private";
 /** Of IPv6, only this has been given out for global unicast (RFC 3513); whatever becomes of the rest, it is not public. */
 const GLOBAL_IPV6 = ipaddr.parseCIDR("2000::/3");
 /**
@@ -48,10 +53,12 @@ export function createAddressGuard({ resolve, allowPrivate }: AddressGuardOption
     /** The URL in its one spelling: numbers of every kind have become dotted IPv4. Throws ForbiddenTarget. */
     parseUrl(text: string): URL {
       const url = URL.canParse(text) ? new URL(text) : null;
-      if (!url || !/^https?:$/.test(url.protocol)) throw new ForbiddenTarget("This is not an https URL.");
-      if (url.protocol === "http:" && !allowPrivate) throw new ForbiddenTarget("Only https is allowed.");
+      if (!url || !/^https?:$/.test(url.protocol))
+        throw new ForbiddenTarget("must be an https URL, such as https://hooks.example.com/footfall");
+      if (url.protocol === "http:" && !allowPrivate)
+        throw new ForbiddenTarget("must begin with https, not with http");
       if (url.username !== "" || url.password !== "")
-        throw new ForbiddenTarget("A URL with a user name or a password is not allowed.");
+        throw new ForbiddenTarget("must have no user name and no password in it");
       if (!allowPrivate && isLocalName(hostOf(url))) throw new ForbiddenTarget(NOT_PUBLIC);
       url.hash = "";
       return url;

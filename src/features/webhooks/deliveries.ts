@@ -123,7 +123,7 @@ function isReply(outcome: unknown): outcome is Reply {
 
 /** The code of a failed connection; what else the receiver may have had a hand in is cut short. */
 function errorText(error: unknown): string {
-  if (error instanceof ForbiddenTarget) return error.message;
+  if (error instanceof ForbiddenTarget) return `The URL ${error.message}.`;
   const { code, message } = error as { code?: string; message?: string };
   return (code || message || "no connection").slice(0, MAX_ERROR_LENGTH);
 }

@@ -2,6 +2,7 @@ import type { Topic } from "../../core/domain-events.ts";
 import { AppError } from "../../core/errors.ts";
 import { isUuid, newId } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
+import { invalidInput } from "../../core/validation.ts";
 import type { Database, Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
@@ -114,9 +115,7 @@ async function checkUrl(guard: AddressGuard, text: string): Promise<string> {
     return url.href;
   } catch (error) {
     if (!(error instanceof ForbiddenTarget)) throw error;
-    throw new AppError("invalid_input", error.message, {
-      errors: [{ path: "url", code: "forbidden_target", message: error.message }],
-    });
+    throw invalidInput("body", [{ path: "url", code: "forbidden_target", message: error.message }]);
   }
 }
 

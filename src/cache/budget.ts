@@ -1,0 +1,99 @@
+import type { Redis } from "ioredis";
+import { keys } from "../redis/keys.ts";
+
+/**
+ * Stores entries, as long as those of one tenant and scope stay below a number of bytes. A hash beside them counts bytes by
+ * the ten seconds in which they expire, so the count needs no look at the entries: what has expired is taken off by its
+ * slot, and an entry's expiry is rounded up to the end of one, so whoever replaces it knows where it was counted. Check,
+ * write and count are one script. What Redis evicts stays counted until it would have expired: never too little.
+ */
+export interface EntryWriter {
+  /** False, and nothing is stored, where there is no room left. Rejects while Redis is away. */
+  write(place: EntryPlace, text: string, life: EntryLife): Promise<boolean>;
+}
+
+export interface EntryPlace {
+  tenantId: string;
+  scope: string;
+  entryKey: string;
+}
+
+export interface EntryLife {
+  /** For how long it can be a hit. */
+  freshSeconds: number;
+  /** For how long it is kept, while at most half of the room is taken: beyond that, only as long as it is fresh. */
+  keepSeconds: number;
+}
+
+const SLOT_SECONDS = 10;
+/** No entry is kept for longer. */
+const LONGEST_SECONDS = 2 * 3_600;
+/** Of an entry, beside its text and its key: what Redis needs to hold and to expire it. */
+const OVERHEAD_BYTES = 200;
+
+/** A clock of Redis that has gone back, or far ahead, leaves counts that no slot takes off: it is counted anew. */
+const SCRIPT = `
+local text, fresh, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local room, width, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local slot = math.floor(now / width)
+local known = redis.call('HMGET', KEYS[2], 'used', 'swept')
+local used, swept = tonumber(known[1]) or 0, tonumber(known[2]) or slot
+if slot < swept or slot > swept + longest / width then
+  redis.call('DEL', KEYS[2])
+  used, swept = 0, slot
+end
+for past = swept + 1, slot do
+  local gone = redis.call('HGET', KEYS[2], past)
+  if gone then
+    used = used - gone
+    redis.call('HDEL', KEYS[2], past)
+  end
+end
+local extra = #KEYS[1] + ${OVERHEAD_BYTES}
+local former, formerSlot = redis.call('STRLEN', KEYS[1]), 0
+if former > 0 then
+  formerSlot = math.floor((now + redis.call('TTL', KEYS[1])) / width + 0.5)
+  former = math.min(former + extra, tonumber(redis.call('HGET', KEYS[2], formerSlot)) or 0)
+end
+local wanted = used - former + #text + extra
+local stored = wanted <= room and 1 or 0
+if stored == 1 then
+  local ends = math.ceil((now + (wanted * 2 > room and fresh or keep)) / width)
+  if former > 0 then redis.call('HINCRBY', KEYS[2], formerSlot, -former) end
+  redis.call('SET', KEYS[1], text, 'EXAT', ends * width)
+  redis.call('HINCRBY', KEYS[2], ends, #text + extra)
+  used = wanted
+end
+redis.call('HSET', KEYS[2], 'used', used, 'swept', slot)
+redis.call('EXPIRE', KEYS[2], longest + 2 * width)
+return stored
+`;
+
+/** `roomOf`: bytes that the entries of a scope may take in each tenant. */
+export function createEntryWriter(
+  redis: Redis,
+  roomOf: (scope: string) => number,
+  slotSeconds = SLOT_SECONDS,
+): EntryWriter {
+  redis.defineCommand("footfallStoreEntry", { numberOfKeys: 2, lua: SCRIPT });
+  const client = redis as Redis & {
+    footfallStoreEntry(...args: (string | number)[]): Promise<number>;
+  };
+  return {
+    async write({ tenantId, scope, entryKey }, text, { freshSeconds, keepSeconds }) {
+      const stored = await client.footfallStoreEntry(
+        entryKey,
+        keys.cacheBytes(tenantId, scope),
+        text,
+        freshSeconds,
+        Math.min(keepSeconds, LONGEST_SECONDS),
+        roomOf(scope),
+        slotSeconds,
+        LONGEST_SECONDS,
+      );
+      return stored === 1;
+    },
+  };
+}
