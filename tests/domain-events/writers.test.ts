@@ -87,13 +87,14 @@ async function changeProducts(
     const random = rngOf(n);
     while (begun < CHANGES) {
       begun += 1;
-      const id = `p-${random.between(1, PRODUCTS)}`;
-      if (begun % Math.ceil(CHANGES / WIPES) === 0) await api.deps.redis.flushall();
       // The price of each change is another one, or it would be none.
-      const status = await ask("PATCH", id, `/products/${id}`, { price: begun });
+      const price = begun;
+      const id = `p-${random.between(1, PRODUCTS)}`;
+      if (price % Math.ceil(CHANGES / WIPES) === 0) await api.deps.redis.flushall();
+      const status = await ask("PATCH", id, `/products/${id}`, { price });
       if (status === 404) {
         const restored = await ask("POST", id, `/products/${id}/restore`);
-        if (restored === 404) await ask("POST", id, "/products", { id, name: id, price: begun });
+        if (restored === 404) await ask("POST", id, "/products", { id, name: id, price });
       } else if (random.chance(0.03)) await ask("DELETE", id, `/products/${id}`);
     }
   });
