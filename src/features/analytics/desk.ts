@@ -38,4 +38,4 @@ export function createDesk(sql: Sql, answer: AnswerQuestion, readTenantSettings:
   };
 }
 
-export const skips = (query: { skipCache?: "true" | "false" }) => query.skipCache === "true";
+export const skips = (query: { skipCache?: boolean }) => query.skipCache === true;

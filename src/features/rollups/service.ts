@@ -20,7 +20,6 @@ export type RollupService = ReturnType<typeof createRollupService>;
 
 /** A batch that failed this often is a dead letter; the sweeper makes the tries, some seconds apart. */
 const MAX_ATTEMPTS = 5;
-const MAX_DEAD_LETTERS_LISTED = 100;
 
 export function createRollupService({ db, log, metrics }: RollupDeps) {
   const sql = db.rollup;
@@ -57,8 +56,11 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
     findOverdue: (overdueMs: number, limit: number): Promise<LedgerRow[]> =>
       repository.selectOverdue(sql, overdueMs, limit),
 
-    async listDeadLetters({ tenantId }: Pick<RequestContext, "tenantId">) {
-      const rows = await repository.selectDeadLetters(sql, tenantId, MAX_DEAD_LETTERS_LISTED);
+    async listDeadLetters(
+      { tenantId }: Pick<RequestContext, "tenantId">,
+      page: { limit: number; after?: repository.DeadLetterPlace },
+    ) {
+      const rows = await repository.selectDeadLetters(sql, tenantId, page);
       return rows.map((row) => ({
         ...row,
         kind: "event_batch" as const,
