@@ -50,6 +50,7 @@ import { createRouter } from "./http/router.ts";
 import { createSseStreams } from "./http/sse.ts";
 import type { RateCounters } from "./redis/rate-limit.ts";
 import type { LoadMonitor } from "./resilience/load-level.ts";
+import type { ReadGuard } from "./resilience/read-guard.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 
@@ -60,6 +61,7 @@ export interface AppDeps {
   verifyCredential: VerifyCredential;
   rateCounters: RateCounters;
   load: LoadMonitor;
+  readGuard: Pick<ReadGuard, "giveWay">;
   identity: IdentityService;
   apiKeys: ApiKeysService;
   invitations: InvitationsService;
@@ -115,7 +117,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     metrics,
   });
   const inTime = createRequestDeadline(options.requestTimeoutMs);
-  const loadShedding = createLoadShedding(deps.load, metrics);
+  const loadShedding = createLoadShedding(deps.load, deps.readGuard, metrics);
   const streams = createSseStreams({
     maxPerProcess: options.sseMaxConnections,
     maxPerTenant: options.sseMaxConnectionsPerTenant,

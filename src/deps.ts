@@ -22,6 +22,7 @@ import {
   createMembersService,
   createTenantService,
   createTenantSettingsReader,
+  createTimeZones,
 } from "./features/identity/index.ts";
 import { createNotificationsService } from "./features/notifications/index.ts";
 import {
@@ -33,7 +34,12 @@ import {
 import { createOutboxService } from "./features/outbox/index.ts";
 import { createProductsService } from "./features/products/index.ts";
 import { createQueueService } from "./features/queue/index.ts";
-import { createReturnsFolder, createRollupService, createSessionLinks } from "./features/rollups/index.ts";
+import {
+  createReturnsFolder,
+  createRollupRetries,
+  createRollupService,
+  createSessionLinks,
+} from "./features/rollups/index.ts";
 import { createSystemService } from "./features/system/index.ts";
 import {
   createAddressGuard,
@@ -99,6 +105,7 @@ export function createDeps(config: Config, role: string) {
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
+  const timeZones = createTimeZones(db.lookUps);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
@@ -128,6 +135,7 @@ export function createDeps(config: Config, role: string) {
     partitions,
     writer,
     readTenantSettings,
+    timeZones,
     verifyCredential: createCredentialVerifier(db, tokens, readGuard),
     readGuard,
     redisGuard,
@@ -137,11 +145,11 @@ export function createDeps(config: Config, role: string) {
       shared: (key: string, policy: RatePolicy) => redisGuard.run(() => countInRedis(key, policy)),
       local: createLocalRateCounter(),
     },
-    identity: createIdentityService({ db, tokens, invitationTokens, signups: config.signups }),
+    identity: createIdentityService({ db, tokens, invitationTokens, signups: config.signups, timeZones }),
     apiKeys: createApiKeysService({ db }),
     invitations: createInvitationsService({ db, idempotency, invitationTokens }),
     members: createMembersService({ db, invitationTokens }),
-    tenant: createTenantService({ db }),
+    tenant: createTenantService({ db, timeZones, retryRollups: rollups.retryAll }),
     audit: createAuditService({ db, retentionDays: config.auditRetentionDays }),
     products: createProductsService({
       db,
@@ -153,7 +161,13 @@ export function createDeps(config: Config, role: string) {
     }),
     catalogueImports: createCatalogueImportService({ db, log }),
     runNextImport: createRunNextImport({ db, invalidator, log }),
-    events: createEventsService({ read: db.read, readGuard, writer, readTenantSettings }),
+    events: createEventsService({
+      read: db.read,
+      readGuard,
+      writer,
+      readTenantSettings,
+      maxAgeDays: config.eventMaxAgeDays,
+    }),
     notifications: createNotificationsService({
       db,
       redis,
@@ -164,6 +178,7 @@ export function createDeps(config: Config, role: string) {
     }),
     outbox: createOutboxService({ db, redis, invalidator, metrics }),
     rollups,
+    rollupRetries: createRollupRetries({ db, rollups, announcer, invalidator, log }),
     returnsFolder: createReturnsFolder(db),
     purchases: createPurchasesService({
       db,
@@ -194,6 +209,7 @@ export function createDeps(config: Config, role: string) {
       readGuard,
       load,
       readTenantSettings,
+      timeZones,
     }),
     caching: createCachingService({ db, redis, stats: cacheStats }),
     system: createSystemService({

@@ -74,7 +74,7 @@ async function ensureFirstAdmin(
   admin: { email: string; password: string },
 ): Promise<void> {
   try {
-    await identity.ensureAdmin({ ...admin, tenantSlug: DEFAULT_TENANT });
+    await identity.ensureAdmin({ ...admin, tenant: DEFAULT_TENANT });
   } catch (error) {
     if (!(error instanceof AppError && error.code === "conflict")) throw error;
     log.warn({ reason: error.message }, "ADMIN_EMAIL was not made an admin");

@@ -12,6 +12,7 @@ import { createPartitionKeeper } from "./jobs/partitions.ts";
 import { createProductImportJob } from "./jobs/product-imports.ts";
 import { createRelay } from "./jobs/relay.ts";
 import { createReturnsFolding } from "./jobs/returns-folder.ts";
+import { createRollupRetrying } from "./jobs/rollup-retries.ts";
 import { createSweeper } from "./jobs/sweeper.ts";
 import { createWebhookDeliverer } from "./jobs/webhook-deliveries.ts";
 import { createRunner, type Runner } from "./runner.ts";
@@ -26,6 +27,7 @@ export async function startWorker(config: Config, shared?: Deps): Promise<Runner
     createWebhookConsumer(deps, name),
     createWebhookDeliverer(deps),
     createSweeper(deps, name),
+    createRollupRetrying(deps, name),
     createRelay(deps),
     createOrderConsumer(deps, name),
     createOrderSweeper(deps, name),

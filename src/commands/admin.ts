@@ -3,7 +3,15 @@ import { AppError } from "../core/errors.ts";
 import { operatorContext } from "../core/principal.ts";
 import type { Deps } from "../deps.ts";
 import { DEFAULT_TENANT } from "../features/identity/index.ts";
-import { requireTenant, withDeps } from "./session.ts";
+import { parseTenant, requireTenant, withDeps } from "./session.ts";
+
+interface AdminOptions {
+  email?: string;
+  password?: string;
+  tenant: string;
+  promote?: boolean;
+  setPassword?: boolean;
+}
 
 const LETTERS_A_PAGE = 1_000;
 
@@ -14,9 +22,10 @@ export function addAdminCommands(program: Command): void {
     .description("make an account the admin of a tenant; the account is made when it is new")
     .option("--email <email>", "default: ADMIN_EMAIL")
     .option("--password <password>", "default: ADMIN_PASSWORD, which keeps it out of the process list")
-    .option("--tenant <slug>", "the tenant", DEFAULT_TENANT)
-    .option("--promote", "also when the account exists already; its password stays")
-    .action(async (options: { email?: string; password?: string; tenant: string; promote?: boolean }) => {
+    .option("--tenant <tenant>", "the tenant, by id or slug", parseTenant, DEFAULT_TENANT)
+    .option("--promote", "also when the account exists already and is no admin there")
+    .option("--set-password", "give an account that exists this password, and end its sessions")
+    .action(async (options: AdminOptions) => {
       await withDeps(async ({ identity }, config) => {
         const email = options.email ?? config.admin?.email;
         const password = options.password ?? config.admin?.password;
@@ -27,16 +36,17 @@ export function addAdminCommands(program: Command): void {
           );
         if (password.length < 8 || password.length > 128)
           throw new AppError("invalid_input", "The password must have 8 to 128 characters.");
-        const { created } = await identity.ensureAdmin({
+        const { created, passwordSet } = await identity.ensureAdmin({
           email,
           password,
-          tenantSlug: options.tenant,
+          tenant: options.tenant,
           promote: options.promote,
+          setPassword: options.setPassword,
         });
         console.log(
           created
             ? `${email} is now an admin of ${options.tenant}.`
-            : `${email} existed and is an admin of ${options.tenant}; its password is unchanged.`,
+            : `${email} existed and is an admin of ${options.tenant}; its password is ${passwordSet ? "now the given one" : "unchanged"}.`,
         );
       });
     });
@@ -46,7 +56,7 @@ export function addAdminCommands(program: Command): void {
     .description("what the workers gave up: event batches and order commands");
   deadLetters
     .command("list")
-    .requiredOption("--tenant <slug>", "the tenant")
+    .requiredOption("--tenant <tenant>", "the tenant, by id or slug", parseTenant)
     .action(async ({ tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
         const ctx = { tenantId: await requireTenant(deps, tenant) };
@@ -66,7 +76,7 @@ export function addAdminCommands(program: Command): void {
   deadLetters
     .command("retry")
     .argument("<id>", "id from the list")
-    .requiredOption("--tenant <slug>", "the tenant")
+    .requiredOption("--tenant <tenant>", "the tenant, by id or slug", parseTenant)
     .action(async (id: string, { tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
         await deps.queue.retryDeadLetter(operatorContext(await requireTenant(deps, tenant)), id);

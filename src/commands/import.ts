@@ -4,27 +4,24 @@ import type { Deps } from "../deps.ts";
 import {
   checkWholeFile,
   createImport,
-  createRejectionFile,
   formatOf,
   type ImportFormat,
   type ImportRun,
   type Mapping,
   PRESETS,
   parseMapping,
-  type Rejection,
 } from "../features/importing/index.ts";
+import { showDryRun } from "./import-preview.ts";
 import {
   completeRollups,
   createStopwatch,
   describeTotals,
   ensureTenant,
-  parseSlug,
   parseTimeZone,
   withProgress,
 } from "./load.ts";
-import { requireTenant, withDeps } from "./session.ts";
-
-const MAX_REJECTIONS_SHOWN = 10;
+import { createRejectionReport } from "./rejection-report.ts";
+import { parseTenant, requireTenant, withDeps } from "./session.ts";
 
 interface ImportArguments {
   tenant: string;
@@ -35,6 +32,7 @@ interface ImportArguments {
   mapping?: string;
   format?: ImportFormat;
   errors?: string;
+  dryRun?: boolean;
 }
 
 const HELP = `
@@ -55,16 +53,19 @@ them). timestamp and type are required, everything else may be left out:
     "sessionId": "Order",
     "messageId": "Line id",
     "quantity": { "column": "Qty", "negative": "refund" },
-    "price": "Unit price",
+    "price": { "column": "Unit price", "negative": "adjustment" },
     "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
   }
   decimal            the mark in numbers, "." (default) or ","; numbers with marks between thousands are rejected
-  timestamp.format   rfc3339 (default), epochMs, epochSeconds, or a pattern of YYYY MM M DD D HH H mm ss SSS (UTC)
+  timestamp          "Date" alone, or with a format: auto (default: ISO 8601, SQL timestamps, the epoch in s, ms or us),
+                     rfc3339, epochMs, epochSeconds, or a pattern of YYYY MM M DD D HH H mm ss SSS; without a zone: UTC
   type               a constant, or { "column": "Kind", "values": { "sale": "purchase" } }
   quantity.negative  "refund" makes a row with a negative quantity a refund; otherwise such a row is rejected
+  price.negative     "adjustment" makes a row with a negative price an adjustment, which counts in revenue alone
   properties.*.as    text, number or boolean; default: as it is in the file
 
-A row without a messageId is known by its values: importing a file again stores nothing, and repeated rows all count.`;
+A row without a messageId is known by its values: importing a file again stores nothing, and repeated rows all count.
+When more than one row in a hundred is rejected, the others are stored, and the exit code is 2.`;
 
 export function addImportCommand(program: Command): void {
   program
@@ -73,7 +74,7 @@ export function addImportCommand(program: Command): void {
       "load historical events or sales from a CSV or NDJSON file, gzip or not; repeating it is safe",
     )
     .argument("<file>", "the file; - is standard input")
-    .requiredOption("--tenant <slug>", "the tenant to load it into", parseSlug)
+    .requiredOption("--tenant <tenant>", "the tenant to load it into, by id or slug", parseTenant)
     .option("--create-tenant", "make the tenant when it is missing; ADMIN_EMAIL becomes its admin")
     .option("--tenant-name <name>", "name of a tenant that is made")
     .option("--time-zone <name>", "time zone of a tenant that is made", parseTimeZone)
@@ -85,6 +86,7 @@ export function addImportCommand(program: Command): void {
     .option("--mapping <file.json>", "what the columns mean; see below")
     .addOption(new Option("--format <format>", "default: by the file's name").choices(["csv", "ndjson"]))
     .option("--errors <file.csv>", "write the rejected rows there: line, path, message")
+    .option("--dry-run", "store nothing; show what the first 1,000 rows would become")
     .addHelpText("after", HELP)
     .action(importFile);
 }
@@ -95,6 +97,7 @@ async function importFile(file: string, args: ImportArguments): Promise<void> {
     throw new AppError("invalid_input", "--tenant-name and --time-zone are only for --create-tenant.");
   const format = args.format ?? formatOf(file);
   const mapping = await chooseMapping(args);
+  if (args.dryRun) return showDryRun(file, format, mapping);
   await withProgress(
     () => `${file}: checking that it is whole`,
     () => checkWholeFile(file),
@@ -112,6 +115,7 @@ async function importFile(file: string, args: ImportArguments): Promise<void> {
       const { write: onRejected } = rejections;
       const run = createImport(deps.writer, { tenantId, file, format, mapping, onRejected });
       await runImport(deps, tenantId, run, file, slug);
+      rejections.judge(run.totals.rows);
     });
   } finally {
     await rejections.close(args.errors);
@@ -156,31 +160,4 @@ async function runImport(
   );
   const speed = `in ${watch.seconds()} s (${watch.rate(totals.rows)})`;
   console.log(`${file} into ${slug}: ${describe()}, ${speed}.`);
-  if (totals.rejected === totals.rows)
-    throw new AppError("invalid_input", "Every row was rejected, so nothing was imported.");
-}
-
-/** The first rejected rows go to standard error, all of them to the file that was asked for. */
-async function createRejectionReport(path: string | undefined) {
-  const file = path === undefined ? null : await createRejectionFile(path);
-  let count = 0;
-  return {
-    async write(rejections: readonly Rejection[]): Promise<void> {
-      for (const { line, errors } of rejections) {
-        count += 1;
-        if (count > MAX_REJECTIONS_SHOWN) continue;
-        const reasons = errors.map(({ path: field, message }) => (field ? `${field} ${message}` : message));
-        console.error(`line ${line} rejected: ${reasons.join("; ")}`);
-      }
-      await file?.write(rejections);
-    },
-    async close(shownPath: string | undefined): Promise<void> {
-      await file?.close();
-      const hidden = count - MAX_REJECTIONS_SHOWN;
-      if (hidden > 0)
-        console.error(
-          `${hidden} more rows rejected; ${file ? `see ${shownPath}` : "--errors <file.csv> lists them"}.`,
-        );
-    },
-  };
 }

@@ -2,14 +2,15 @@ import { InvalidArgumentError } from "commander";
 import type { Config } from "../config.ts";
 import { isTimeZone } from "../core/days.ts";
 import { AppError } from "../core/errors.ts";
+import { isUuid } from "../core/ids.ts";
 import type { Deps } from "../deps.ts";
 import { type LoadTotals, rollUpWaiting } from "../features/importing/index.ts";
 import { explainFailure } from "./failure.ts";
+import { requireTenant } from "./session.ts";
 
 /** What `import` and `seed` have in common: a tenant to fill, progress while it fills, and complete rollups after it. */
 
 const PROGRESS_EVERY_MS = 1_000;
-const SLUG = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
 export interface NewTenant {
   slug: string;
@@ -18,16 +19,19 @@ export interface NewTenant {
 }
 
 /**
- * The id of the tenant, made when it is missing; the ADMIN_EMAIL account becomes its admin. Throws `conflict` when it
+ * The id of the tenant, made when it is missing and named by its slug; the ADMIN_EMAIL account becomes its admin. Throws `conflict` when it
  * exists with another time zone: its rollups are kept by the days of that one.
  */
 export async function ensureTenant(deps: Deps, config: Config, tenant: NewTenant): Promise<string> {
   const { slug, name = slug, timeZone } = tenant;
-  const tenantId = await deps.identity.ensureTenant(slug, name, timeZone);
+  // An id is given by the server, so nobody can ask for a tenant to be made with one.
+  const tenantId = isUuid(slug)
+    ? await requireTenant(deps, slug)
+    : await deps.identity.ensureTenant(slug, name, timeZone);
   const settings = await deps.readTenantSettings(tenantId);
   if (timeZone !== undefined && settings.timeZone !== timeZone)
     throw new AppError("conflict", `The tenant "${slug}" exists and its time zone is ${settings.timeZone}.`);
-  if (config.admin) await deps.identity.ensureAdmin({ ...config.admin, tenantSlug: slug, promote: true });
+  if (config.admin) await deps.identity.ensureAdmin({ ...config.admin, tenant: slug, promote: true });
   return tenantId;
 }
 
@@ -64,9 +68,7 @@ export async function completeRollups(deps: Deps, tenantId: string): Promise<voi
   const { rollups, invalidator, returnsFolder } = deps;
   const left = await rollUpWaiting(rollups, invalidator, tenantId);
   if (left > 0)
-    console.error(
-      `${left} batches could not be rolled up; a running worker tries them again within seconds.`,
-    );
+    console.error(`${left} batches could not be rolled up; a running worker tries them again by itself.`);
   await orElseSay(
     () => returnsFolder.foldTenant(tenantId),
     "Questions about unique users are slower until a running worker has taken the new days in",
@@ -83,12 +85,6 @@ async function orElseSay(work: () => Promise<void>, consequence: string): Promis
 
 export function describeTotals({ stored, duplicates, rejected }: LoadTotals): string {
   return `${stored} stored, ${duplicates} duplicates, ${rejected} rejected`;
-}
-
-export function parseSlug(text: string): string {
-  if (!SLUG.test(text))
-    throw new InvalidArgumentError("It must be 1-63 of a-z, 0-9 and -, with no - at its ends.");
-  return text;
 }
 
 export function parseTimeZone(text: string): string {

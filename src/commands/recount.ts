@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { clearingTag } from "../cache/tags.ts";
-import { isDay, isTimeZone } from "../core/days.ts";
+import { isDay } from "../core/days.ts";
 import { AppError } from "../core/errors.ts";
 import type { Deps } from "../deps.ts";
 import {
@@ -13,7 +13,8 @@ import {
   type VerifyReport,
   verifyTenant,
 } from "../features/rollups/index.ts";
-import { requireTenant, withDeps } from "./session.ts";
+import { parseTimeZone } from "./load.ts";
+import { parseTenant, requireTenant, withDeps } from "./session.ts";
 
 interface RangeOptions extends Partial<DayRange> {
   tenant?: string;
@@ -28,6 +29,10 @@ export function addRecountCommands(program: Command): void {
     const clean = await withDeps(async (deps) => {
       let allClean = true;
       for (const { slug, ...tenant } of await chosenTenants(deps, options.tenant)) {
+        if (!(await canCount(deps, slug, tenant.timeZone))) {
+          allClean = false;
+          continue;
+        }
         const report = await verifyTenant(deps.db.transactions, tenant, options, (month, soFar) => {
           progress(
             `${slug}: ${month.slice(0, 7)} compared, ${soFar.rowsChecked} rows, ${soFar.differing} differ`,
@@ -54,9 +59,14 @@ export function addRecountCommands(program: Command): void {
       );
     }
     await withDeps(async (deps) => {
+      if (timeZone) await deps.timeZones.require(timeZone);
       for (const { slug, ...chosen } of await chosenTenants(deps, options.tenant)) {
         const tenant = { ...chosen, timeZone: timeZone ?? chosen.timeZone };
         if (timeZone) await changeTimeZone(deps.db.transactions, tenant);
+        else if (!(await canCount(deps, slug, tenant.timeZone))) {
+          process.exitCode = 1;
+          continue;
+        }
         const { months, kept } = await rebuildTenant(deps.db.transactions, tenant, options, (month) =>
           progress(`${slug}: ${month.slice(0, 7)} rebuilt`),
         );
@@ -69,16 +79,23 @@ export function addRecountCommands(program: Command): void {
   });
 }
 
-function withRange(command: Command): Command {
-  return command
-    .option("--tenant <slug>", "one tenant; default: all")
-    .option("--from <day>", "first day, YYYY-MM-DD in the tenant's time zone", parseDay)
-    .option("--to <day>", "last day", parseDay);
+/** One tenant's zone that Postgres does not know must not keep the others from being recounted. */
+async function canCount({ timeZones }: Deps, slug: string, timeZone: string): Promise<boolean> {
+  const fault = await timeZones.findFault(timeZone);
+  if (fault === null) return true;
+  console.log(`${slug}: ${fault.message}`);
+  if (fault.code !== "unknown_time_zone") return true;
+  console.log(
+    `${slug}: nothing can be counted; see \`footfall rebuild --tenant ${slug} --time-zone <zone>\`.`,
+  );
+  return false;
 }
 
-function parseTimeZone(text: string): string {
-  if (!isTimeZone(text)) throw new InvalidArgumentError("It must be an IANA time zone, e.g. Europe/Berlin.");
-  return text;
+function withRange(command: Command): Command {
+  return command
+    .option("--tenant <tenant>", "one tenant, by id or slug; default: all", parseTenant)
+    .option("--from <day>", "first day, YYYY-MM-DD in the tenant's time zone", parseDay)
+    .option("--to <day>", "last day", parseDay);
 }
 
 function parseDay(text: string): string {

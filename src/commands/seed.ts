@@ -8,11 +8,10 @@ import {
   createStopwatch,
   describeTotals,
   ensureTenant,
-  parseSlug,
   parseTimeZone,
   withProgress,
 } from "./load.ts";
-import { withDeps } from "./session.ts";
+import { parseTenant, withDeps } from "./session.ts";
 
 interface SeedArguments {
   tenant: string;
@@ -31,7 +30,12 @@ export function addSeedCommand(program: Command): void {
   program
     .command("seed")
     .description("fill a tenant, made when it is missing, with made-up but realistic shop traffic")
-    .option("--tenant <slug>", "the tenant; ADMIN_EMAIL becomes its admin", parseSlug, "demo")
+    .option(
+      "--tenant <tenant>",
+      "the tenant, by id or slug; ADMIN_EMAIL becomes its admin",
+      parseTenant,
+      "demo",
+    )
     .option("--tenants <n>", "make so many tenants: <slug>-1 to <slug>-n", integer(1, 10_000))
     .option("--events <n>", "events a tenant", integer(1, 1e9), 20_000)
     .option("--users <n>", "signed-in users who come back", integer(1, 10_000_000), 500)

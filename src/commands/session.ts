@@ -1,5 +1,7 @@
+import { InvalidArgumentError } from "commander";
 import { type Config, parseConfig } from "../config.ts";
 import { AppError } from "../core/errors.ts";
+import { isUuid } from "../core/ids.ts";
 import { closeDeps, createDeps, type Deps } from "../deps.ts";
 
 /** Redis may be restarting, or this process not connected yet. */
@@ -26,13 +28,28 @@ export async function withDeps<T>(use: (deps: Deps, config: Config) => Promise<T
   }
 }
 
-/** The id of the tenant with this slug. Throws `not_found` with what to do about it. */
-export async function requireTenant({ identity }: Deps, slug: string): Promise<string> {
-  const tenantId = await identity.findTenantId(slug);
+const SLUG = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+/** The value of --tenant: a slug, or the id that the API shows. */
+export function parseTenant(text: string): string {
+  const tenant = text.toLowerCase();
+  if (isUuid(tenant)) return tenant;
+  if (!SLUG.test(text))
+    throw new InvalidArgumentError(
+      "It must be the tenant's id or slug; a slug is 1-63 of a-z, 0-9 and -, with no - at its ends.",
+    );
+  return text;
+}
+
+/** The id of the tenant with this id or slug. Throws `not_found` with what to do about it. */
+export async function requireTenant({ identity }: Deps, idOrSlug: string): Promise<string> {
+  const tenantId = await identity.findTenantId(idOrSlug);
+  if (tenantId === null && isUuid(idOrSlug))
+    throw new AppError("not_found", `There is no tenant with the id ${idOrSlug}: GET /auth/me shows yours.`);
   if (tenantId === null)
     throw new AppError(
       "not_found",
-      `There is no tenant "${slug}": registering with a tenantName makes one, so does \`footfall import --create-tenant\`.`,
+      `There is no tenant "${idOrSlug}": registering with a tenantName makes one, so does \`footfall import --create-tenant\`.`,
     );
   return tenantId;
 }

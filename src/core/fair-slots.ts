@@ -1,12 +1,14 @@
 import { AppError } from "./errors.ts";
+import { createFairLine } from "./fair-line.ts";
+import type { Priority } from "./priority.ts";
 
 /**
  * Runs at most `running` pieces of work at once, and at most `perKey` of one key (a tenant), so that one whose work hangs
- * takes no other's turn. Keys that wait take turns. Who has waited `waitMs`, or finds `waiting` in line, gets
- * `unavailable`, and its work never begins.
+ * takes no other's turn; the others wait in a fair line. Who has waited `waitMs` gets `unavailable`, and its work never
+ * begins. So does who finds `waiting` in line, unless a lower one can give way, or its key has less than its share of it.
  */
 export interface FairSlots {
-  run<T>(key: string, work: () => Promise<T>): Promise<T>;
+  run<T>(key: string, priority: Priority, work: () => Promise<T>): Promise<T>;
 }
 
 export interface FairSlotsOptions {
@@ -17,11 +19,9 @@ export interface FairSlotsOptions {
 }
 
 export function createFairSlots({ running, perKey, waiting, waitMs }: FairSlotsOptions): FairSlots {
+  const line = createFairLine({ waitMs, refuse: refusal });
   let runningNow = 0;
-  let waitingNow = 0;
   const runningOf = new Map<string, number>();
-  /** The key whose turn is next stands first; a key is here only while one of its waits. */
-  const lines = new Map<string, Set<() => void>>();
 
   const isFree = (key: string) => runningNow < running && (runningOf.get(key) ?? 0) < perKey;
 
@@ -35,49 +35,25 @@ export function createFairSlots({ running, perKey, waiting, waitMs }: FairSlotsO
     if (left > 0) runningOf.set(key, left);
     else runningOf.delete(key);
     runningNow -= 1;
-    for (const [next, line] of lines) {
-      const [start] = line;
-      if (!start || !isFree(next)) continue;
-      leave(next, start);
-      const rest = lines.get(next);
-      if (rest) {
-        lines.delete(next);
-        lines.set(next, rest);
-      }
-      take(next);
-      start();
-      return;
+    const next = line.startNext(isFree);
+    if (next !== undefined) take(next);
+  }
+
+  function wait(key: string, priority: Priority): Promise<void> {
+    const { waiting: inLine, keys } = line.size();
+    if (inLine >= waiting) {
+      const own = line.waitingOf(key);
+      const share = waiting / (keys + (own === 0 ? 1 : 0));
+      const madeRoom = line.giveWay(priority, (other) => other === key || line.waitingOf(other) > share);
+      if (!madeRoom && own + 1 > share) throw refusal();
     }
-  }
-
-  function leave(key: string, start: () => void): void {
-    const line = lines.get(key);
-    if (!line?.delete(start)) return;
-    waitingNow -= 1;
-    if (line.size === 0) lines.delete(key);
-  }
-
-  function wait(key: string): Promise<void> {
-    if (waitingNow >= waiting) throw refusal();
-    return new Promise((resolve, reject) => {
-      const start = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        leave(key, start);
-        reject(refusal());
-      }, waitMs);
-      const line = lines.get(key) ?? new Set();
-      lines.set(key, line.add(start));
-      waitingNow += 1;
-    });
+    return line.wait(key, priority);
   }
 
   return {
-    async run(key, work) {
+    async run(key, priority, work) {
       if (isFree(key)) take(key);
-      else await wait(key);
+      else await wait(key, priority);
       try {
         return await work();
       } finally {

@@ -71,8 +71,18 @@ export function actingSeller(principal: Principal, sellerId: string | undefined)
   return mayAct ? sellerId : undefined;
 }
 
-/** Whoever may be anybody (customers, sellers) can't push the shop's own people aside: high at the most. */
-export function grantedPriority(principal: Principal, asked: Priority): Priority {
-  const trusted = principal.kind !== "user" || principal.role === "admin" || principal.role === "analyst";
-  return asked === "critical" && !trusted ? "high" : asked;
+/**
+ * How much a request matters, by who asks and what X-Priority asks for. Staff comes before those whom it serves; whoever
+ * may be anybody (customers, sellers, nobody signed in) can't push the others aside. Other keys are the shop's own
+ * servers, which may know what matters: they are normal unless they say otherwise.
+ */
+export function grantedPriority(principal: Principal | null, asked: Priority | undefined): Priority {
+  if (principal === null || (principal.kind === "user" && !STAFF_ROLES.includes(principal.role)))
+    return asked === "low" ? "low" : "normal";
+  const isStaff =
+    principal.kind !== "apiKey" || STAFF_SCOPES.some((scope) => principal.scopes.includes(scope));
+  return asked ?? (isStaff ? "high" : "normal");
 }
+
+const STAFF_ROLES: readonly Role[] = ["admin", "analyst"];
+const STAFF_SCOPES: readonly Scope[] = ["admin", "analytics:read"];

@@ -42,7 +42,8 @@ const READ_TIMEOUT_MS = 15_000;
 /** They take a millisecond; the sooner a connection without an answer is given up, the better. */
 const LOOK_UP_TIMEOUT_MS = 4_000;
 const WRITE_TIMEOUT_MS = 30_000;
-const ROLLUP_CONNECTIONS = 2;
+/** One each for consumer, sweeper and retries. */
+const ROLLUP_CONNECTIONS = 3;
 const ROLLUP_TIMEOUT_MS = 120_000;
 
 /**

@@ -1,29 +1,78 @@
 import { classifyFailure, retryRolledBack } from "./failures.ts";
 
+export interface OfTenant {
+  tenantId: string;
+}
+
+/** A tenant with more poison than this is left alone: finding all of it would cost those who come after it their time. */
+const PATIENCE = 3;
+
 /**
- * Runs `work`, one statement, on all items together. When Postgres refuses them for what they are, the poisonous ones are
- * found by halving and handed to `reject`, so that they stop no other. Throws when Postgres can't be reached, or not in
- * time, which says nothing against an item: then nothing has happened to those that are left.
+ * Runs `work`, one statement, on all items together. When Postgres refuses them, the tenants at which it fails are found by
+ * halving and handed to `reject`, so that they cost the others a few statements and no more. Throws when Postgres can't
+ * be reached, or keeps deadlocking, which says nothing against a tenant: then nothing has happened to those that are left.
  */
-export async function isolatePoison<T, R>(
+export async function isolateTenants<T extends OfTenant, R>(
+  items: readonly T[],
+  work: (some: readonly T[]) => Promise<R>,
+  reject: (ofTenant: readonly T[], error: unknown) => Promise<void>,
+): Promise<R[]> {
+  const tenants = [...Map.groupBy(items, ({ tenantId }) => tenantId).values()];
+  return narrowDown(tenants, (some) => work(some.flat()), reject);
+}
+
+/**
+ * The same down to the poisonous items, first by tenant, then within each. Of a tenant, what is left after `PATIENCE` of them
+ * is neither done nor rejected: it waits for the next try. A lone item that takes too long throws, too.
+ */
+export async function isolatePoison<T extends OfTenant, R>(
   items: readonly T[],
   work: (some: readonly T[]) => Promise<R>,
   reject: (item: T, error: unknown) => Promise<void>,
 ): Promise<R[]> {
-  if (items.length === 0) return [];
+  const within: R[] = [];
+  const others = await isolateTenants(items, work, async (own, error) => {
+    let found = 0;
+    const rejectOne = async (item: T, failure: unknown) => {
+      if (classifyFailure(failure) === "timeout") throw failure;
+      found += 1;
+      await reject(item, failure);
+    };
+    within.push(...(await halve(own, error, work, rejectOne, () => found < PATIENCE)));
+  });
+  return [...others, ...within];
+}
+
+async function narrowDown<T, R>(
+  items: readonly T[],
+  work: (some: readonly T[]) => Promise<R>,
+  reject: (item: T, error: unknown) => Promise<void>,
+  goOn = () => true,
+): Promise<R[]> {
+  if (items.length === 0 || !goOn()) return [];
   try {
     return [await retryRolledBack(() => work(items), ["retry", "locked"])];
   } catch (error) {
-    const kind = classifyFailure(error);
-    if (kind === "unavailable" || kind === "retry" || kind === "locked") throw error;
-    const [only] = items;
-    if (items.length === 1 && only !== undefined) {
-      if (kind === "timeout") throw error;
-      await reject(only, error);
-      return [];
-    }
-    const middle = Math.ceil(items.length / 2);
-    const first = await isolatePoison(items.slice(0, middle), work, reject);
-    return [...first, ...(await isolatePoison(items.slice(middle), work, reject))];
+    return halve(items, error, work, reject, goOn);
   }
+}
+
+/** Of items that failed together. */
+async function halve<T, R>(
+  items: readonly T[],
+  error: unknown,
+  work: (some: readonly T[]) => Promise<R>,
+  reject: (item: T, error: unknown) => Promise<void>,
+  goOn: () => boolean,
+): Promise<R[]> {
+  const kind = classifyFailure(error);
+  if (kind === "unavailable" || kind === "retry" || kind === "locked") throw error;
+  const [only] = items;
+  if (items.length === 1 && only !== undefined) {
+    await reject(only, error);
+    return [];
+  }
+  const middle = Math.ceil(items.length / 2);
+  const first = await narrowDown(items.slice(0, middle), work, reject, goOn);
+  return [...first, ...(await narrowDown(items.slice(middle), work, reject, goOn))];
 }

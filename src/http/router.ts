@@ -41,8 +41,8 @@ export type RateLimits = Record<OperationPolicyName, MiddlewareHandler<HttpEnv>>
 
 /** Lets requests in, or refuses them with `unavailable` by their priority and the load. */
 export interface LoadShedding {
-  /** The result is called when the request has ended. */
-  admit(priority: Priority): () => void;
+  /** The result is called when the request has ended. No tenant: nobody has signed in. */
+  admit(tenantId: string | null, priority: Priority): () => void;
   /** The same for event ingestion, which is refused last and not counted. */
   admitIngest(): void;
 }
@@ -195,9 +195,10 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
       shedding.admitIngest();
       return limited();
     }
-    const priority = readPriority(c, "public" in rule ? null : c.get("principal"));
+    const principal = "public" in rule ? null : c.get("principal");
+    const priority = readPriority(c, principal);
     c.set("priority", priority);
-    const end = shedding.admit(priority);
+    const end = shedding.admit(principal?.tenantId ?? null, priority);
     try {
       return await limited();
     } finally {
@@ -206,13 +207,11 @@ function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
   };
 }
 
-/** The priority that X-Priority asks for, as far as the caller may. */
+/** The priority that X-Priority asks for, as far as the caller may, else that of its role. */
 function readPriority(c: HttpContext, principal: Principal | null): Priority {
   const asked = c.req.header("x-priority");
-  if (asked === undefined) return "normal";
-  if (!isPriority(asked))
+  if (asked !== undefined && !isPriority(asked))
     throw new AppError("invalid_input", `X-Priority is one of ${PRIORITIES.join(", ")}.`);
-  if (principal === null) return asked === "low" ? "low" : "normal";
   return grantedPriority(principal, asked);
 }
 

@@ -33,10 +33,11 @@ export const PARAMETERS = {
     "For which seller an admin or a key acts, where products and their notifications are concerned",
     { type: "string" as const, minLength: 1, maxLength: 100 },
   ),
-  Priority: header("X-Priority", "What is refused last under load", {
-    type: "string" as const,
-    enum: [...PRIORITIES],
-  }),
+  Priority: header(
+    "X-Priority",
+    "How much the request matters under load. Staff (admins, analysts, API keys that may read analytics) have `high` unless they say otherwise, everybody else `normal`; customers and sellers can't have more than that",
+    { type: "string" as const, enum: [...PRIORITIES] },
+  ),
   IdempotencyKey: header(
     "Idempotency-Key",
     "Sent again within 24 hours with the same body, it is answered as the first time, without a second effect",

@@ -1,13 +1,17 @@
+import { createFairLine } from "../core/fair-line.ts";
 import { PRIORITIES, type Priority } from "../core/priority.ts";
 
 /**
- * Who may read next, and who may wait for it. Within a tenant and among tenants the higher priority goes first; but while
- * others wait, a tenant that runs its share of the places comes after those that don't, and of those that are equal each has
- * its turn. In line, too, a full house is no reason to refuse who holds less than its share. Alone, a tenant has it all.
+ * Who may read next, and who may wait for it. While others wait, a tenant that runs its share of the places comes after
+ * those that don't; else turns go by core/fair-line.ts. A full line gives the place of its lowest waiter to a higher one,
+ * if that is the same tenant's or of one that holds more than its share; it is no reason to refuse who holds less. Alone,
+ * a tenant has it all.
  */
 export interface FairReads {
   /** Runs `work` when it has a place. Rejects with what `refuse` makes when the line is full, or waited for in vain. */
   run<T>(tenantId: string, priority: Priority, work: () => Promise<T>): Promise<T>;
+  /** Refuses one that waits, of a lower priority, if it may be made to give way; false when there is none. */
+  giveWay(tenantId: string | null, priority: Priority): boolean;
   /** Reads that run or wait; of each tenant at most `felt`. */
   pressing(): number;
 }
@@ -23,99 +27,83 @@ export interface FairReadsOptions {
 
 interface Reads {
   running: number;
-  waiting: number;
-  /** Those that wait, by priority. */
-  lines: Set<() => void>[];
+  /** Those that run or wait. */
+  held: number;
 }
 
 export function createFairReads({ running, limitOf, waitMs, felt, refuse }: FairReadsOptions): FairReads {
-  /** Tenants that have reads here; the one whose turn is next stands first. */
+  const line = createFairLine({ waitMs, refuse });
+  /** Tenants that have reads here. */
   const tenants = new Map<string, Reads>();
+  const heldBy = PRIORITIES.map(() => 0);
   let runningNow = 0;
   let heldNow = 0;
   let pressingNow = 0;
 
-  function enter(tenantId: string, priority: Priority): Reads {
-    const own = tenants.get(tenantId);
-    const held = own ? own.running + own.waiting : 0;
+  const heldOf = (tenantId: string) => tenants.get(tenantId)?.held ?? 0;
+
+  /** Those of this priority or a higher one: lower ones that run already leave it no fewer places. */
+  const heldFrom = (priority: Priority) =>
+    heldBy.slice(PRIORITIES.indexOf(priority)).reduce((sum, held) => sum + held, 0);
+
+  function giveWay(tenantId: string | null, priority: Priority, share: number): boolean {
+    return line.giveWay(priority, (other) => other === tenantId || heldOf(other) > share);
+  }
+
+  /** Returns what to call at the end. */
+  function enter(tenantId: string, priority: Priority): () => void {
     const limit = limitOf(priority);
-    const share = limit / (tenants.size + (own ? 0 : 1));
-    if (heldNow >= limit && held + 1 > share) throw refuse(priority);
-    heldNow += 1;
-    if (held < felt) pressingNow += 1;
-    if (own) return own;
-    const first = { running: 0, waiting: 0, lines: PRIORITIES.map(() => new Set<() => void>()) };
-    tenants.set(tenantId, first);
-    return first;
+    if (heldNow >= limit) {
+      const held = heldOf(tenantId);
+      const share = limit / (tenants.size + (held === 0 ? 1 : 0));
+      const madeRoom = giveWay(tenantId, priority, share);
+      if (!madeRoom && held + 1 > share && heldFrom(priority) >= limit) throw refuse(priority);
+    }
+    const own = tenants.get(tenantId) ?? { running: 0, held: 0 };
+    tenants.set(tenantId, own);
+    count(own, priority, 1);
+    return () => {
+      count(own, priority, -1);
+      if (own.held === 0) tenants.delete(tenantId);
+    };
   }
 
-  function leave(tenantId: string, own: Reads): void {
-    const held = own.running + own.waiting;
-    heldNow -= 1;
-    if (held < felt) pressingNow -= 1;
-    if (held === 0) tenants.delete(tenantId);
+  function count(own: Reads, priority: Priority, change: 1 | -1): void {
+    const felts = Math.min(own.held, felt);
+    own.held += change;
+    pressingNow += Math.min(own.held, felt) - felts;
+    heldNow += change;
+    heldBy[PRIORITIES.indexOf(priority)] = (heldBy[PRIORITIES.indexOf(priority)] ?? 0) + change;
   }
 
-  function wait(tenantId: string, own: Reads, priority: Priority): Promise<void> {
-    const line = own.lines[PRIORITIES.indexOf(priority)] ?? new Set();
-    own.waiting += 1;
-    return new Promise((resolve, reject) => {
-      const start = () => {
-        clearTimeout(timer);
-        line.delete(start);
-        own.waiting -= 1;
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        line.delete(start);
-        own.waiting -= 1;
-        leave(tenantId, own);
-        reject(refuse(priority));
-      }, waitMs);
-      line.add(start);
-    });
-  }
-
-  /** Higher goes first; 0 for a tenant that waits for nothing. */
-  function rankOf({ running: runs, waiting, lines }: Reads): number {
-    if (waiting === 0) return 0;
-    const ofPriority = lines.findLastIndex(({ size }) => size > 0) + 1;
-    return ofPriority + (runs < running / tenants.size ? PRIORITIES.length : 0);
+  function start(tenantId: string, change: 1 | -1): void {
+    const own = tenants.get(tenantId);
+    if (own) own.running += change;
+    runningNow += change;
   }
 
   function startNext(): void {
-    let best = 0;
-    let next: [string, Reads] | undefined;
-    for (const entry of tenants) {
-      const rank = rankOf(entry[1]);
-      if (rank > best) [best, next] = [rank, entry];
-    }
-    if (!next) return;
-    const [tenantId, own] = next;
-    const [start] = own.lines.findLast(({ size }) => size > 0) ?? [];
-    tenants.delete(tenantId);
-    tenants.set(tenantId, own);
-    own.running += 1;
-    runningNow += 1;
-    start?.();
+    const share = running / tenants.size;
+    const next =
+      line.startNext((tenantId) => (tenants.get(tenantId)?.running ?? 0) < share) ??
+      line.startNext(() => true);
+    if (next !== undefined) start(next, 1);
   }
 
   return {
     async run(tenantId, priority, work) {
-      const own = enter(tenantId, priority);
-      if (runningNow < running) {
-        own.running += 1;
-        runningNow += 1;
-      } else await wait(tenantId, own, priority);
+      const leave = enter(tenantId, priority);
+      if (runningNow < running) start(tenantId, 1);
+      else await line.wait(tenantId, priority, leave);
       try {
         return await work();
       } finally {
-        own.running -= 1;
-        runningNow -= 1;
-        leave(tenantId, own);
+        start(tenantId, -1);
+        leave();
         startNext();
       }
     },
+    giveWay: (tenantId, priority) => giveWay(tenantId, priority, heldNow / tenants.size),
     pressing: () => pressingNow,
   };
 }

@@ -18,6 +18,11 @@ export interface ReadGuard {
   run<T>(ask: () => PromiseLike<T>, by: Reader): Promise<T>;
   /** For the look-up of a row or two that every request needs: admitted always, and silence is taken for absence soon. */
   lookUp<T>(ask: () => PromiseLike<T>): Promise<T>;
+  /**
+   * Refuses a read that waits, of a lower priority than that of a request which would be refused instead: its own tenant's,
+   * or of a tenant that holds more than its share. False when there is none.
+   */
+  giveWay(tenantId: string | null, priority: Priority): boolean;
   state(): BreakerState;
   /** Reads that run or wait, by the number from which on the load is felt; one tenant alone gets nobody refused. */
   pressure(): number;
@@ -103,6 +108,7 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
       return reads.run(tenantId, priority, () => execute(ask, deadlineMs));
     },
     lookUp: (ask) => execute(ask, lookUpDeadlineMs),
+    giveWay: reads.giveWay,
     state: () => breakerStateOf(breaker.state),
     pressure: () => reads.pressing() / maxReads,
   };

@@ -48,6 +48,10 @@ export function createMetrics() {
     ),
     batchesRolledUp: counter("footfall_batches_rolled_up_total", "Ledger rows rolled up", ["by"]),
     batchesDeadLettered: counter("footfall_batches_dead_lettered_total", "Ledger rows given up"),
+    rollupsPaused: counter(
+      "footfall_rollup_pauses_total",
+      "Tenants whose batches could not be rolled up and wait for a retry",
+    ),
     rollupDuration: new Histogram({
       name: "footfall_rollup_duration_seconds",
       help: "Time of one rollup statement",

@@ -42,8 +42,8 @@ afterAll(cleanup);
 /** A server on the application's stores; `changed` replaces what its analytics are made of. */
 async function startOver(summaryPace?: SummaryPace, changed: Partial<Deps> = {}): Promise<Running> {
   const deps = { ...createTestDeps(api.config), ...changed };
-  const { db, cache, readGuard, load, readTenantSettings } = deps;
-  const parts = { sql: db.read, lookUps: db.lookUps, cache, readGuard, load, readTenantSettings };
+  const { db, cache, readGuard, load, readTenantSettings, timeZones } = deps;
+  const parts = { sql: db.read, lookUps: db.lookUps, cache, readGuard, load, readTenantSettings, timeZones };
   const analytics = createAnalyticsService({ ...parts, summaryPace });
   const config = parseConfig({ ...api.env, PORT: String(freePort()), SHUTDOWN_GRACE_MS: "1000" });
   const running = await startApi(config, { ...deps, analytics });

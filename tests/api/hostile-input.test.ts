@@ -154,12 +154,13 @@ const BAD_EVENTS: [string, string][] = [
 
 const sale = (type: string, properties: string) =>
   `{"type":"${type}","userId":"u","productId":"p","properties":${properties}}`;
-for (const type of ["purchase", "refund"])
+for (const type of ["purchase", "refund", "adjustment"])
   for (const properties of [
     '{"price":1e400}',
     '{"price":1e308}',
     '{"price":-1e308}',
     '{"price":10000000001}',
+    '{"price":-10000000001}',
     '{"price":"9.99"}',
     '{"price":null}',
     '{"price":{}}',

@@ -46,7 +46,7 @@ const trust = (trustedSales: unknown) =>
   api.call("PATCH", "/tenants/current", { as: tenant.key, json: { trustedSales } });
 const storedEvents = async () => (await countStored(api, tenant.tenantId)).events;
 
-describe.each(["purchase", "refund"])("%s", (type) => {
+describe.each(["purchase", "refund", "adjustment"])("%s", (type) => {
   test.each(["a publishable key", "a customer"])("of %s is refused and changes nothing", async (who) => {
     const as = strangers[who] ?? "";
     const { status, body } = await send(as, sale(type));

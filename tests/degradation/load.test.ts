@@ -6,14 +6,7 @@ import { PRIORITIES, type Priority } from "../../src/core/priority.ts";
 import { keys } from "../../src/redis/keys.ts";
 import { createLoadMonitor, LOAD_LEVELS } from "../../src/resilience/load-level.ts";
 import { createReadGuard } from "../../src/resilience/read-guard.ts";
-import {
-  createPerson,
-  createTenant,
-  createTestApi,
-  eventInput,
-  type TestApi,
-  type TestTenant,
-} from "../factories.ts";
+import { createTenant, createTestApi, eventInput, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup, eventually } from "../harness.ts";
 
 describe("the load level", () => {
@@ -96,8 +89,8 @@ describe("the read guard", () => {
       }
     }
     await Bun.sleep(0);
-    // Each finds those before it there: 4, 8, 16 and 32 in all.
-    expect(admitted).toEqual({ low: 4, normal: 4, high: 8, critical: 16 });
+    // Six run, and give no place back. Of those that wait, the lower ones have given theirs to the higher ones.
+    expect(admitted).toEqual({ low: 4, normal: 2, high: 0, critical: 32 });
     // One tenant's reads are felt so far that answers get coarser, and no further.
     expect(guard.pressure()).toBe(2);
     gate.resolve();
@@ -377,16 +370,5 @@ describe("requests", () => {
       await api.deps.readGuard.run(() => Promise.reject(away), tenant).catch(() => {});
     expect(await statuses()).toEqual([503, 503, 503]);
     await eventually(async () => expect(await statuses()).toEqual([200, 200, 200]));
-  });
-
-  test("may ask for a priority, but not everybody for the highest", async () => {
-    expect((await ask("urgent")).status).toBe(400);
-    setLevel(LOAD_LEVELS.indexOf("refuse_high"));
-    const customer = await createPerson(api, tenant.tenantId, "customer");
-    const admin = await createPerson(api, tenant.tenantId, "admin");
-    const mine = "/analytics/users/me/summary";
-    expect((await ask("critical", customer.token, mine)).status).toBe(503);
-    expect((await ask("critical", admin.token, mine)).status).toBe(200);
-    setLevel(0);
   });
 });

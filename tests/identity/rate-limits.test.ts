@@ -1,5 +1,6 @@
 /** Limits hold across processes, by principal or by address and e-mail, with Redis and without it. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import type { Role } from "../../src/core/principal.ts";
 import { parseRatePolicy } from "../../src/core/rate-limits.ts";
 import { keys } from "../../src/redis/keys.ts";
 import {
@@ -82,25 +83,56 @@ test("each principal and each policy has a count of its own, refused requests ha
   expect((await api.call("GET", "/analytics/summary", { as: key })).status).toBe(200);
 });
 
-test("who acts for a seller takes from that seller's limit, whoever it is", async () => {
-  const small = await createTestApi({ RATE_LIMIT_STANDARD: "3/1m" });
-  const { tenantId, key } = await createTenant(small);
-  const [admin, seller] = [
-    await createPerson(small, tenantId, "admin"),
-    await createPerson(small, tenantId, "seller"),
-  ];
-  await small.sql`update memberships set seller_id = 's-1' where user_id = ${seller.userId}`;
+describe("who acts for a seller", () => {
+  let small: TestApi;
+  let tenantId: string;
+  let key: string;
+
+  beforeAll(async () => {
+    small = await createTestApi({ RATE_LIMIT_STANDARD: "3/1m", RATE_LIMIT_IMPORT: "2/1m" });
+  });
+  beforeEach(async () => {
+    ({ tenantId, key } = await createTenant(small));
+  });
+
   const read = async (as: string, sellerId?: string) => {
     const headers: Record<string, string> = sellerId === undefined ? {} : { "x-seller-id": sellerId };
     return (await small.call("GET", "/tenants/current", { as, headers })).status;
   };
-  expect([await read(admin.token, "s-1"), await read(key, "s-1"), await read(seller.token)]).toEqual([
-    200, 200, 200,
-  ]);
-  for (const as of [admin.token, key, seller.token]) expect(await read(as, "s-1")).toBe(429);
-  expect([await read(admin.token, "s-2"), await read(admin.token), await read(key)]).toEqual([200, 200, 200]);
-  const { tenantId: other } = await createTenant(small);
-  expect(await read((await createPerson(small, other, "admin")).token, "s-1")).toBe(200);
+  const personOf = async (role: Role, of = tenantId) => (await createPerson(small, of, role)).token;
+
+  test("takes from that seller's limit, whoever it is", async () => {
+    const [first, second, seller] = [
+      await personOf("admin"),
+      await personOf("admin"),
+      await personOf("seller"),
+    ];
+    expect([await read(first, "seller-1"), await read(key, "seller-1"), await read(seller)]).toEqual([
+      200, 200, 200,
+    ]);
+    for (const as of [first, second, key, seller]) expect(await read(as, "seller-1")).toBe(429);
+    expect([await read(second, "s-2"), await read(second)]).toEqual([200, 200]);
+    const { tenantId: other } = await createTenant(small);
+    expect(await read(await personOf("admin", other), "seller-1")).toBe(200);
+  });
+
+  test("takes from its own limit as well, so that ever new sellers are no way past it", async () => {
+    for (const as of [key, await personOf("admin")]) {
+      const statuses = [];
+      for (let n = 0; n < 10; n += 1) statuses.push(await read(as, `seller-${n}`));
+      expect([...statuses, await read(as)]).toEqual([...Array(3).fill(200), ...Array(8).fill(429)]);
+    }
+    const imports = Array.from({ length: 6 }, (_, n) =>
+      small.call("POST", "/products/import", {
+        as: key,
+        body: "id,name,price\n",
+        headers: { "content-type": "text/csv", "x-seller-id": `importer-${n}` },
+      }),
+    );
+    expect(count(await Promise.all(imports), 429)).toBe(4);
+    // No keys of sellers that were never counted.
+    expect((await small.deps.redis.keys(`{${tenantId}}:seller:*`)).length).toBeLessThanOrEqual(3 + 3 + 2);
+  });
 });
 
 describe("signing in is counted", () => {

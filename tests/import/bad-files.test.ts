@@ -139,9 +139,9 @@ test("bad rows stop no good ones; the first ten are shown and all are written to
   const errors = await write("errors.csv", "");
   const { exitCode, stdout, stderr } = await importSales(file, "--errors", errors);
   expect(stdout).toContain("94 rows read, 30 stored, 0 duplicates, 64 rejected");
-  expect(exitCode).toBe(0);
+  expect(exitCode).toBe(2);
   expect(stderr.match(/^line \d+ rejected: /gm)).toHaveLength(10);
-  expect(stderr).toContain("line 3 rejected: properties.quantity a whole number");
+  expect(stderr).toContain("line 3 rejected: properties.quantity must be a whole number");
   expect(stderr).toContain("line 4 rejected: has a quote inside a value");
   expect(stderr).toContain(`54 more rows rejected; see ${errors}`);
   const written = (await Bun.file(errors).text()).trim().split("\r\n");
@@ -160,9 +160,23 @@ test("bad rows stop no good ones; the first ten are shown and all are written to
   expect(account).toEqual({ received: 94, stored: 30, rejected: 64 });
 });
 
-test("when every row is bad, the import has failed", async () => {
-  const { exitCode, stdout, stderr } = await importSales(await write("all.csv", `${header}1,2\n`));
-  expect(stdout).toContain("1 rows read, 0 stored, 0 duplicates, 1 rejected");
-  expect(stderr).toContain("Every row was rejected");
-  expect(exitCode).toBe(1);
+test.each([
+  [1, 1, 2],
+  [100, 1, 0],
+  [200, 3, 2],
+])("of %d rows, %d bad ones end the import with exit code %d", async (rows, bad, expected) => {
+  const lines = Array.from({ length: rows }, (_, n) =>
+    n < bad ? `${n},A` : `${n},A,x,1,2011-01-01 00:00:00,1.5,,EIRE`,
+  );
+  const { exitCode, stdout, stderr } = await importSales(
+    await write(`share-${rows}.csv`, header + lines.join("\n")),
+  );
+  expect(stdout).toContain(`${rows} rows read, ${rows - bad} stored, 0 duplicates, ${bad} rejected`);
+  expect(exitCode).toBe(expected);
+  const share = ((100 * bad) / rows).toFixed(1);
+  const summary =
+    `${bad} of ${rows} rows (${share}%) were rejected. The most frequent reasons:\n` +
+    `  ${bad} rows: has 2 values where the header has 8\n`;
+  if (expected === 2) expect(stderr).toContain(summary);
+  else expect(stderr).not.toContain("most frequent");
 });

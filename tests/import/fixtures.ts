@@ -27,6 +27,7 @@ export const ROLLUP_TABLES = [
   "product_daily_stats",
   "product_period_stats",
   "user_daily_stats",
+  "buyer_daily_stats",
   "session_daily_stats",
   "event_hourly_stats",
   "event_daily_stats",
@@ -83,6 +84,7 @@ export async function readFigures(sql: Sql, tenantId: string) {
 export async function countEvents(sql: Sql, tenantId: string) {
   const [row] = await sql`
     select count(*)::int as events, count(*) filter (where type = 'refund')::int as refunds,
+      count(*) filter (where type = 'adjustment')::int as adjustments,
       count(*) filter (where user_id is null)::int as anonymous, count(distinct user_id)::int as users,
       count(distinct session_id)::int as sessions, count(distinct product_id)::int as products
     from events where tenant_id = ${tenantId}`;

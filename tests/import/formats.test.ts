@@ -1,6 +1,5 @@
 /** The forms in which files come, each through the command or through the feature's own door. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import {
   createImport,
   type ImportFormat,
@@ -9,7 +8,7 @@ import {
   type Rejection,
 } from "../../src/features/importing/index.ts";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
-import { cleanup } from "../harness.ts";
+import { cleanup, programCommand, runFootfall } from "../harness.ts";
 import { createFiles, importFile, SAMPLE, type WriteFile } from "./fixtures.ts";
 
 let api: TestApi;
@@ -241,6 +240,26 @@ describe("a mapping", () => {
     expect(await stored()).toMatchObject(expected);
   });
 
+  test("makes adjustments of negative prices, whose amount is quantity times price whatever their signs", async () => {
+    const adjusting = { ...mapping, price: { column: "Preis", negative: "adjustment" as const } };
+    const signs = ["2;9.95", "2;-9.95", "-2;9.95", "-2;-9.95", ";-9.95"];
+    const file = signs.map((amounts, n) => `${n};1.2.2024 9:05;Verkauf;A-1;k1;b1;${amounts};;;`).join("\n");
+    const { totals } = await load(await write("signs.csv", header + file), "csv", adjusting);
+    expect(totals).toMatchObject({ stored: 5, rejected: 0 });
+    const rows = await stored();
+    expect(rows.map(({ type, quantity, unit_price }) => [type, quantity, unit_price])).toEqual([
+      ["purchase", 2, "9.9500"],
+      ["adjustment", 2, "-9.9500"],
+      ["refund", 2, "9.9500"],
+      ["adjustment", 2, "9.9500"],
+      ["adjustment", 1, "-9.9500"],
+    ]);
+    const { rejections } = await load(await write("refused.csv", header + file), "csv", mapping);
+    expect(rejections.map(({ line, errors }) => [line, errors[0]?.path])).toEqual(
+      [3, 5, 6].map((line) => [line, "properties.price"]),
+    );
+  });
+
   test("reads NDJSON by its keys, also nested ones, and takes numbers as they are", async () => {
     const nested = { ...mapping, productId: { column: "Artikel.Nummer" } };
     const lines = [
@@ -305,7 +324,7 @@ describe("a mapping", () => {
     }
     for (const part of [
       "m.json is no valid mapping",
-      "timestamp.format: must be rfc3339",
+      "timestamp.format: must be auto, rfc3339",
       'type: must have either "constant" or "column"',
       "quantity.col: is no known name; did you mean column?",
       "properties.a.as",
@@ -327,10 +346,7 @@ describe("the command", () => {
     expect(zipped.stdout).toContain("300 rows read, 300 stored");
 
     const command = ["import", "-", "--tenant", tenant.slug, "--format", "csv", "--preset", "online-retail"];
-    const program = process.env.FOOTFALL_BIN
-      ? [process.env.FOOTFALL_BIN]
-      : [process.execPath, "--no-env-file", join(import.meta.dir, "../../src/cli.ts")];
-    const piped = Bun.spawn([...program, ...command], {
+    const piped = Bun.spawn(programCommand(command), {
       env: { PATH: process.env.PATH ?? "", ...api.env },
       stdin: new Blob([bytes]),
       stdout: "pipe",
@@ -348,6 +364,96 @@ describe("the command", () => {
     const longer = [header, quoted, "", quoted, "view,2024-05-02T00:00:00Z,u", quoted].join("\r\n");
     const { totals } = await load(await write("b.csv.gz", Bun.gzipSync(longer)), "csv");
     expect(totals).toEqual({ rows: 4, stored: 2, duplicates: 2, rejected: 0 });
+  });
+
+  test("shows what a file would become, and stores nothing, in a dry run", async () => {
+    const rows = ["1,2024-05-01 10:00:00.5,2,x", "2,yesterday,1,y", ...Array(2_000).fill("3,1714557600,1,z")];
+    const file = await write("dry.csv", `Nr,When,Qty,Note\n${rows.join("\n")}`);
+    const json = { timestamp: "When", type: { constant: "add_to_cart" }, productId: "Nr", sessionId: "Nr" };
+    const mapping = await write("dry.json", JSON.stringify({ ...json, properties: { amount: "Qty" } }));
+    const { exitCode, stdout, stderr } = await importFile(
+      api,
+      tenant,
+      file,
+      "--mapping",
+      mapping,
+      "--dry-run",
+    );
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+    expect(stdout.split("\n").slice(0, 11)).toEqual([
+      `${file}, the first 1000 rows: 999 would be stored, 1 rejected.`,
+      "Nothing was stored.",
+      "",
+      "What the columns mean:",
+      '  timestamp: "When" (auto; a time without a zone is UTC)',
+      "  type: always add_to_cart",
+      '  productId: "Nr"',
+      '  sessionId: "Nr"',
+      '  properties.amount: "Qty"',
+      "  not used: Note",
+      "",
+    ]);
+    const events = stdout
+      .split("\n")
+      .slice(12, 15)
+      .map((line) => JSON.parse(line));
+    expect(events).toMatchObject([
+      {
+        type: "add_to_cart",
+        timestamp: "2024-05-01T10:00:00.500Z",
+        productId: "1",
+        properties: { amount: "2" },
+      },
+      { timestamp: "2024-05-01T10:00:00.000Z", productId: "3" },
+      { timestamp: "2024-05-01T10:00:00.000Z", productId: "3" },
+    ]);
+    expect(await stored()).toHaveLength(0);
+  });
+
+  test("says in a dry run why most rows would be rejected", async () => {
+    const file = await write(
+      "other.csv",
+      "type,timestamp,userId\nview,soon,u\nview,2024-05-01,u\nVIEW,2024-05-01,\n",
+    );
+    const { exitCode, stdout, stderr } = await importFile(api, tenant, file, "--dry-run");
+    expect(stdout).toContain("the first 3 rows: 1 would be stored, 2 rejected.");
+    expect(stderr).toContain("2 of 3 rows (66.7%) were rejected. The most frequent reasons:\n");
+    expect(stderr).toMatch(/^ {2}1 rows: timestamp /m);
+    expect(exitCode).toBe(2);
+  });
+
+  test("takes the tenant's id as well as its slug", async () => {
+    const byId = await importFile(
+      api,
+      { ...tenant, slug: tenant.tenantId },
+      SAMPLE,
+      "--preset",
+      "online-retail",
+    );
+    expect(byId.stdout).toContain("300 rows read, 300 stored");
+    for (const name of [tenant.tenantId.toUpperCase(), tenant.slug]) {
+      const verified = await runFootfall(["verify", "--tenant", name], api.env);
+      expect(verified).toMatchObject({
+        exitCode: 0,
+        stdout: expect.stringContaining(`${tenant.slug}: clean`),
+      });
+    }
+    const nobody = Bun.randomUUIDv7();
+    for (const options of [[], ["--create-tenant"]]) {
+      const missing = await importFile(
+        api,
+        { ...tenant, slug: nobody },
+        SAMPLE,
+        "--preset",
+        "online-retail",
+        ...options,
+      );
+      expect(missing.stderr).toContain(`footfall: There is no tenant with the id ${nobody}`);
+    }
+    // Whoever names a shop after another one's id gets a slug of that shape, and nothing else.
+    const slug = tenant.tenantId;
+    await api.sql`insert into tenants (id, slug, name) values (${nobody}, ${slug}, 'trap')`;
+    expect(await api.deps.identity.findTenantId(slug)).toBe(tenant.tenantId);
   });
 
   test("makes the tenant when asked to, in its time zone", async () => {

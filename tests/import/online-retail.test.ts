@@ -66,6 +66,7 @@ test("the sample comes out exactly, duplicates and all, and a second import chan
   expect(await countEvents(api.sql, tenant.tenantId)).toEqual({
     events: 300,
     refunds: 44,
+    adjustments: 2,
     anonymous: 97,
     users: 111,
     sessions: 206,
@@ -102,6 +103,22 @@ test("a row becomes the event that it describes", async () => {
     timestamp: "2010-12-07T12:00:00.000Z",
     properties: { country: "United Kingdom", quantity: 1, price: 95.38 },
   });
+});
+
+test("the two rows of a negative price are adjustments: money, and neither purchases nor units", async () => {
+  await importAll(SAMPLE);
+  const { body } = await api.call("GET", "/events?type=adjustment", { as: tenant.key });
+  expect(body.items).toHaveLength(2);
+  for (const event of body.items)
+    expect(event).toMatchObject({
+      productId: "B",
+      properties: { country: "United Kingdom", quantity: 1, price: -11062.06 },
+    });
+  const query = "startDate=2011-08-01&endDate=2011-08-31";
+  const { points } = (await api.call("GET", `/analytics/products/B/timeseries?${query}`, { as: tenant.key }))
+    .body;
+  const adjusted = points.filter(({ revenue }: { revenue: number }) => revenue !== 0);
+  expect(adjusted).toMatchObject([{ day: "2011-08-12", purchases: 0, units: 0, revenue: -22124.12 }]);
 });
 
 const WHOLE_SET = join(import.meta.dir, "../../../shared/data/online_retail_541909.csv.gz");
@@ -153,6 +170,7 @@ describe.skipIf(!isAtHand)("the whole set", () => {
     expect(await countEvents(api.sql, tenant.tenantId)).toEqual({
       events: rows,
       refunds: 10_624,
+      adjustments: 2,
       anonymous: 135_080,
       users: 4_372,
       sessions: 25_900,

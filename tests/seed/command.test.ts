@@ -66,7 +66,7 @@ test("refuses what makes no sense", async () => {
     ["--until", "2999-01-01T00:00:00Z", "It must not be in the future."],
     ["--until", "yesterday", "It must be a time with a time zone (RFC 3339)"],
     ["--time-zone", "Mars/Olympus", "It must be an IANA name"],
-    ["--tenant", "My Shop", "It must be 1-63 of a-z, 0-9 and -"],
+    ["--tenant", "My Shop", "a slug is 1-63 of a-z, 0-9 and -"],
   ] as const) {
     const { exitCode, stdout, stderr } = await seed(option, value);
     expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { createFairSlots } from "../../src/core/fair-slots.ts";
+import type { Priority } from "../../src/core/priority.ts";
 
 const PATIENT_MS = 10_000;
 
@@ -13,7 +14,9 @@ test("one key takes no more than its share, and keys that wait take turns", asyn
     gates.push(gate);
     return gate.promise;
   };
-  const all = ["a1", "a2", "a3", "a4", "b1", "b2", "c1"].map((name) => slots.run(name.charAt(0), work(name)));
+  const all = ["a1", "a2", "a3", "a4", "b1", "b2", "c1"].map((name) =>
+    slots.run(name.charAt(0), "normal", work(name)),
+  );
   await Promise.resolve();
   expect(begun).toEqual(["a1", "a2", "b1"]);
   for (let n = 0; n < all.length; n += 1) {
@@ -28,10 +31,10 @@ test("one key takes no more than its share, and keys that wait take turns", asyn
 test("who has waited long enough is refused, and its work never begins", async () => {
   const slots = createFairSlots({ running: 1, perKey: 1, waiting: 2, waitMs: 20 });
   const gate = Promise.withResolvers<string>();
-  const first = slots.run("a", () => gate.promise);
+  const first = slots.run("a", "normal", () => gate.promise);
   let begun = 0;
   const late = [1, 2, 3].map((n) =>
-    slots.run(`${n}`, async () => {
+    slots.run(`${n}`, "normal", async () => {
       begun += 1;
     }),
   );
@@ -40,7 +43,28 @@ test("who has waited long enough is refused, and its work never begins", async (
   gate.resolve("done");
   expect(await first).toBe("done");
   expect(begun).toBe(0);
-  expect(await slots.run("a", async () => "next")).toBe("next");
-  await expect(slots.run("a", () => Promise.reject(new Error("no")))).rejects.toThrow("no");
-  expect(await slots.run("b", async () => "still free")).toBe("still free");
+  expect(await slots.run("a", "normal", async () => "next")).toBe("next");
+  await expect(slots.run("a", "normal", () => Promise.reject(new Error("no")))).rejects.toThrow("no");
+  expect(await slots.run("b", "normal", async () => "still free")).toBe("still free");
+});
+
+test("a full line gives the place of a lower one to a higher one, and takes who has less than a share of it", async () => {
+  const slots = createFairSlots({ running: 1, perKey: 1, waiting: 4, waitMs: PATIENT_MS });
+  const gate = Promise.withResolvers<void>();
+  const run = (key: string, priority: Priority) =>
+    slots
+      .run(key, priority, () => gate.promise)
+      .then(
+        () => "done",
+        (error) => error.code,
+      );
+  const rush = Array.from({ length: 7 }, () => run("shop", "normal"));
+  const staff = run("shop", "high");
+  const other = run("other", "low");
+  gate.resolve();
+  expect(await Promise.all(rush)).toEqual([
+    ...["done", "done", "done", "done"],
+    ...["unavailable", "unavailable", "unavailable"],
+  ]);
+  expect([await staff, await other]).toEqual(["done", "done"]);
 });

@@ -17,6 +17,7 @@ function frame(overrides: Partial<ParseFrame> = {}): ParseFrame {
     receivedAtMs: NOW,
     skewMs: 0,
     oldestMs: EARLIEST_MS,
+    tooOld: "too old",
     maySell: true,
     messageSpace: "",
     defaults: {},
@@ -73,9 +74,14 @@ describe("limits: the last that goes, the first that does not", () => {
     for (const quantity of [1, 1e6]) expect(sale({ quantity })).toEqual([]);
     for (const quantity of [0, -1, 0.5, 1e6 + 1, "1", null, true, Number.NaN])
       expect(sale({ quantity })).toContain("properties.quantity");
-    for (const price of [0, -1e10, 1e10, 0.0001]) expect(sale({ price })).toEqual([]);
-    for (const price of [1e10 + 0.01, -1e10 - 1, "1", null, []])
+    for (const price of [0, -0, 1e10, 0.0001]) expect(sale({ price })).toEqual([]);
+    for (const price of [1e10 + 0.01, -0.0001, "1", null, []])
       expect(sale({ price })).toContain("properties.price");
+    const adjustment = (price: unknown) =>
+      complaints(eventInput({ type: "adjustment", properties: { price } }));
+    for (const price of [-1e10, -0.0001, 0, 1e10]) expect(adjustment(price)).toEqual([]);
+    for (const price of [1e10 + 0.01, -1e10 - 0.01, "-1", null])
+      expect(adjustment(price)).toEqual(["properties.price"]);
     // Other types may say what they like there.
     expect(complaints(eventInput({ properties: { quantity: "many", price: null } }))).toEqual([]);
   });
@@ -91,7 +97,7 @@ describe("limits: the last that goes, the first that does not", () => {
 
 test("prices are the decimal that was written", () => {
   const price = (value: number) =>
-    accept(eventInput({ type: "refund", properties: { price: value } })).unitPrice;
+    accept(eventInput({ type: "adjustment", properties: { price: value } })).unitPrice;
   expect([19.99, 0.1, 1e9, -0.5, 1e-7, 0, 1234567.8912].map(price)).toEqual([
     "19.99",
     "0.1",
@@ -143,7 +149,7 @@ const field = fc.oneof(
 );
 const almostEvent = fc.record(
   {
-    type: fc.oneof(fc.constantFrom("view", "purchase", "refund"), field),
+    type: fc.oneof(fc.constantFrom("view", "purchase", "refund", "adjustment"), field),
     messageId: field,
     productId: field,
     userId: field,

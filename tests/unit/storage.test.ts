@@ -1,7 +1,6 @@
 /** What ingest writes is what Postgres gives back, whatever characters are in it. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
-import { isTimeZone } from "../../src/core/days.ts";
 import { idAt, newId } from "../../src/core/ids.ts";
 import { isStorable } from "../../src/core/validation.ts";
 import { insertBatches, type ParsedEvent } from "../../src/features/events/index.ts";
@@ -129,51 +128,4 @@ test("a text that Postgres refuses is one that isStorable refuses", async () => 
     }),
     { numRuns: 200 },
   );
-});
-
-test("every time zone that is accepted is one that Postgres knows, by the same clock", async () => {
-  const names = Intl.supportedValuesOf("timeZone");
-  const legacy = [
-    "EST",
-    "MST",
-    "HST",
-    "PST8PDT",
-    "EET",
-    "MET",
-    "WET",
-    "utc",
-    "Cuba",
-    "Singapore",
-    "CET",
-    "GMT",
-    "Z",
-    "PST",
-    "IST",
-    "JST",
-    "ACT",
-    "CST",
-    "AST",
-    "BST",
-    "NST",
-    "SST",
-    "VST",
-  ];
-  const instants = [Date.UTC(2026, 0, 15, 12), Date.UTC(2026, 6, 15, 12)];
-  const wrong: string[] = [];
-  for (const name of [...names, ...legacy].filter(isTimeZone)) {
-    for (const ms of instants) {
-      const local =
-        await api.sql`select to_char(to_timestamp(${ms / 1000}) at time zone ${name}, 'YYYY-MM-DD HH24:MI:SS') as text`.then(
-          ([row]) => row?.text,
-          () => "unknown",
-        );
-      const expected = new Intl.DateTimeFormat("sv-SE", {
-        timeZone: name,
-        dateStyle: "short",
-        timeStyle: "medium",
-      }).format(ms);
-      if (local !== expected) wrong.push(`${name}: Postgres ${local}, here ${expected}`);
-    }
-  }
-  expect(wrong).toEqual([]);
 });

@@ -34,9 +34,11 @@ const TYPES = [
   "checkout_start",
   "purchase",
   "refund",
+  "adjustment",
   "search",
   "wishlist.add",
 ];
+const SALES = ["purchase", "refund", "adjustment"];
 const COUNTRIES = [
   "DE",
   "IN",
@@ -84,8 +86,11 @@ export async function ingestShop(
         sessionId: `s-${Math.floor(random() * 30)}`,
         properties: {
           ...(country === undefined ? {} : { country }),
-          ...(type === "purchase" || type === "refund"
-            ? { quantity: 1 + Math.floor(random() * 4), price: Math.round(random() * 1e6 - 1e5) / 1e4 }
+          ...(SALES.includes(type)
+            ? {
+                quantity: 1 + Math.floor(random() * 4),
+                price: Math.round(random() * 1e6 - (type === "adjustment" ? 5e5 : 0)) / 1e4,
+              }
             : {}),
         },
         context: maybe({ country: "context", device: pick(["mobile", "desktop"]) }),

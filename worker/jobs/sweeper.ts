@@ -5,8 +5,8 @@ import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 
 /**
  * G3 and G10: what the stream forgot. A batch that is overdue although the stream has already come past its time lost its
- * announcement (Redis away, wiped, trimmed), or a try at it failed; it is taken straight from the ledger and rolled up
- * here, which needs no Redis. What merely waits in the stream is left to the
+ * announcement (Redis away, wiped, trimmed); it is taken straight from the ledger and rolled up here, which needs no Redis.
+ * What failed is left to the retries of its tenant. What merely waits in the stream is left to the
  * consumers: on a long backlog, both would reach for the oldest rows and wait for each other's locks.
  */
 const EVERY_MS = 2_000;
@@ -31,6 +31,7 @@ export function createSweeper(
 
   async function runOnce(): Promise<number> {
     const afterMs = await overdueAfterMs();
+    await rollups.holdPaused(OVERDUE_MS);
     let swept = 0;
     for (let statement = 0; statement < STATEMENTS_A_ROUND; statement += 1) {
       const overdue = await rollups.findOverdue(afterMs, BATCHES_A_STATEMENT);
@@ -41,7 +42,7 @@ export function createSweeper(
       metrics.batchesRolledUp.inc({ by: "sweeper" }, claimed);
       swept += claimed;
       await invalidator.invalidate(overdue);
-      // What is left of this page failed: the next round tries it again, not this one.
+      // What is left of this page failed, or others have it.
       if (claimed < overdue.length) break;
     }
     if (swept > 0) log.info({ batches: swept }, "overdue batches rolled up by the sweeper");

@@ -1,5 +1,6 @@
 import { sql } from "drizzle-orm";
 import {
+  boolean,
   index,
   integer,
   jsonb,
@@ -14,7 +15,7 @@ import {
 const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
 
 /**
- * Raw events, partitioned by month of `ts` (the migration says so; drizzle-kit can't). `id` is a UUIDv7 made from `ts`,
+ * Raw events, partitioned by time, `ts` (the migration says so; drizzle-kit can't). `id` is a UUIDv7 made from `ts`,
  * so that an id alone finds its partition.
  */
 export const events = pgTable(
@@ -62,12 +63,36 @@ export const eventBatches = pgTable(
     attempts: integer().notNull().default(0),
     lastError: text("last_error"),
     deadLetteredAt: instant("dead_lettered_at"),
+    /** Left to the retries of its tenant (rollup_failures): no other statement looks at it. */
+    held: boolean().notNull().default(false),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.batchId] }),
     index("event_batches_undone").on(table.tenantId, table.receivedAt).where(sql`rolled_up_at is null`),
     index("event_batches_received").on(table.receivedAt),
+    index("event_batches_overdue")
+      .on(table.receivedAt, table.tenantId)
+      .where(sql`rolled_up_at is null and dead_lettered_at is null and not held`),
   ],
+);
+
+/** Tenants whose batches could not be rolled up: see features/rollups/failing-tenants.ts. */
+export const rollupFailures = pgTable(
+  "rollup_failures",
+  {
+    tenantId: uuid("tenant_id").primaryKey(),
+    /** Since the last hour without one. */
+    failures: integer().notNull().default(0),
+    failedAt: instant("failed_at"),
+    /** While it is, only the retries roll up anything of the tenant. */
+    paused: boolean().notNull().default(false),
+    /** Null when nothing is held. Not rounded, which would make "now" a moment that is still to come. */
+    retryAt: timestamp("retry_at", { withTimezone: true }),
+    /** Dead letters from before are tried again, once the tenant's batches can be rolled up. */
+    reviveBefore: instant("revive_before"),
+    lastError: text("last_error"),
+  },
+  (table) => [index("rollup_failures_due").on(table.retryAt).where(sql`retry_at is not null`)],
 );
 
 /**

@@ -8,9 +8,10 @@ import type { RequestContext } from "../../core/principal.ts";
 import type { Sql } from "../../db/client.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
-import { readBacklog } from "../rollups/index.ts";
+import { readOldestWaiting } from "../rollups/index.ts";
 import type { Meta } from "./answer-schema.ts";
 import { createLagReader } from "./lag.ts";
+import { type Noted, withNotes } from "./notes.ts";
 import type { Range } from "./range.ts";
 import type { Granularity } from "./schema.ts";
 
@@ -55,13 +56,15 @@ const COARSER: Record<Granularity, Granularity> = { hour: "day", day: "week", we
  * be computed now is answered from before, as `stale`; under load, what is not at hand is computed coarser.
  */
 export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) {
-  const readLagMs = createLagReader((tenantId) => readGuard.lookUp(() => readBacklog(lookUps, tenantId)));
+  const readLagMs = createLagReader((tenantId) =>
+    readGuard.lookUp(() => readOldestWaiting(lookUps, tenantId)),
+  );
 
   return async function answer<T extends object>(
     ctx: RequestContext,
     question: Question,
     compute: (granularity: Granularity) => Promise<T>,
-  ): Promise<Answer<T>> {
+  ): Promise<Answer<Noted<T>>> {
     const { range, granularity: requested, skipCache } = question;
     const { from, to, timeZone, ownZone } = range;
     const { shown = range } = question;
@@ -80,17 +83,17 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       uncached: question.uncached ?? false,
     });
     const find = async (granularity: Granularity) => {
-      const work = () => readGuard.run(() => compute(granularity), ctx);
-      return { granularity, found: await cache.getOrCompute<T>(ask(granularity), work) };
+      const work = () => readGuard.run(async () => withNotes(await compute(granularity)), ctx);
+      return { granularity, found: await cache.getOrCompute<Noted<T>>(ask(granularity), work) };
     };
     const findUnderLoad = async () => {
-      const atHand = await cache.peek<T>(ask(requested));
+      const atHand = await cache.peek<Noted<T>>(ask(requested));
       if (atHand) return { granularity: requested, found: atHand };
       try {
         return await find(COARSER[requested]);
       } catch (error) {
         const failure = standInFor(error);
-        const last = failure && (await cache.peek<T>(ask(requested), failure));
+        const last = failure && (await cache.peek<Noted<T>>(ask(requested), failure));
         if (!last) throw error;
         return { granularity: requested, found: last };
       }

@@ -1,10 +1,8 @@
 import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
-import type { Sql } from "../../db/client.ts";
-import type { ReadTenantSettings } from "../identity/index.ts";
 import { type AnswersDeps, createAnswers } from "./answers.ts";
 import { createBehaviourAnswers } from "./behaviour.ts";
-import { createDesk, skips } from "./desk.ts";
+import { createDesk, type DeskDeps, skips } from "./desk.ts";
 import { measuresOf, ROW_METRICS } from "./measures.ts";
 import { createProductAnswers } from "./products.ts";
 import { createQuestionAnswers } from "./questions.ts";
@@ -12,9 +10,7 @@ import type { RangeQuery } from "./schema.ts";
 import { createSummaryAnswers } from "./summary.ts";
 import { createSummaryStream, type SummaryPace } from "./summary-stream.ts";
 
-export interface AnalyticsDeps extends AnswersDeps {
-  sql: Sql;
-  readTenantSettings: ReadTenantSettings;
+export interface AnalyticsDeps extends AnswersDeps, DeskDeps {
   summaryPace?: SummaryPace;
 }
 
@@ -22,7 +18,7 @@ export type AnalyticsService = ReturnType<typeof createAnalyticsService>;
 
 /** Every answer comes through the tag cache, with a `meta` that says what it is worth; nearly all from rollups. */
 export function createAnalyticsService(deps: AnalyticsDeps) {
-  const desk = createDesk(deps.sql, createAnswers(deps), deps.readTenantSettings);
+  const desk = createDesk(deps, createAnswers(deps));
   const { answer, rangeOf, prepare } = desk;
   const summaries = createSummaryAnswers(desk);
 

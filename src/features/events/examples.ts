@@ -61,6 +61,15 @@ export const EVENT_EXAMPLES: Readonly<Record<StandardType, EventExample>> = {
       properties: { quantity: 1, price: 4.95 },
     },
   },
+  adjustment: {
+    summary: "Revenue is corrected without a sale; the price may be negative",
+    value: {
+      type: "adjustment",
+      messageId: "bad-debt-2026-11",
+      userId: "customer-9",
+      properties: { price: -120.5, reason: "bad debt" },
+    },
+  },
 };
 
 /** The same as one bulk request. */

@@ -24,7 +24,7 @@ const CSV_TYPE = "text/csv";
 
 /** What both ways of sending events say of sales; the whole of it is docs/money.md. */
 const MONEY =
-  "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) and count in purchases, units and revenue. From a customer or a publishable key they are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.";
+  "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) and count in purchases, units and revenue; adjustment takes the same, its price may be negative, and it counts in revenue alone. From a customer or a publishable key they are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.";
 
 export interface EventRouteLimits {
   maxBodyBytes: number;

@@ -1,5 +1,5 @@
 /** Event types that count in money. Only the shop itself may send them, unless its tenant trusts others with it. */
-export const SALE_TYPES: ReadonlySet<string> = new Set(["purchase", "refund"]);
+export const SALE_TYPES: ReadonlySet<string> = new Set(["purchase", "refund", "adjustment"]);
 
 /**
  * Bounds of one event. No shop meets them by accident, and a mistake stays a mistake of that size: `units` are added up in
@@ -21,17 +21,24 @@ export type Reject = (path: string, code: string, message: string) => void;
 
 export const NO_SALE: SaleAmount = { quantity: null, unitPrice: null };
 
-export function parseSale(properties: Record<string, unknown> | undefined, reject: Reject): SaleAmount {
+/** What the properties of a sale of this type say. */
+export function parseSale(
+  type: string,
+  properties: Record<string, unknown> | undefined,
+  reject: Reject,
+): SaleAmount {
   const { quantity = 1, price = 0 } = properties ?? {};
   if (typeof quantity !== "number" || !Number.isInteger(quantity) || quantity < 1 || quantity > MAX_UNITS) {
     reject("properties.quantity", "invalid_quantity", `must be a whole number from 1 to ${MAX_UNITS}`);
     return NO_SALE;
   }
-  if (typeof price !== "number" || !(Math.abs(price) <= MAX_UNIT_PRICE)) {
+  const lowest = type === "adjustment" ? -MAX_UNIT_PRICE : 0;
+  if (typeof price !== "number" || !(price >= lowest && price <= MAX_UNIT_PRICE)) {
+    const exception = lowest === 0 ? "; only an adjustment may have a negative one" : "";
     reject(
       "properties.price",
       "invalid_price",
-      `must be a number from -${MAX_UNIT_PRICE} to ${MAX_UNIT_PRICE}`,
+      `must be a number from ${lowest} to ${MAX_UNIT_PRICE}${exception}`,
     );
     return NO_SALE;
   }

@@ -11,4 +11,5 @@ export {
   type ReadTenantSettings,
   type TenantSettings,
 } from "./tenant-settings.ts";
+export { createTimeZones, type TimeZones } from "./time-zones.ts";
 export { createAccessTokens } from "./tokens.ts";

@@ -1,4 +1,5 @@
 import { and, eq, isNull, sql } from "drizzle-orm";
+import { isUuid } from "../../core/ids.ts";
 import type { Role } from "../../core/principal.ts";
 import type { Database, Orm } from "../../db/client.ts";
 import { memberships, refreshTokens, tenants, users } from "../../db/schema/identity.ts";
@@ -29,9 +30,15 @@ export async function findUserById(orm: Orm, userId: string): Promise<UserRow | 
   return rows[0] ?? null;
 }
 
-export async function findTenantBySlug(orm: Orm, slug: string): Promise<{ id: string } | null> {
-  const rows = await orm.select({ id: tenants.id }).from(tenants).where(eq(tenants.slug, slug));
-  return rows[0] ?? null;
+/** By id or slug. The id comes first: somebody may have made a tenant whose slug is another one's id. */
+export async function findTenant(orm: Orm, idOrSlug: string): Promise<{ id: string; slug: string } | null> {
+  const columns = { id: tenants.id, slug: tenants.slug };
+  const [byId] = isUuid(idOrSlug)
+    ? await orm.select(columns).from(tenants).where(eq(tenants.id, idOrSlug))
+    : [];
+  if (byId) return byId;
+  const [bySlug] = await orm.select(columns).from(tenants).where(eq(tenants.slug, idOrSlug));
+  return bySlug ?? null;
 }
 
 /** A user's memberships, the oldest first. */
@@ -162,6 +169,12 @@ export async function revokeTokenFamily(orm: Orm, tokenHash: string): Promise<vo
     .update(refreshTokens)
     .set({ revokedAt: sql`now()` })
     .where(and(eq(refreshTokens.familyId, row.familyId), isNull(refreshTokens.revokedAt)));
+}
+
+/** Ends the account's sessions, too: whoever knew the old password may hold one. */
+export async function updatePassword(tx: Transaction, userId: string, passwordHash: string): Promise<void> {
+  await tx`update users set password_hash = ${passwordHash} where id = ${userId}`;
+  await tx`update refresh_tokens set revoked_at = now() where user_id = ${userId} and revoked_at is null`;
 }
 
 /** The caller's standing in a tenant right now; null when there is none (any more). */

@@ -8,6 +8,7 @@ import type { InvitationName, InvitationTokens } from "./invitation-tokens.ts";
 import { joinByInvitation } from "./joining.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import * as repository from "./repository.ts";
+import type { TimeZones } from "./time-zones.ts";
 import { ACCESS_TOKEN_SECONDS, type AccessTokens, makeRefreshToken } from "./tokens.ts";
 
 export const DEFAULT_TENANT = "default";
@@ -17,6 +18,7 @@ export interface IdentityDeps {
   tokens: AccessTokens;
   invitationTokens: InvitationTokens;
   signups: "open" | "closed";
+  timeZones: Pick<TimeZones, "require">;
 }
 
 export interface RegisterInput {
@@ -37,7 +39,7 @@ export interface LoginInput {
 export type IdentityService = ReturnType<typeof createIdentityService>;
 
 /** Accounts, sessions and API keys. */
-export function createIdentityService({ db, tokens, invitationTokens, signups }: IdentityDeps) {
+export function createIdentityService({ db, tokens, invitationTokens, signups, timeZones }: IdentityDeps) {
   const { orm } = db;
 
   /** A sign-in: the first token of a new family. */
@@ -104,7 +106,7 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
           const { tenantId, role, createdAt } = await joinAsNewUser(db, user, named, requestId);
           return await openSession({ ...user, createdAt }, tenantId, role);
         }
-        const tenant = await repository.findTenantBySlug(orm, DEFAULT_TENANT);
+        const tenant = await repository.findTenant(orm, DEFAULT_TENANT);
         if (!tenant) throw new Error("the default tenant is missing");
         const createdAt = await repository.insertUser(db, user, tenant.id, "customer");
         return await openSession({ ...user, createdAt }, tenant.id, "customer");
@@ -159,17 +161,21 @@ export function createIdentityService({ db, tokens, invitationTokens, signups }:
 
     ensureAdmin: (input: Parameters<typeof ensureAdmin>[1]) => ensureAdmin(db, input),
 
-    /** The id of the tenant with this slug, made when it is missing; one that exists stays as it is. */
+    /**
+     * The id of the tenant with this slug, made when it is missing; one that exists stays as it is. Throws `invalid_input`
+     * for a time zone that can't be used.
+     */
     async ensureTenant(slug: string, name: string, timeZone?: string): Promise<string> {
+      if (timeZone !== undefined) await timeZones.require(timeZone);
       await repository.insertTenant(orm, { id: newId(), slug, name, timeZone });
-      const tenant = await repository.findTenantBySlug(orm, slug);
+      const tenant = await repository.findTenant(orm, slug);
       if (!tenant) throw new Error(`tenant ${slug} could not be made`);
       return tenant.id;
     },
 
-    /** Null when no tenant has this slug. */
-    async findTenantId(slug: string): Promise<string | null> {
-      return (await repository.findTenantBySlug(orm, slug))?.id ?? null;
+    /** Null when no tenant has this id or slug. */
+    async findTenantId(idOrSlug: string): Promise<string | null> {
+      return (await repository.findTenant(orm, idOrSlug))?.id ?? null;
     },
   };
 }

@@ -4,6 +4,7 @@ import type { Database } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { lockTenant } from "./members-repository.ts";
+import { type TimeZones, unusableZone } from "./time-zones.ts";
 
 export interface Tenant {
   id: string;
@@ -19,8 +20,22 @@ export interface Tenant {
 export type TenantChange = Partial<Omit<Tenant, "id" | "slug">>;
 export type TenantService = ReturnType<typeof createTenantService>;
 
+export interface TenantDeps {
+  db: Database;
+  timeZones: Pick<TimeZones, "findFault">;
+  /** In the transaction of the change: what could not be counted in the old zone is tried again. */
+  retryRollups(tx: Transaction, tenantId: string): Promise<void>;
+}
+
 /** The settings of the caller's own tenant. */
-export function createTenantService({ db }: { db: Database }) {
+export function createTenantService({ db, timeZones, retryRollups }: TenantDeps) {
+  /** Looked at before the transaction, which would hold its locks meanwhile. */
+  async function judgeZones(tenantId: string, wanted: string) {
+    const held = (await selectTenant(db.read, tenantId))?.timeZone;
+    if (held === undefined || held === wanted) return { held, heldFault: null, fault: null };
+    return { held, heldFault: await timeZones.findFault(held), fault: await timeZones.findFault(wanted) };
+  }
+
   return {
     async getTenant({ tenantId }: RequestContext): Promise<Tenant> {
       const tenant = await selectTenant(db.read, tenantId);
@@ -30,16 +45,22 @@ export function createTenantService({ db }: { db: Database }) {
 
     /**
      * Throws `conflict` for another time zone once there are events: their days are counted in the old one, and changing
-     * it takes a recount (`footfall rebuild --time-zone`).
+     * it takes a recount (`footfall rebuild --time-zone`). In a zone that Postgres does not know nothing is counted, so
+     * such a one can be left as long as that is so. Throws `invalid_input` for a zone that can't be used.
      */
     async updateTenant(ctx: RequestContext, change: TenantChange): Promise<Tenant> {
       const { tenantId } = ctx;
+      const zones = change.timeZone === undefined ? null : await judgeZones(tenantId, change.timeZone);
       return db.transaction(async (tx) => {
         await lockTenant(tx, tenantId);
         const before = await selectTenant(tx, tenantId);
         if (!before) throw new AppError("not_found", "The tenant is gone.");
-        if (change.timeZone !== undefined && change.timeZone !== before.timeZone)
-          await requireNothingCounted(tx, tenantId);
+        if (zones !== null && change.timeZone !== before.timeZone) {
+          if (zones.fault) throw unusableZone(zones.fault);
+          const useless = before.timeZone === zones.held && zones.heldFault?.code === "unknown_time_zone";
+          await requireNothingCounted(tx, tenantId, useless);
+          await retryRollups(tx, tenantId);
+        }
         const after: Tenant = { ...before, ...change };
         await tx`
           update tenants set name = ${after.name}, time_zone = ${after.timeZone}, currency = ${after.currency},
@@ -65,22 +86,33 @@ async function selectTenant(sql: Database["read"] | Transaction, tenantId: strin
  * Throws `conflict` once there are events, or rollups of events that retention has taken. Looks a second time behind the
  * lock of recounting (features/rollups/recount.ts), under which no batch is rolled up: an event that is committed by then
  * is seen, and a later one waits with its rollup until the new zone is committed, so no day is counted in the old one.
- * The first look keeps a tenant that has events from holding up the workers of all.
+ * The first look keeps a tenant that has events from holding up the workers of all. With `uncountedEvents`, events may be
+ * there, but no rollups.
  */
-async function requireNothingCounted(tx: Transaction, tenantId: string): Promise<void> {
-  await requireNoEvents(tx, tenantId);
+async function requireNothingCounted(
+  tx: Transaction,
+  tenantId: string,
+  uncountedEvents: boolean,
+): Promise<void> {
+  const look = () => (uncountedEvents ? requireNoRollups(tx, tenantId) : requireNoEvents(tx, tenantId));
+  await look();
   await tx`lock table product_daily_stats in share row exclusive mode`;
-  await requireNoEvents(tx, tenantId);
+  await look();
 }
 
 async function requireNoEvents(tx: Transaction, tenantId: string): Promise<void> {
-  const found = await tx`
-    (select from events where tenant_id = ${tenantId} limit 1)
-    union all (select from event_hourly_stats where tenant_id = ${tenantId} limit 1)`;
-  if (found.length > 0) {
-    throw new AppError(
-      "conflict",
-      "The time zone can't change once there are events; use `footfall rebuild --time-zone`.",
-    );
-  }
+  await requireNoRollups(tx, tenantId);
+  if ((await tx`select from events where tenant_id = ${tenantId} limit 1`).length > 0) throw counted();
+}
+
+async function requireNoRollups(tx: Transaction, tenantId: string): Promise<void> {
+  if ((await tx`select from event_hourly_stats where tenant_id = ${tenantId} limit 1`).length > 0)
+    throw counted();
+}
+
+function counted(): AppError {
+  return new AppError(
+    "conflict",
+    "The time zone can't change once there are events; use `footfall rebuild --time-zone`.",
+  );
 }

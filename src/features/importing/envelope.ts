@@ -1,6 +1,7 @@
 import { textOfField } from "../../core/csv.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import type { Mapped, MapRow } from "./map-row.ts";
+import { timestampReader } from "./timestamp-format.ts";
 
 /** The event envelope of the HTTP contract, as an NDJSON object or as CSV columns with these names. */
 const FIELDS = ["type", "productId", "userId", "anonymousId", "sessionId", "timestamp", "messageId"];
@@ -11,6 +12,8 @@ const GIVEN_BY_US = ["id", "receivedAt"];
 const OBJECTS = ["properties", "context"];
 /** Numbers by contract; any other property of a CSV file stays text. */
 const NUMERIC = ["properties.quantity", "properties.price"];
+
+const readTime = timestampReader("auto");
 
 /** An NDJSON line that is an event already. Nulls mean "not given", as they do in what the API answers. */
 export const mapEnvelope: MapRow = (cells) => {
@@ -63,12 +66,6 @@ type WriteCell = (input: Record<string, unknown>, text: string) => string | null
 
 function writerOf(column: string): WriteCell {
   if (GIVEN_BY_US.includes(column)) return () => null;
-  if (column === "timestamp") {
-    return (input, text) => {
-      input.timestamp = /^\d+$/.test(text) ? Number(text) : text;
-      return null;
-    };
-  }
   if (OBJECTS.includes(column)) return (input, text) => mergeObject(input, column, text);
   const [object = "", ...rest] = column.split(".");
   if (!OBJECTS.includes(object)) {
@@ -100,7 +97,9 @@ function mergeObject(input: Record<string, unknown>, column: string, text: strin
 
 /** Of an imported event, "now" would never be right: without its time it is refused. */
 function withTime(input: Record<string, unknown>): Mapped {
-  return input.timestamp === undefined ? failed("timestamp", "required", "is missing") : { input };
+  if (input.timestamp === undefined) return failed("timestamp", "required", "is missing");
+  // What can't be read is left as it is: the event's own check says what is wrong with it.
+  return { input: { ...input, timestamp: readTime?.(input.timestamp) ?? input.timestamp } };
 }
 
 function failed(path: string, code: string, message: string): Mapped {

@@ -1,6 +1,14 @@
 import { extname } from "node:path";
 import { AppError, type FieldError } from "../../core/errors.ts";
-import { EARLIEST_MS, type EventWriter, isTrailer, parseEvent, SHOP_MESSAGES } from "../events/index.ts";
+import {
+  BEFORE_EARLIEST,
+  EARLIEST_MS,
+  type EventWriter,
+  isTrailer,
+  type ParsedEvent,
+  parseEvent,
+  SHOP_MESSAGES,
+} from "../events/index.ts";
 import { type BulkLoader, createBulkLoader, type LoadTotals } from "./bulk-loader.ts";
 import { readCsv } from "./csv-rows.ts";
 import { createEnvelopeMapper, mapEnvelope } from "./envelope.ts";
@@ -36,6 +44,7 @@ export interface ImportRun {
   run(): Promise<void>;
 }
 
+const SAMPLE_EVENTS = 3;
 const EXTENSIONS: Readonly<Record<string, ImportFormat>> = {
   ".csv": "csv",
   ".ndjson": "ndjson",
@@ -67,11 +76,53 @@ export function createImport(writer: EventWriter, options: ImportOptions): Impor
   };
 }
 
-function openRows({ file, format, mapping }: ImportOptions): Promise<RowSource> | RowSource {
+export interface Preview {
+  /** Rows read; fewer than asked for when the file has no more. */
+  rows: number;
+  rejections: Rejection[];
+  /** The first events that would be stored. */
+  events: ParsedEvent[];
+  /** Columns of the header that no field of an event takes; null where every row names its own (NDJSON). */
+  unusedColumns: string[] | null;
+}
+
+/** What an import would make of a file's first `limit` rows. Stores nothing. Throws as an import does. */
+export async function previewImport(
+  options: Pick<ImportOptions, "file" | "format" | "mapping">,
+  limit: number,
+): Promise<Preview> {
+  const source = await openRows(options);
+  const mapRow = chooseMapper(source, options);
+  const used = options.mapping ? columnsOf(options.mapping) : source.columns;
+  const unusedColumns = source.columns?.filter((column) => !used?.includes(column)) ?? null;
+  const preview: Preview = { rows: 0, rejections: [], events: [], unusedColumns };
+  const identities = createRowIdentities();
+  for await (const rows of source.rows) {
+    for (const row of rows) {
+      if (options.mapping === null && isTrailer(row.cells)) continue;
+      const result = toEvent(row, mapRow, identities);
+      preview.rows += 1;
+      if ("errors" in result) preview.rejections.push({ line: row.line, errors: result.errors });
+      else if (preview.events.length < SAMPLE_EVENTS) preview.events.push(result.event);
+      if (preview.rows === limit) return preview;
+    }
+  }
+  if (preview.rows === 0) throw badFile(options.file, "has no rows");
+  return preview;
+}
+
+function openRows({
+  file,
+  format,
+  mapping,
+}: Pick<ImportOptions, "file" | "format" | "mapping">): Promise<RowSource> | RowSource {
   return format === "csv" ? readCsv(file, mapping?.delimiter) : readNdjson(file);
 }
 
-function chooseMapper({ columns }: RowSource, { file, mapping }: ImportOptions): MapRow {
+function chooseMapper(
+  { columns }: RowSource,
+  { file, mapping }: Pick<ImportOptions, "file" | "mapping">,
+): MapRow {
   if (!mapping) return columns ? createEnvelopeMapper(columns) : mapEnvelope;
   if (!columns) return createRowMapper(mapping, keyReader);
   const missing = [...new Set(columnsOf(mapping))].filter((column) => !columns.includes(column));
@@ -137,6 +188,7 @@ function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities) {
     receivedAtMs: Date.now(),
     skewMs: 0,
     oldestMs: EARLIEST_MS,
+    tooOld: BEFORE_EARLIEST,
     maySell: true,
     messageSpace: SHOP_MESSAGES,
     defaults: {},

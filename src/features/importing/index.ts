@@ -5,6 +5,8 @@ export {
   type ImportFormat,
   type ImportOptions,
   type ImportRun,
+  type Preview,
+  previewImport,
   type Rejection,
 } from "./import-events.ts";
 export { type Mapping, PRESETS, parseMapping } from "./mapping.ts";

@@ -23,7 +23,7 @@ export function columnsOf(mapping: Mapping): string[] {
 /** Compiles a mapping; `readerOf` finds a column of this file. */
 export function createRowMapper(mapping: Mapping, readerOf: (column: string) => ReadCell): MapRow {
   const read = compileReaders(mapping, readerOf);
-  const { anonymousId: anonymous, quantity: amount, type } = mapping;
+  const { anonymousId: anonymous, type } = mapping;
   const names = new Map(Object.entries(type.values ?? {}));
 
   return (cells) => {
@@ -34,15 +34,15 @@ export function createRowMapper(mapping: Mapping, readerOf: (column: string) => 
     const price = read.price(cells, errors);
     if (errors.length > 0) return { errors };
 
-    const isReturn = amount?.negative === "refund" && quantity !== undefined && quantity < 0;
-    if (quantity !== undefined) properties.quantity = isReturn ? -quantity : quantity;
-    if (price !== undefined) properties.price = price;
+    const sign = signOf(mapping, quantity, price);
+    if (quantity !== undefined) properties.quantity = sign.quantity * quantity;
+    if (price !== undefined) properties.price = sign.price * price;
     const named = type.constant ?? read.type(cells);
     const userId = read.userId(cells);
     const isKnown = anonymous?.onlyWithoutUser && userId !== undefined;
     return {
       input: {
-        type: isReturn ? "refund" : (names.get(named ?? "") ?? named),
+        type: sign.type ?? names.get(named ?? "") ?? named,
         timestamp,
         messageId: read.messageId(cells),
         // The contract's product ids have no outer spaces; everything else stays as it is in the file.
@@ -54,6 +54,23 @@ export function createRowMapper(mapping: Mapping, readerOf: (column: string) => 
       },
     };
   };
+}
+
+interface Sign {
+  type?: "refund" | "adjustment";
+  quantity: 1 | -1;
+  price: 1 | -1;
+}
+
+/**
+ * What negative numbers of a row mean, and what makes them those of an event, whose quantity has no sign. An adjustment is
+ * quantity times price, so its price takes over the sign of a negative quantity.
+ */
+function signOf(mapping: Mapping, quantity = 1, price = 0): Sign {
+  const isReturn = mapping.quantity?.negative === "refund" && quantity < 0;
+  if (mapping.price?.negative === "adjustment" && price < 0)
+    return { type: "adjustment", quantity: isReturn ? -1 : 1, price: isReturn ? -1 : 1 };
+  return isReturn ? { type: "refund", quantity: -1, price: 1 } : { quantity: 1, price: 1 };
 }
 
 /** A reader for each field of an event; those that can fail add what is wrong to `errors`. */
@@ -92,7 +109,12 @@ function compileTimestamp({ column, format }: Mapping["timestamp"], readerOf: (c
   return (cells: unknown, errors: FieldError[]) => {
     const value = read(cells);
     const timeMs = value === undefined ? null : (toMs?.(value) ?? null);
-    const message = value === undefined ? "has no time" : `is not a time in the format ${format}`;
+    const message =
+      value === undefined
+        ? "has no time"
+        : format === "auto"
+          ? "is no time that can be read; say its format in the mapping"
+          : `is not a time in the format ${format}`;
     if (timeMs === null) errors.push({ path: column, code: "invalid_timestamp", message });
     return timeMs;
   };

@@ -10,8 +10,9 @@ import { timestampReader } from "./timestamp-format.ts";
  *   {
  *     "delimiter": ";",                                           CSV only; "," unless given
  *     "decimal": ",",                                             of numbers that are text; "." unless given
- *     "timestamp": { "column": "Date", "format": "D.M.YYYY H:mm" },   rfc3339 (default), epochMs, epochSeconds, or a
- *                                                                 pattern of YYYY MM M DD D HH H mm ss SSS, taken as UTC
+ *     "timestamp": { "column": "Date", "format": "D.M.YYYY H:mm" },   auto (default, or just "Date"), rfc3339, epochMs,
+ *                                                                 epochSeconds, or a pattern of YYYY MM M DD D HH H mm
+ *                                                                 ss SSS, taken as UTC
  *     "type": { "constant": "purchase" },                         or, from a column, with names translated:
  *             { "column": "Kind", "values": { "sale": "purchase" } }
  *     "productId": "SKU",
@@ -20,21 +21,20 @@ import { timestampReader } from "./timestamp-format.ts";
  *     "sessionId": "Order",
  *     "messageId": "Line id",                                     else the row itself is its identity
  *     "quantity": { "column": "Qty", "negative": "refund" },      or just "Qty", where a negative one is refused
- *     "price": "Unit price",
+ *     "price": { "column": "Unit price", "negative": "adjustment" },   or just "Unit price", likewise
  *     "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
  *   }
  */
 export const Mapping = z.strictObject({
   delimiter: z.string().length(1).optional(),
   decimal: z.enum([".", ","]).default("."),
-  timestamp: z.strictObject({
-    column: z.string().min(1),
+  timestamp: column({
     format: z
       .string()
-      .default("rfc3339")
+      .default("auto")
       .refine(
         (format) => timestampReader(format) !== null,
-        "must be rfc3339, epochMs, epochSeconds, or a pattern such as YYYY-MM-DD HH:mm:ss or M/D/YYYY H:mm",
+        "must be auto, rfc3339, epochMs, epochSeconds, or a pattern such as YYYY-MM-DD HH:mm:ss or M/D/YYYY H:mm",
       ),
   }),
   type: z
@@ -53,7 +53,7 @@ export const Mapping = z.strictObject({
   anonymousId: column({ onlyWithoutUser: z.boolean().default(false) }).optional(),
   sessionId: column({}).optional(),
   quantity: column({ negative: z.literal("refund").optional() }).optional(),
-  price: column({}).optional(),
+  price: column({ negative: z.literal("adjustment").optional() }).optional(),
   properties: z
     .record(z.string(), column({ as: z.enum(["text", "number", "boolean"]).optional() }))
     .default({}),
@@ -84,7 +84,10 @@ export function parseMapping(text: string, file: string): Mapping {
   throw new AppError("invalid_input", `${file} is no valid mapping: ${reasons.join("; ")}.`);
 }
 
-/** UCI "Online Retail" (Chen, Sain, Guo 2012): a row an invoice line; a negative quantity is a return. */
+/**
+ * UCI "Online Retail" (Chen, Sain, Guo 2012): a row an invoice line; a negative quantity is a return,
+ * a negative price an adjustment (of bad debt: 12 August 2011, twice).
+ */
 const ONLINE_RETAIL: z.input<typeof Mapping> = {
   timestamp: { column: "InvoiceDate", format: "YYYY-MM-DD HH:mm:ss" },
   type: { constant: "purchase" },
@@ -93,7 +96,7 @@ const ONLINE_RETAIL: z.input<typeof Mapping> = {
   anonymousId: { column: "InvoiceNo", onlyWithoutUser: true },
   sessionId: "InvoiceNo",
   quantity: { column: "Quantity", negative: "refund" },
-  price: "UnitPrice",
+  price: { column: "UnitPrice", negative: "adjustment" },
   properties: { country: "Country" },
 };
 

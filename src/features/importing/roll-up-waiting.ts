@@ -22,9 +22,8 @@ export async function rollUpWaiting(
     const overdueMs = Date.now() - startedMs - CLOCK_SLACK_MS;
     const waiting = await rollups.findOverdue(overdueMs, BATCHES_A_STATEMENT);
     const page = waiting.map(({ batchId }) => batchId).join();
-    // Neither we nor a worker got any further: the sweeper tries what is left again, some seconds apart.
-    if (page === stuckPage || page === "")
-      return waiting.filter((batch) => batch.tenantId === tenantId).length;
+    // Neither we nor a worker got any further: what is left is tried again by the workers, later and later.
+    if (page === stuckPage || page === "") return rollups.countOverdue(tenantId, overdueMs);
     const claimed = await rollups.rollUp(waiting);
     await invalidator.invalidate(waiting);
     stuckPage = claimed === 0 ? page : undefined;

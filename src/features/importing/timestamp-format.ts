@@ -2,6 +2,18 @@
 export type ReadTimestamp = (value: unknown) => number | null;
 
 const RFC_3339 = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/;
+/** ISO 8601 and what databases write: `2011-02-03 04:05:06.789`, also with `+02`, `+0200` or ` UTC`. */
+const ISO =
+  /^(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?(?:([Zz]|UTC|GMT)|([+-])(\d\d)(?::?(\d\d))?))?)?$/;
+/**
+ * The epoch's units, as the digits after the milliseconds: seconds lack three, nanoseconds have six more.
+ * A time from 2000 to 2100 in one unit is of no such year in another.
+ */
+const EPOCH_UNITS = [-3, 0, 3, 6] as const;
+const EPOCH_FROM_MS = Date.UTC(2000, 0, 1);
+const EPOCH_TO_MS = Date.UTC(2100, 0, 1);
+/** Of all zones that there have been, none was further from UTC. */
+const MAX_OFFSET_HOURS = 15;
 const TOKEN = /YYYY|MM|M|DD|D|HH|H|mm|ss|SSS/g;
 const DIGITS: Record<string, [field: keyof Parts, digits: string]> = {
   YYYY: ["year", "\\d{4}"],
@@ -27,15 +39,64 @@ interface Parts {
 }
 
 /**
- * The reader of a format: `rfc3339`, `epochMs`, `epochSeconds`, or a pattern of YYYY MM M DD D HH H mm ss SSS with
+ * The reader of a format: `auto`, `rfc3339`, `epochMs`, `epochSeconds`, or a pattern of YYYY MM M DD D HH H mm ss SSS with
  * anything between, such as `YYYY-MM-DD HH:mm:ss` or `M/D/YYYY H:mm`, whose times are taken as UTC. Null when the
- * text is no such format.
+ * text is no such format. `auto` reads ISO 8601, SQL timestamps, and the epoch in seconds, milli-, micro- or nanoseconds
+ * by its size; a time without a zone is taken as UTC.
  */
 export function timestampReader(format: string): ReadTimestamp | null {
+  if (format === "auto") return remembering((value) => isoMs(value) ?? epochMs(value));
   if (format === "rfc3339") return (value) => (RFC_3339.test(String(value)) ? instant(String(value)) : null);
   if (format === "epochMs") return (value) => wholeNumber(value, 1);
   if (format === "epochSeconds") return (value) => wholeNumber(value, 1_000);
   return patternReader(format);
+}
+
+function isoMs(value: unknown): number | null {
+  const found = ISO.exec(String(value).trim());
+  if (!found) return null;
+  const [
+    ,
+    year,
+    month,
+    day,
+    hour = "0",
+    minute = "0",
+    second = "0",
+    fraction = "",
+    ,
+    sign,
+    offHours,
+    offMinutes,
+  ] = found;
+  const ms = Number(fraction.padEnd(3, "0").slice(0, 3));
+  const parts = [year, month, day, hour, minute, second].map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  const time = utcMs(...parts, ms);
+  if (time === null || sign === undefined) return time;
+  const [offsetHours, offsetMinutes] = [Number(offHours), Number(offMinutes ?? 0)];
+  if (offsetHours > MAX_OFFSET_HOURS || offsetMinutes > 59) return null;
+  return time - (sign === "-" ? -1 : 1) * (offsetHours * 60 + offsetMinutes) * 60_000;
+}
+
+function epochMs(value: unknown): number | null {
+  const [, whole, fraction = ""] = /^(\d{9,19})(?:\.(\d+))?$/.exec(String(value).trim()) ?? [];
+  if (whole === undefined) return null;
+  // By digits: of a number with 19 of them, a division would round the last ones up.
+  const times = EPOCH_UNITS.map((digits) =>
+    Number(
+      digits < 0
+        ? whole + fraction.padEnd(-digits, "0").slice(0, -digits)
+        : whole.slice(0, whole.length - digits),
+    ),
+  );
+  return times.find((time) => time >= EPOCH_FROM_MS && time < EPOCH_TO_MS) ?? null;
 }
 
 function instant(text: string): number | null {
@@ -58,25 +119,39 @@ function patternReader(pattern: string): ReadTimestamp | null {
     .replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")
     .replaceAll(TOKEN, (token) => `(${DIGITS[token]?.[1]})`);
   const expression = new RegExp(`^${source}$`);
-  // Rows of one invoice follow each other and have the same text.
-  let lastText = "";
+  return remembering((value) => partsToMs(fields, expression.exec(String(value))));
+}
+
+/** Rows of one invoice follow each other and have the same time. */
+function remembering(read: ReadTimestamp): ReadTimestamp {
+  let last: unknown;
   let lastMs: number | null = null;
   return (value) => {
-    const text = String(value);
-    if (text !== lastText) {
-      lastText = text;
-      lastMs = partsToMs(fields, expression.exec(text));
+    if (value !== last) {
+      last = value;
+      lastMs = read(value);
     }
     return lastMs;
   };
 }
 
-/** Null for a date that the calendar does not have, such as 31 February. */
 function partsToMs(fields: readonly (keyof Parts)[], found: RegExpExecArray | null): number | null {
   if (!found) return null;
   const parts: Parts = { year: 0, month: 1, day: 1, hour: 0, minute: 0, second: 0, ms: 0 };
   for (const [index, field] of fields.entries()) parts[field] = Number(found[index + 1]);
-  const { year, month, day, hour, minute, second, ms } = parts;
+  return utcMs(parts.year, parts.month, parts.day, parts.hour, parts.minute, parts.second, parts.ms);
+}
+
+/** Null for a time that the calendar does not have, such as 31 February. */
+function utcMs(
+  year: number,
+  month: number,
+  day: number,
+  hour: number,
+  minute: number,
+  second: number,
+  ms: number,
+): number | null {
   const time = Date.UTC(year, month - 1, day, hour, minute, second, ms);
   const date = new Date(time);
   const exists =

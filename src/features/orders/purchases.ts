@@ -50,11 +50,11 @@ export function createPurchasesService(deps: PurchasesDeps) {
   return {
     /** Throws `not_found`, `conflict` (not for sale) and `insufficient_stock`. */
     async createPurchase(ctx: RequestContext, input: PurchaseInput, idempotencyKey: string | undefined) {
-      const { tenantId } = ctx;
+      const { tenantId, priority = "normal" } = ctx;
       await partitions.ensure([Date.now()]);
       const done: { batch: SalesBatch | null } = { batch: null };
       const request = { key: idempotencyKey, operation: "createPurchase", payload: input };
-      const { body, replayed } = await slots.run(tenantId, () =>
+      const { body, replayed } = await slots.run(tenantId, priority, () =>
         idempotency(ctx, request, async (tx) => {
           const bought = await buy(tx, ctx, input);
           done.batch = bought.batch;

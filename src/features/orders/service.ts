@@ -49,9 +49,9 @@ export function createOrdersService(deps: OrdersDeps) {
 
   /** A command on an order, refused at once when it is illegal now. Only a worker knows whether it is when its turn comes. */
   async function command(ctx: RequestContext, id: string, kind: "status" | "cancel", toStatus: OrderStatus) {
-    const { tenantId } = ctx;
+    const { tenantId, priority = "normal" } = ctx;
     const messageId = newId();
-    const groupId = await slots.run(tenantId, () =>
+    const groupId = await slots.run(tenantId, priority, () =>
       db.transaction(async (tx) => {
         const order = isUuid(id) ? await repository.selectStanding(tx, tenantId, id) : null;
         if (!order || !mayTouch(ctx, order.userId))
@@ -90,7 +90,7 @@ export function createOrdersService(deps: OrdersDeps) {
   return {
     /** Resolves after the commit of the command. A `deduplicationId` that still counts yields the first order. */
     async createOrder(ctx: RequestContext, input: OrderInput, idempotencyKey: string | undefined) {
-      const { tenantId, principal } = ctx;
+      const { tenantId, principal, priority = "normal" } = ctx;
       const id = newId();
       const isCustomer = principal.kind === "user" && principal.role === "customer";
       const { deduplicationId, groupId = input.customerEmail } = input;
@@ -115,7 +115,7 @@ export function createOrdersService(deps: OrdersDeps) {
         return { ...queued, status: "queued", deduplicated: queued.id !== id };
       };
       const request = { key: idempotencyKey, operation: "createOrder", payload: input };
-      const answer = await slots.run(tenantId, async () =>
+      const answer = await slots.run(tenantId, priority, async () =>
         idempotencyKey === undefined
           ? // One statement, in a transaction for the sake of its pool, which waits seconds for a group that is locked.
             { body: await db.transaction(enqueue), replayed: false }

@@ -51,13 +51,23 @@ function sumTyped(bucket: Rollup["bucket"]): string {
 /** Longer property values share a row by their beginning, so that the key stays far below an index row's limit. */
 const MAX_VALUE_CHARACTERS = 256;
 
-/** The only rollup that knows users: linking a session changes no other. */
+/** The rollups by user: linking a session changes these and no other. A purchase also counts in that of buyers. */
 export const USER_DAILY: Rollup = {
   table: "user_daily_stats",
   keys: ["tenant_id", "day", "user_key"],
   measures: PRODUCT_MEASURES,
   bucket: "day",
   aggregate: sumByType("tenant_id, day, user_key", "facts"),
+};
+
+/** Days on which users bought something: those of `user_daily_stats` with purchases. */
+export const BUYER_DAILY: Rollup = {
+  table: "buyer_daily_stats",
+  keys: ["tenant_id", "day", "user_key"],
+  measures: ["purchases"],
+  bucket: "day",
+  aggregate: `select tenant_id, day, user_key, count(*) as purchases
+    from facts where type = 'purchase' group by tenant_id, day, user_key`,
 };
 
 const PRODUCT_DAYS = sumByType("tenant_id, day, product_id", "facts where product_id is not null");
@@ -91,6 +101,8 @@ export const PRODUCT_PERIODS: Rollup = {
 export const ROLLUPS: readonly Rollup[] = [
   PRODUCT_DAILY,
   PRODUCT_PERIODS,
+  // Upserted after the users, as a link writes them: Postgres runs these last to first.
+  BUYER_DAILY,
   USER_DAILY,
   {
     table: "session_daily_stats",
@@ -138,8 +150,16 @@ export const ROLLUPS: readonly Rollup[] = [
 ];
 
 /**
+ * What an event `e` means in units and in money, null for what is no sale: a refund takes away, and an adjustment is money
+ * alone. Events of before the bounds and signs of today keep what they counted then.
+ */
+export const SALE_UNITS = "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end";
+export const SALE_REVENUE =
+  "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity when 'adjustment' then e.quantity end * e.unit_price";
+
+/**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
- * event with its local day and hour, its unique user, and what it means in units and money (a refund subtracts).
+ * event with its local day and hour, its unique user, and what it means in units and money.
  * `typed` sums them up by hour and type, `product_days` by day and product. `dimension` are the properties that tenants
  * break down by. `tenants` is a condition on the tenants `t` concerned.
  */
@@ -149,9 +169,8 @@ export function factsFrom(source: string, tenants: string, condition = "true"): 
   ), facts as materialized (
     select e.tenant_id, (e.ts at time zone t.time_zone)::date as day, date_trunc('hour', e.ts, t.time_zone) as hour,
       e.type, e.product_id, coalesce(e.user_id, e.anonymous_id, e.session_id) as user_key, e.session_id,
-      sale.units, sale.units * e.unit_price as revenue, e.properties, e.context
+      ${SALE_UNITS} as units, ${SALE_REVENUE} as revenue, e.properties, e.context
     from ${source}
-    cross join lateral (select case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end as units) sale
     where ${condition}
   ), typed as (
     select tenant_id, day, hour, type, ${TYPE_SUMS} from facts group by tenant_id, day, hour, type

@@ -6,6 +6,7 @@ import { retryRolledBack } from "../../db/failures.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { factsFrom, PRODUCT_DAILY, PRODUCT_PERIODS, ROLLUPS, type Rollup } from "./definitions.ts";
+import { retrySoon } from "./failing-repository.ts";
 import { type DayRange, describeKept, type Kept, planRecount, type TenantZone } from "./recount-plan.ts";
 import { selectBacklog } from "./repository.ts";
 import { changeReturns, compareReturns, lockReturns, RETURNS, recountReturns } from "./returns-repository.ts";
@@ -266,6 +267,7 @@ export async function changeTimeZone(transactions: Sql, tenant: TenantZone): Pro
     const [before] = await tx<{ timeZone: string }[]>`
       select time_zone as "timeZone" from tenants where id = ${tenantId} for update`;
     await tx`update tenants set time_zone = ${timeZone} where id = ${tenantId}`;
+    await retrySoon(tx, tenantId, true);
     const entry = { action: "tenant.updated", target: tenantId, before, after: { timeZone } };
     await recordAudit(tx, operatorContext(tenantId), entry);
   });

@@ -21,12 +21,13 @@ export interface LedgerRow extends BatchId {
  * No bounds on `ts`, though they would skip partitions: on a month without statistics yet, they lure Postgres into
  * reading the tenant's whole range by another index, once a batch. A probe of an empty index costs a microsecond.
  */
-const ROLL_UP = `with wanted as materialized (
-    select * from unnest($1::uuid[], $2::uuid[]) as w(tenant_id, batch_id)
+function rollUpStatement(wanted: string, unclaimed: string): string {
+  return `with wanted as materialized (
+    select * from unnest($1::uuid[], $2::uuid[]) as w(tenant_id, batch_id) ${wanted}
   ), claimed as (
     update event_batches b set rolled_up_at = now(), dead_lettered_at = null
     from wanted w
-    where b.tenant_id = w.tenant_id and b.batch_id = w.batch_id and b.rolled_up_at is null
+    where b.tenant_id = w.tenant_id and b.batch_id = w.batch_id and b.rolled_up_at is null ${unclaimed}
     returning b.tenant_id, b.batch_id, b.received_at, b.received, b.stored, b.duplicates, b.rejected, b.min_ts, b.max_ts
   ), ${factsFrom(
     `(select claimed.tenant_id, batch_id, time_zone from claimed join tenants on tenants.id = claimed.tenant_id offset 0) t
@@ -44,6 +45,14 @@ const ROLL_UP = `with wanted as materialized (
   ),
   ${ROLLUPS.map((rollup) => `${rollup.table}_upsert as (${upsert(rollup)})`).join(",\n  ")}
   select count(*)::int as claimed from claimed`;
+}
+
+/** Passes over what is left to the retries of failing tenants (failing-tenants.ts). */
+const ROLL_UP = rollUpStatement(
+  "where not exists (select from rollup_failures f where f.tenant_id = w.tenant_id and f.paused)",
+  "and not b.held",
+);
+const ROLL_UP_HELD = rollUpStatement("", "");
 
 function upsert({ table, keys, measures, aggregate }: Rollup): string {
   const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
@@ -54,11 +63,15 @@ function upsert({ table, keys, measures, aggregate }: Rollup): string {
     on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;
 }
 
-/** How many of the batches were not rolled up before. */
-export async function rollUpBatches(sql: Sql, batches: readonly BatchId[]): Promise<number> {
+/** How many of the batches were not rolled up before; `held` ones only where it says so. */
+export async function rollUpBatches(sql: Sql, batches: readonly BatchId[], held = false): Promise<number> {
   const tenantIds = `{${batches.map((batch) => batch.tenantId).join()}}`;
   const batchIds = `{${batches.map((batch) => batch.batchId).join()}}`;
-  const [row] = await sql.unsafe<{ claimed: number }[]>(ROLL_UP, [tenantIds, batchIds], { prepare: true });
+  const [row] = await sql.unsafe<{ claimed: number }[]>(
+    held ? ROLL_UP_HELD : ROLL_UP,
+    [tenantIds, batchIds],
+    { prepare: true },
+  );
   return row?.claimed ?? 0;
 }
 
@@ -72,22 +85,43 @@ export async function analyzeRollups(tx: Transaction): Promise<void> {
   await tx.unsafe(`analyze ${ROLLUPS.map(({ table }) => table).join(", ")}, daily_return_stats`);
 }
 
-/** Ledger rows that should have been rolled up `overdueMs` ago, the oldest first, of all tenants. */
+/** Ledger rows that should have been rolled up `overdueMs` ago, the oldest first, of all tenants but those that fail. */
 export async function selectOverdue(sql: Sql, overdueMs: number, limit: number): Promise<LedgerRow[]> {
-  const rows = await sql<{ tenant_id: string; batch_id: string; min_ts: Date | null; max_ts: Date | null }[]>`
-    select tenant_id, batch_id, min_ts, max_ts from event_batches
-    where rolled_up_at is null and dead_lettered_at is null
+  const rows = await sql<LedgerColumns[]>`
+    select tenant_id, batch_id, min_ts, max_ts from event_batches b
+    where rolled_up_at is null and dead_lettered_at is null and not held
       and received_at < now() - ${overdueMs} * interval '1 millisecond'
+      and not exists (select from rollup_failures f where f.tenant_id = b.tenant_id and f.paused)
     order by received_at limit ${limit}`;
-  return rows.map((row) => ({
+  return rows.map(toLedgerRow);
+}
+
+export interface LedgerColumns {
+  tenant_id: string;
+  batch_id: string;
+  min_ts: Date | null;
+  max_ts: Date | null;
+}
+
+export function toLedgerRow(row: LedgerColumns): LedgerRow {
+  return {
     tenantId: row.tenant_id,
     batchId: row.batch_id,
     minMs: row.min_ts?.getTime() ?? null,
     maxMs: row.max_ts?.getTime() ?? null,
-  }));
+  };
 }
 
-/** Notes a failed try; true when it was the last one and the batch is now a dead letter. */
+/** Of one tenant, those that fail or are held included; no dead letters. */
+export async function countOverdue(sql: Sql, tenantId: string, overdueMs: number): Promise<number> {
+  const [row] = await sql<{ n: number }[]>`
+    select count(*)::int as n from event_batches
+    where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is null
+      and received_at < now() - ${overdueMs} * interval '1 millisecond'`;
+  return row?.n ?? 0;
+}
+
+/** Notes a failed try of a batch, which is held from then on; true when it was the last one: it is a dead letter now. */
 export async function recordFailure(
   sql: Sql,
   batch: BatchId,
@@ -95,7 +129,7 @@ export async function recordFailure(
   maxAttempts: number,
 ): Promise<boolean> {
   const [row] = await sql<{ dead: boolean }[]>`
-    update event_batches set attempts = attempts + 1, last_error = ${error},
+    update event_batches set attempts = attempts + 1, last_error = ${error}, held = true,
       dead_lettered_at = case when attempts + 1 >= ${maxAttempts} then now() end
     where tenant_id = ${batch.tenantId} and batch_id = ${batch.batchId} and rolled_up_at is null
     returning dead_lettered_at is not null as dead`;
@@ -134,27 +168,35 @@ export async function selectDeadLetters(
     order by date_trunc('milliseconds', received_at), batch_id limit ${limit}`;
 }
 
-/** Gives a dead letter all its tries again; false when there is none with this id. */
+/** Gives a dead letter all its tries again, among what is held; false when there is none with this id. */
 export async function reviveDeadLetter(
   sql: Transaction,
   tenantId: string,
   batchId: string,
 ): Promise<boolean> {
   const rows = await sql`
-    update event_batches set attempts = 0, last_error = null, dead_lettered_at = null
+    update event_batches set attempts = 0, last_error = null, dead_lettered_at = null, held = true
     where tenant_id = ${tenantId} and batch_id = ${batchId} and rolled_up_at is null and dead_lettered_at is not null
     returning batch_id`;
   return rows.length > 0;
 }
 
-/** Undone batches of a tenant: how many wait, since when (ms), and how many are dead letters. */
+/** Undone batches of a tenant: how many wait, and how many are dead letters. */
 export async function selectBacklog(sql: Sql, tenantId: string) {
-  const [row] = await sql<{ waiting: number; dead: number; oldest: Date | null }[]>`
+  const [row] = await sql<{ waiting: number; dead: number }[]>`
     select count(*) filter (where dead_lettered_at is null)::int as waiting,
-      count(*) filter (where dead_lettered_at is not null)::int as dead,
-      min(received_at) filter (where dead_lettered_at is null) as oldest
+      count(*) filter (where dead_lettered_at is not null)::int as dead
     from event_batches where tenant_id = ${tenantId} and rolled_up_at is null`;
-  return { waiting: row?.waiting ?? 0, dead: row?.dead ?? 0, oldestMs: row?.oldest?.getTime() ?? null };
+  return row ?? { waiting: 0, dead: 0 };
+}
+
+/** Since when (ms) the oldest batch of a tenant waits; asked beside every answer, so it counts none. */
+export async function selectOldestWaiting(sql: Sql, tenantId: string): Promise<{ oldestMs: number | null }> {
+  const [row] = await sql<{ oldest: Date }[]>`
+    select received_at as oldest from event_batches
+    where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is null
+    order by received_at limit 1`;
+  return { oldestMs: row?.oldest.getTime() ?? null };
 }
 
 /** Deletes done ledger rows older than an hour (their counts live on in ingest_hourly_stats); returns how many. */

@@ -13,14 +13,14 @@ const ROUND_MS = 20_000;
 export type ReturnsFolder = ReturnType<typeof createReturnsFolder>;
 
 /**
- * Takes new days of users and sessions into `daily_return_stats`. Not done by the rollup statement: two workers that add
+ * Takes new days of users, buyers and sessions into `daily_return_stats`. Not done by the rollup statement: two workers that add
  * days of one user would not see each other's. Until it is done, an answer counts such rows one by one.
  */
 export function createReturnsFolder(db: Database) {
   /** By tenant and subject: less after a transaction that took too long, twice as much after each that did not. */
   const bearable = new Map<string, number>();
   /** The last tenant that had a turn; null before the first one. */
-  const lastServed: Record<Returns["subject"], string | null> = { user: null, session: null };
+  const lastServed: Record<Returns["subject"], string | null> = { user: null, buyer: null, session: null };
 
   async function foldSome(tenantId: string, returns: Returns, limit: number): Promise<number> {
     return db.transaction(async (tx) => {

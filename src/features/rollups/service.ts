@@ -2,11 +2,13 @@ import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
-import { isolatePoison } from "../../db/isolate-poison.ts";
+import { isolatePoison, isolateTenants } from "../../db/isolate-poison.ts";
 import { pruneAll } from "../../db/prune.ts";
+import type { Transaction } from "../../db/transaction.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { recordAudit } from "../audit/index.ts";
+import { holdBatches, pauseTenant, retrySoon } from "./failing-repository.ts";
 import type { BatchId, LedgerRow } from "./repository.ts";
 import * as repository from "./repository.ts";
 
@@ -18,30 +20,55 @@ export interface RollupDeps {
 
 export type RollupService = ReturnType<typeof createRollupService>;
 
-/** A batch that failed this often is a dead letter; the sweeper makes the tries, some seconds apart. */
+/** A batch that failed this often is a dead letter; the retries of its tenant make the tries (failing-tenants.ts). */
 const MAX_ATTEMPTS = 5;
+const MAX_HELD_AT_ONCE = 5_000;
+const MAX_ERROR_LENGTH = 1_000;
 
 export function createRollupService({ db, log, metrics }: RollupDeps) {
   const sql = db.rollup;
 
   /**
-   * Rolls batches up, each exactly once however often it is asked for. Failures that Postgres rolled back are repeated;
-   * a poisonous batch is found by halving, noted on its ledger row and left behind, so that it stops no other. Throws
-   * when Postgres can't be reached, or not in time: then nothing has happened to the batches that are left.
+   * Rolls batches up, each exactly once however often it is asked for. Failures that Postgres rolled back are repeated.
+   * A tenant whose batches can't be rolled up is found by halving and paused, so that it stops no other: from then on it
+   * is passed over here. Throws when Postgres can't be reached: then nothing has happened to the batches that are left.
    */
   async function rollUp(batches: readonly BatchId[]): Promise<number> {
-    const claimed = await isolatePoison(batches, rollUpTimed, noteFailure);
-    return claimed.reduce((sum, n) => sum + n, 0);
+    return sum(await isolateTenants(batches, (some) => rollUpTimed(some, false), pause));
   }
 
-  async function rollUpTimed(batches: readonly BatchId[]): Promise<number> {
+  /** Of a failing tenant. A poisonous batch is found by halving and noted on its ledger row. Throws as `rollUp`, and for a timeout. */
+  async function rollUpHeld(batches: readonly BatchId[]): Promise<{ claimed: number; failed: boolean }> {
+    let failed = false;
+    const claimed = await isolatePoison(
+      batches,
+      (some) => rollUpTimed(some, true),
+      (batch, error) => {
+        failed = true;
+        return noteFailure(batch, error);
+      },
+    );
+    return { claimed: sum(claimed), failed };
+  }
+
+  async function rollUpTimed(batches: readonly BatchId[], held: boolean): Promise<number> {
     const stopTimer = metrics.rollupDuration.startTimer();
-    return repository.rollUpBatches(sql, batches).finally(stopTimer);
+    return repository.rollUpBatches(sql, batches, held).finally(stopTimer);
+  }
+
+  async function pause(batches: readonly BatchId[], error: unknown): Promise<void> {
+    const [first] = batches;
+    if (!first) return;
+    const { tenantId } = first;
+    const message = messageOf(error);
+    await pauseTenant(sql, tenantId, message);
+    metrics.rollupsPaused.inc();
+    log.error({ tenantId, batches: batches.length, error: message }, "tenant can't be rolled up, paused");
   }
 
   async function noteFailure(batch: BatchId, error: unknown): Promise<void> {
-    const message = error instanceof Error ? error.message : String(error);
-    const dead = await repository.recordFailure(sql, batch, message.slice(0, 1_000), MAX_ATTEMPTS);
+    const message = messageOf(error);
+    const dead = await repository.recordFailure(sql, batch, message, MAX_ATTEMPTS);
     if (dead) metrics.batchesDeadLettered.inc();
     log.error(
       { ...batch, error: message, dead },
@@ -51,10 +78,21 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
 
   return {
     rollUp,
+    rollUpHeld,
 
     /** Batches that nobody has rolled up in time, whatever became of their announcement. */
     findOverdue: (overdueMs: number, limit: number): Promise<LedgerRow[]> =>
       repository.selectOverdue(sql, overdueMs, limit),
+
+    /** How many batches of a tenant wait for longer than that, for whatever reason. */
+    countOverdue: (tenantId: string, overdueMs: number): Promise<number> =>
+      repository.countOverdue(sql, tenantId, overdueMs),
+
+    /** Keeps what waits of paused tenants from being looked at by `findOverdue`. */
+    holdPaused: (overdueMs: number): Promise<number> => holdBatches(sql, overdueMs, MAX_HELD_AT_ONCE),
+
+    /** In the transaction that mends the cause: all of the tenant that could not be rolled up is tried again, dead letters too. */
+    retryAll: (tx: Transaction, tenantId: string): Promise<void> => retrySoon(tx, tenantId, true),
 
     async listDeadLetters(
       { tenantId }: Pick<RequestContext, "tenantId">,
@@ -69,11 +107,12 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
       }));
     },
 
-    /** Throws `not_found`. The sweeper takes the batch up within seconds. */
+    /** Throws `not_found`. It is tried within seconds, alone. */
     async retryDeadLetter(ctx: RequestContext, id: string): Promise<void> {
       await db.transaction(async (tx) => {
         const revived = isUuid(id) && (await repository.reviveDeadLetter(tx, ctx.tenantId, id));
         if (!revived) throw new AppError("not_found", "There is no such dead letter.");
+        await retrySoon(tx, ctx.tenantId, false);
         await recordAudit(tx, ctx, { action: "dead_letter.retried", target: id });
       });
     },
@@ -92,4 +131,12 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
       return ledger + (await pruneAll((limit) => repository.pruneEventKeys(sql, limit)));
     },
   };
+}
+
+function messageOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).slice(0, MAX_ERROR_LENGTH);
+}
+
+function sum(counts: readonly number[]): number {
+  return counts.reduce((total, n) => total + n, 0);
 }

@@ -116,11 +116,13 @@ function shared<T>(ask: () => Promise<T>): () => Promise<T> {
   };
 }
 
-/** Age of the oldest batch, of any tenant, that still waits to be rolled up. */
+/** Age of the oldest batch, of any tenant, that waits for the workers: not for the cause of its failure to be mended. */
 async function readLagMs(sql: Sql): Promise<number> {
   const [row] = await sql<{ lag_ms: number }[]>`
-    select coalesce(extract(epoch from now() - min(received_at)) * 1000, 0)::float8 as lag_ms
-    from event_batches where rolled_up_at is null and dead_lettered_at is null`;
+    select extract(epoch from now() - received_at)::float8 * 1000 as lag_ms from event_batches b
+    where rolled_up_at is null and dead_lettered_at is null and not held
+      and not exists (select from rollup_failures f where f.tenant_id = b.tenant_id and f.paused)
+    order by received_at limit 1`;
   return row?.lag_ms ?? 0;
 }
 

@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from "hono";
 import { rateLimiter, type Store } from "hono-rate-limiter";
 import { AppError } from "../../core/errors.ts";
-import { principalName } from "../../core/principal.ts";
+import { type Principal, principalName } from "../../core/principal.ts";
 import type { OperationPolicyName, RatePolicies, RatePolicy } from "../../core/rate-limits.ts";
 import type { RateCounters, RateDecision } from "../../redis/rate-limit.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
@@ -36,8 +36,9 @@ const EMAIL_CEILING = 10;
 const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
 
 /**
- * `auth` counts by address and, with a higher ceiling, by the e-mail that the body names; `standard` and `import` by
- * the seller that is acted for, if any; everything else by principal. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
+ * `auth` counts by address and, with a higher ceiling, by the e-mail that the body names; everything else by principal,
+ * `standard` and `import` also by the seller that is acted for, if any: whom a client names adds a count, and never takes
+ * one away. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
  */
 export function createRateLimits({ policies, counters, metrics }: RateLimitDeps): RateLimits {
   const decide = createDecide({ counters, metrics });
@@ -77,9 +78,17 @@ export function createRateLimits({ policies, counters, metrics }: RateLimitDeps)
   }
 
   const byAddress = limiter("auth", (c) => `{address:${addressBlock(c.get("clientAddress")())}}`);
-  const bySeller = (name: OperationPolicyName) => limiter(name, sellerKey);
   const byEmail = limiter("auth", emailKey, EMAIL_CEILING);
   const byPrincipal = (name: OperationPolicyName) => limiter(name, principalKey);
+  const bySeller = (name: OperationPolicyName): MiddlewareHandler<HttpEnv> => {
+    const [ofPrincipal, ofSeller] = [byPrincipal(name), limiter(name, sellerKey)];
+    return async (c, next) => {
+      if (c.get("sellerId") === null) return ofPrincipal(c, next);
+      // Whatever a seller's own people ask counts for that seller, so their own counts could not be reached before.
+      if (isSeller(c.get("principal"))) return ofSeller(c, next);
+      await ofPrincipal(c, async () => void (await ofSeller(c, next)));
+    };
+  };
   return {
     auth: async (c, next) => byAddress(c, async () => void (await byEmail(c, next))),
     standard: bySeller("standard"),
@@ -138,8 +147,11 @@ function principalKey(c: HttpContext): string {
 
 /** Whoever acts for a seller takes from that seller's limit, whichever of its people or keys it is. */
 function sellerKey(c: HttpContext): string {
-  const sellerId = c.get("sellerId");
-  return sellerId === null ? principalKey(c) : `{${c.get("principal").tenantId}}:seller:${sellerId}`;
+  return `{${c.get("principal").tenantId}}:seller:${c.get("sellerId")}`;
+}
+
+function isSeller(principal: Principal): boolean {
+  return principal.kind === "user" && principal.role === "seller";
 }
 
 function readJson(text: string): unknown {

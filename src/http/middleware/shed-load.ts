@@ -1,11 +1,16 @@
 import { AppError } from "../../core/errors.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { LoadShedding } from "../router.ts";
 
 const RETRY_AFTER_SECONDS = 2;
 
-export function createLoadShedding(load: LoadMonitor, metrics: Metrics): LoadShedding {
+export function createLoadShedding(
+  load: LoadMonitor,
+  readGuard: Pick<ReadGuard, "giveWay">,
+  metrics: Metrics,
+): LoadShedding {
   const refuse = (priority: string): AppError => {
     metrics.requestsShed.inc({ priority });
     return new AppError("overloaded", "The server is overloaded; requests of this priority must wait.", {
@@ -13,8 +18,9 @@ export function createLoadShedding(load: LoadMonitor, metrics: Metrics): LoadShe
     });
   };
   return {
-    admit(priority) {
-      if (load.refuses(priority)) throw refuse(priority);
+    admit(tenantId, priority) {
+      // What was let in at a lower level, and still waits, is not served while a higher one is refused.
+      if (load.refuses(priority) && !readGuard.giveWay(tenantId, priority)) throw refuse(priority);
       return load.begin();
     },
     admitIngest() {

@@ -1,0 +1,69 @@
+import { createRejectionFile, type Rejection } from "../features/importing/index.ts";
+
+const MAX_ROWS_SHOWN = 10;
+const MAX_REASONS_SHOWN = 5;
+/** Every file has bad rows; beyond this share it is rather the mapping that is wrong. */
+const TOLERATED_SHARE = 0.01;
+const EXIT_CODE = 2;
+
+/**
+ * What an import says of the rows that it rejects: the first ones on standard error, all of them in the file that was
+ * asked for, and at the end which reasons were the most frequent.
+ */
+export async function createRejectionReport(path: string | undefined) {
+  const file = path === undefined ? null : await createRejectionFile(path);
+  const reasons = createReasonCounts();
+  return {
+    async write(rejections: readonly Rejection[]): Promise<void> {
+      const room = Math.max(0, MAX_ROWS_SHOWN - reasons.rows());
+      for (const { line, errors } of rejections.slice(0, room))
+        console.error(`line ${line} rejected: ${errors.map(reasonOf).join("; ")}`);
+      reasons.add(rejections);
+      await file?.write(rejections);
+    },
+    /** Sets the exit code to 2, and says why, when too many of `rows` were rejected. */
+    judge(rows: number): void {
+      judgeRejections(reasons, rows);
+    },
+    async close(shownPath: string | undefined): Promise<void> {
+      await file?.close();
+      const hidden = reasons.rows() - MAX_ROWS_SHOWN;
+      if (hidden > 0)
+        console.error(
+          `${hidden} more rows rejected; ${file ? `see ${shownPath}` : "--errors <file.csv> lists them"}.`,
+        );
+    },
+  };
+}
+
+export type ReasonCounts = ReturnType<typeof createReasonCounts>;
+
+/** How many rows were rejected, and how often for which reason. */
+export function createReasonCounts() {
+  const counts = new Map<string, number>();
+  let rows = 0;
+  return {
+    add(rejections: readonly Rejection[]): void {
+      rows += rejections.length;
+      for (const { errors } of rejections)
+        for (const reason of new Set(errors.map(reasonOf))) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+    },
+    rows: () => rows,
+    /** The most frequent first. */
+    list: () => [...counts].sort(([, a], [, b]) => b - a).slice(0, MAX_REASONS_SHOWN),
+  };
+}
+
+export function judgeRejections(reasons: ReasonCounts, rows: number): void {
+  const rejected = reasons.rows();
+  if (rejected <= rows * TOLERATED_SHARE) return;
+  const share = ((100 * rejected) / rows).toFixed(1);
+  console.error(`${rejected} of ${rows} rows (${share}%) were rejected. The most frequent reasons:`);
+  for (const [reason, count] of reasons.list()) console.error(`  ${count} rows: ${reason}`);
+  console.error("Check what the columns mean: --dry-run shows it, --mapping says it.");
+  process.exitCode = EXIT_CODE;
+}
+
+function reasonOf({ path, message }: Rejection["errors"][number]): string {
+  return path ? `${path} ${message}` : message;
+}
