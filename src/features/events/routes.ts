@@ -23,8 +23,13 @@ const JSON_TYPE = "application/json";
 const CSV_TYPE = "text/csv";
 
 /** What both ways of sending events say of sales; the whole of it is docs/money.md. */
-const MONEY =
-  "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) and count in purchases, units and revenue; adjustment takes the same, its price may be negative, and it counts in revenue alone. From a customer or a publishable key they are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.";
+const MONEY = [
+  "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) or properties.revenue (of the line), and count in purchases, units and revenue.",
+  "adjustment takes the same, its amount may be negative, and it counts in revenue alone.",
+  "A purchase or refund of a product of the catalogue without either takes the catalogue's present price, which the stored event says with priceSource: catalogue; a purchase of an unknown product is refused then (price_required).",
+  "What is sent in vain, such as revenue beside price, is told in warnings.",
+  "From a customer or a publishable key sales are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.",
+].join(" ");
 
 export interface EventRouteLimits {
   maxBodyBytes: number;
@@ -55,8 +60,8 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
   });
   routeWithOwnBody(router, createEvent, async (c) => {
     const { text } = await limits.inTime(readText(c.req.raw, singleLimits));
-    const { id, duplicate } = await events.createEvent(requestContext(c), parseJson(text));
-    return c.json({ accepted: true, id, duplicate }, 202);
+    const outcome = await events.createEvent(requestContext(c), parseJson(text));
+    return c.json({ accepted: true, ...outcome }, 202);
   });
 
   const createEvents = defineRoute({

@@ -117,8 +117,18 @@ export const BulkInput = BulkFrame.extend({
   events: z.array(EventInput).min(1).max(MAX_BULK_EVENTS),
 }).openapi("BulkInput");
 
+export const WARNING_CODES = ["ignored", "misplaced", "price_unknown"] as const;
+
+const Warnings = z
+  .array(z.object({ index: z.number().int(), path: z.string(), code: z.enum(WARNING_CODES) }))
+  .optional()
+  .openapi({
+    description:
+      "What an accepted event says in vain; absent when there is nothing of that. ignored: nothing reads this name here (revenue beside price, items or products in properties, total or value of a sale). misplaced: it belongs to the event itself, or into its properties. price_unknown: a refund without price of a product that the catalogue does not know, which counts in units alone. The first 100.",
+  });
+
 export const EventAccepted = z
-  .object({ accepted: z.literal(true), id: z.uuid(), duplicate: z.boolean() })
+  .object({ accepted: z.literal(true), id: z.uuid(), duplicate: z.boolean(), warnings: Warnings })
   .openapi("EventAccepted");
 
 export const BulkAccepted = z
@@ -131,6 +141,7 @@ export const BulkAccepted = z
     errors: z.array(
       z.object({ index: z.number().int(), path: z.string(), code: z.string(), message: z.string() }),
     ),
+    warnings: Warnings,
   })
   .openapi("BulkAccepted");
 
