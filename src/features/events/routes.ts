@@ -3,6 +3,7 @@ import type { InTime } from "../../core/deadline.ts";
 import { parseJson, readText } from "../../http/body.ts";
 import { json } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext, routeWithOwnBody } from "../../http/router.ts";
+import { BULK_EXAMPLE, EVENT_EXAMPLES } from "./examples.ts";
 import { checkBulkQuery, checkFrame, type EventsService, NDJSON, parseLines } from "./index.ts";
 import {
   BulkAccepted,
@@ -50,7 +51,12 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     tags: ["Events"],
     summary: "Record one event",
     description: `The answer means: committed in Postgres. With a messageId, sending again is safe for seven days. ${MONEY}`,
-    request: { body: { required: true, content: { [JSON_TYPE]: { schema: SingleEventInput } } } },
+    request: {
+      body: {
+        required: true,
+        content: { [JSON_TYPE]: { schema: SingleEventInput, examples: EVENT_EXAMPLES } },
+      },
+    },
     responses: { 202: json(EventAccepted, "Committed") },
   });
   routeWithOwnBody(router, createEvent, async (c) => {
@@ -70,7 +76,10 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
       query: BulkQuery,
       body: {
         required: true,
-        content: { [JSON_TYPE]: { schema: BulkInput }, [NDJSON]: { schema: EventInput } },
+        content: {
+          [JSON_TYPE]: { schema: BulkInput, examples: { visit: BULK_EXAMPLE } },
+          [NDJSON]: { schema: EventInput, examples: { view: EVENT_EXAMPLES.view } },
+        },
       },
     },
     responses: { 202: json(BulkAccepted, "Committed; received = inserted + duplicates + rejected") },
@@ -103,6 +112,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     path: "/events/export",
     tags: ["Events"],
     summary: "Export events, newest first, as a stream",
+    headers: ["Content-Disposition"],
     description:
       'One event a line, or a CSV row whose cells are safe to open in a spreadsheet. The last line is the count, {"count":n} or # count=n: an export without it was cut off. Every event that was stored when the export began appears exactly once; those stored meanwhile may or may not.',
     request: { query: EventExportQuery },
@@ -130,6 +140,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     path: "/events/{id}",
     tags: ["Events"],
     summary: "Read one event",
+    etag: true,
     request: { params: z.object({ id: z.string() }) },
     responses: { 200: json(StoredEvent, "The event") },
     problems: [404],
