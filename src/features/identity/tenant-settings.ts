@@ -13,6 +13,8 @@ export interface TenantSettings {
   trustedSales: boolean;
   exchangeRates: RateTable;
   eventRetentionDays: number | null;
+  /** Those that breakdowns know. */
+  properties: readonly string[];
 }
 
 const REMEMBER_MS = 5_000;
@@ -38,6 +40,7 @@ export function createTenantSettingsReader(orm: Orm, guard: Pick<ReadGuard, "loo
           trustedSales: tenants.trustedSales,
           exchangeRates: tenants.exchangeRates,
           eventRetentionDays: tenants.eventRetentionDays,
+          properties: tenants.breakdownProperties,
         })
         .from(tenants)
         .where(eq(tenants.id, tenantId)),
