@@ -6,7 +6,7 @@ import { classifyFailure } from "../../db/failures.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { lockMember, upsertMember } from "./members-repository.ts";
-import { hashPassword } from "./passwords.ts";
+import { hashPassword } from "./passwords/hashing.ts";
 import { findTenant, findUserByEmail, insertAccount } from "./repository.ts";
 
 /**
