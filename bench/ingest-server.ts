@@ -33,6 +33,7 @@ const events = createEventsService({
   readGuard: deps.readGuard,
   writer: chosen,
   readTenantSettings,
+  maxAgeDays: config.eventMaxAgeDays,
 });
 const app = createApp({ ...deps, events }, { ...config, version: "bench" });
 Bun.serve({ hostname: config.host, port: config.port, fetch: app.fetch });

@@ -175,7 +175,13 @@ export function createDeps(config: Config, role: string) {
     }),
     catalogueImports: createCatalogueImportService({ db, log }),
     runNextImport: createRunNextImport({ db, invalidator, log }),
-    events: createEventsService({ read: db.read, readGuard, writer, readTenantSettings }),
+    events: createEventsService({
+      read: db.read,
+      readGuard,
+      writer,
+      readTenantSettings,
+      maxAgeDays: config.eventMaxAgeDays,
+    }),
     notifications: createNotificationsService({
       db,
       redis,

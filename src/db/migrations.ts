@@ -13,7 +13,8 @@ import productPeriods from "../../drizzle/0006_product_periods.sql" with { type:
 import trustedSales from "../../drizzle/0007_trusted_sales.sql" with { type: "text" };
 import idleOrderGroups from "../../drizzle/0008_idle_order_groups.sql" with { type: "text" };
 import failingTenants from "../../drizzle/0009_failing_tenants.sql" with { type: "text" };
-import passwords from "../../drizzle/0010_passwords.sql" with { type: "text" };
+import buyers from "../../drizzle/0010_buyers.sql" with { type: "text" };
+import passwords from "../../drizzle/0011_passwords.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -29,5 +30,6 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0007_trusted_sales": trustedSales,
   "0008_idle_order_groups": idleOrderGroups,
   "0009_failing_tenants": failingTenants,
-  "0010_passwords": passwords,
+  "0010_buyers": buyers,
+  "0011_passwords": passwords,
 };

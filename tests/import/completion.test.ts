@@ -19,6 +19,7 @@ const importSample = () => importFile(api, tenant, SAMPLE, "--preset", "online-r
 async function countMemberDays(): Promise<{ days: number; unfolded: number }> {
   const rows = await api.sql<{ folded: boolean }[]>`
     select folded from user_daily_stats where tenant_id = ${tenant.tenantId}
+    union all select folded from buyer_daily_stats where tenant_id = ${tenant.tenantId}
     union all select folded from session_daily_stats where tenant_id = ${tenant.tenantId}`;
   return { days: rows.length, unfolded: rows.filter(({ folded }) => !folded).length };
 }

@@ -15,7 +15,7 @@ import {
 const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
 
 /**
- * Raw events, partitioned by month of `ts` (the migration says so; drizzle-kit can't). `id` is a UUIDv7 made from `ts`,
+ * Raw events, partitioned by time, `ts` (the migration says so; drizzle-kit can't). `id` is a UUIDv7 made from `ts`,
  * so that an id alone finds its partition.
  */
 export const events = pgTable(

@@ -54,9 +54,13 @@ export const MEASURE_NAMES = [
 ] as const;
 
 /** Quotients of two measures, which are no sums. */
-export const RATES = ["conversionRate"] as const;
+export const RATES = ["conversionRate", "purchaseRate"] as const;
 
-export const METRICS = ["events", ...MEASURE_NAMES, "uniqueUsers", "sessions", "activeDays"] as const;
+export const METRICS = [
+  "events",
+  ...MEASURE_NAMES,
+  ...["uniqueUsers", "buyers", "purchaseRate", "sessions", "activeDays"],
+] as const;
 export type Metric = (typeof METRICS)[number];
 
 export const DIMENSIONS = [...GRANULARITIES, "type", "product", "property", "user"] as const;

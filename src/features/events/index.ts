@@ -3,5 +3,5 @@ export { createEventWriter, type EventWriter } from "./event-writer.ts";
 export { isTrailer } from "./export.ts";
 export { insertBatches } from "./ledger-repository.ts";
 export { SHOP_MESSAGES } from "./message-key.ts";
-export { EARLIEST_MS, type ParsedEvent, parseEvent } from "./parse-event.ts";
+export { BEFORE_EARLIEST, EARLIEST_MS, type ParsedEvent, parseEvent } from "./parse-event.ts";
 export { createEventsService, type EventsService } from "./service.ts";

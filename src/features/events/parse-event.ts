@@ -28,8 +28,9 @@ export interface ParseFrame {
   receivedAtMs: number;
   /** `receivedAt - sentAt`: how far the client's clock is behind ours. */
   skewMs: number;
-  /** Older events are rejected. */
+  /** Older events are rejected, and told why. */
   oldestMs: number;
+  tooOld: string;
   /** Whether the sender may send sales: the shop itself, or anybody where the tenant trusts them with it. */
   maySell: boolean;
   /** Whose messageIds are told apart from the shop's own. */
@@ -43,8 +44,9 @@ const MAX_EVENT_BYTES = 32 * 1024;
 const MAX_PROPERTY_KEYS = 64;
 const MAX_DEPTH = 16;
 const MAX_AHEAD_MS = 3_600_000;
-/** No shop has older events; it bounds how many monthly partitions a client can cause. */
+/** No shop has older events. */
 export const EARLIEST_MS = Date.UTC(2000, 0, 1);
+export const BEFORE_EARLIEST = "the earliest time that an event can have";
 
 /** Checks one event and gives it an id; never throws. Limits: contract section 4. */
 export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
@@ -58,11 +60,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   if (tsMs > frame.receivedAtMs + MAX_AHEAD_MS)
     reject("timestamp", "in_future", "is more than an hour ahead of the server's clock");
   else if (!(tsMs >= frame.oldestMs))
-    reject(
-      "timestamp",
-      "too_old",
-      `is before ${new Date(frame.oldestMs).toISOString()}, older than this tenant keeps events`,
-    );
+    reject("timestamp", "too_old", `is before ${new Date(frame.oldestMs).toISOString()}, ${frame.tooOld}`);
 
   const { properties, context } = given;
   if (properties) errors.push(...errorsOfObject("properties", properties));

@@ -1,5 +1,6 @@
 import { timeOfId } from "../../core/ids.ts";
 import type { Sql } from "../../db/client.ts";
+import { EARLIEST_MS } from "./parse-event.ts";
 import type { StoredEvent } from "./schema.ts";
 
 export interface EventFilter {
@@ -14,12 +15,54 @@ export interface EventFilter {
   limit: number;
 }
 
-/** Newest first. A user filter also names the expression of the user_key index, which is what makes it fast. */
+/** Days in which a page is looked for at first, and then; after that in all the time before. */
+const REACH_DAYS = [31, 366, Number.POSITIVE_INFINITY];
+const DAY_MS = 86_400_000;
+
+/** Newest first. Both ends of the time are always given, so that Postgres leaves the other partitions alone. */
 export async function selectEvents(sql: Sql, tenantId: string, filter: EventFilter): Promise<StoredEvent[]> {
+  const found: StoredEvent[] = [];
+  for (const span of spansOf(filter)) {
+    const limit = filter.limit - found.length;
+    found.push(...(await selectWithin(sql, tenantId, { ...filter, limit }, span)));
+    if (found.length >= filter.limit) break;
+  }
+  return found;
+}
+
+interface Span {
+  /** Included. */
+  from: string;
+  /** Not included. */
+  until: string;
+}
+
+/** The time that the filter speaks of, the newest part first. No event is of tomorrow, none of before EARLIEST_MS. */
+function* spansOf({ from, to, before }: EventFilter): Generator<Span> {
+  const oldestMs = Math.max(from === undefined ? EARLIEST_MS : Date.parse(from), EARLIEST_MS);
+  // The parts of a millisecond that a client gives are looked at by Postgres.
+  const ends = [to, before?.timestamp].flatMap((end) => (end === undefined ? [] : Date.parse(end) + 1));
+  const newestMs = Math.min(Date.now() + DAY_MS, ...ends);
+  let untilMs = newestMs;
+  for (const days of REACH_DAYS) {
+    const fromMs = Math.max(newestMs - days * DAY_MS, oldestMs);
+    if (fromMs >= untilMs) return;
+    yield { from: new Date(fromMs).toISOString(), until: new Date(untilMs).toISOString() };
+    untilMs = fromMs;
+  }
+}
+
+/** A user filter also names the expression of the user_key index, which is what makes it fast. */
+async function selectWithin(
+  sql: Sql,
+  tenantId: string,
+  filter: EventFilter,
+  span: Span,
+): Promise<StoredEvent[]> {
   const { type, productId, userId, sessionId, from, to, before, limit } = filter;
   const rows = await sql<EventRow[]>`
     select ${eventColumns(sql)} from events
-    where tenant_id = ${tenantId}
+    where tenant_id = ${tenantId} and ts >= ${span.from} and ts < ${span.until}
       ${type === undefined ? sql`` : sql`and type = ${type}`}
       ${productId === undefined ? sql`` : sql`and product_id = ${productId}`}
       ${userId === undefined ? sql`` : sql`and coalesce(user_id, anonymous_id, session_id) = ${userId} and user_id = ${userId}`}

@@ -68,7 +68,10 @@ const eventFields = {
   userId: Identifier.optional(),
   anonymousId: Identifier.optional(),
   sessionId: Identifier.optional(),
-  timestamp: Timestamp.optional(),
+  timestamp: Timestamp.optional().openapi({
+    description:
+      "RFC 3339 or epoch milliseconds; without it, now. At most an hour ahead, and at most as old as the server's EVENT_MAX_AGE_DAYS (1125 by default) and the tenant's retention allow.",
+  }),
   properties: FreeObject.optional().openapi({ example: { device: "mobile", country: "DE" } }),
   context: FreeObject.optional(),
 };

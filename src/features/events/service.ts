@@ -32,6 +32,8 @@ export interface EventsDeps {
   readGuard: Pick<ReadGuard, "run">;
   writer: EventWriter;
   readTenantSettings: ReadTenantSettings;
+  /** Of events that are sent; imports may be older. */
+  maxAgeDays: number;
 }
 
 export interface BulkResult {
@@ -49,7 +51,9 @@ const DAY_MS = 86_400_000;
 const EXPORT_PAGE = 500;
 
 /** Ingest and reading back of single events. */
-export function createEventsService({ read, readGuard, writer, readTenantSettings }: EventsDeps) {
+export function createEventsService(deps: EventsDeps) {
+  const { read, readGuard, writer, readTenantSettings, maxAgeDays } = deps;
+
   async function frameOf(
     ctx: RequestContext,
     request: { sentAt?: string | number; sessionId?: string; context?: Record<string, unknown> },
@@ -57,11 +61,10 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
     const pending = readTenantSettings(ctx.tenantId);
     const { eventRetentionDays, trustedSales } = pending instanceof Promise ? await pending : pending;
     const receivedAtMs = Date.now();
-    const oldestMs = eventRetentionDays === null ? EARLIEST_MS : receivedAtMs - eventRetentionDays * DAY_MS;
     return {
       receivedAtMs,
       skewMs: request.sentAt === undefined ? 0 : receivedAtMs - instantMs(request.sentAt),
-      oldestMs: Math.max(oldestMs, EARLIEST_MS),
+      ...ageLimit(receivedAtMs, maxAgeDays, eventRetentionDays),
       maySell: trustedSales || isOfTheShop(ctx.principal),
       messageSpace: messageSpaceOf(ctx.principal),
       defaults: {
@@ -166,6 +169,20 @@ export function createEventsService({ read, readGuard, writer, readTenantSetting
 }
 
 const MAX_REPORTED = 100;
+
+/** The strictest of all limits on an event's age, in the words for those that it refuses. */
+function ageLimit(
+  nowMs: number,
+  maxAgeDays: number,
+  retentionDays: number | null,
+): Pick<ParseFrame, "oldestMs" | "tooOld"> {
+  if (retentionDays !== null && retentionDays <= maxAgeDays) {
+    const tooOld = `older than the ${retentionDays} days for which this tenant keeps events`;
+    return { oldestMs: Math.max(nowMs - retentionDays * DAY_MS, EARLIEST_MS), tooOld };
+  }
+  const tooOld = `more than ${maxAgeDays} days ago; "footfall import" takes older ones`;
+  return { oldestMs: Math.max(nowMs - maxAgeDays * DAY_MS, EARLIEST_MS), tooOld };
+}
 
 /** `sentAt` is the request's, not the event's: it only corrects the client's clock. */
 function splitSentAt(input: unknown): { sentAt: string | number | undefined; event: unknown } {

@@ -1,6 +1,7 @@
 import { extname } from "node:path";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import {
+  BEFORE_EARLIEST,
   EARLIEST_MS,
   type EventWriter,
   isTrailer,
@@ -187,6 +188,7 @@ function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities) {
     receivedAtMs: Date.now(),
     skewMs: 0,
     oldestMs: EARLIEST_MS,
+    tooOld: BEFORE_EARLIEST,
     maySell: true,
     messageSpace: SHOP_MESSAGES,
     defaults: {},

@@ -1,4 +1,10 @@
-import { type EventWriter, parseEvent, SHOP_MESSAGES } from "../events/index.ts";
+import {
+  BEFORE_EARLIEST,
+  EARLIEST_MS,
+  type EventWriter,
+  parseEvent,
+  SHOP_MESSAGES,
+} from "../events/index.ts";
 import { createBulkLoader, type LoadTotals } from "../importing/index.ts";
 import { generateEvents, type SeedOptions } from "./generate-events.ts";
 
@@ -19,7 +25,8 @@ export function createSeedRun(writer: EventWriter, tenantId: string, options: Se
         const parsed = parseEvent(input, {
           receivedAtMs: Date.now(),
           skewMs: 0,
-          oldestMs: 0,
+          oldestMs: EARLIEST_MS,
+          tooOld: BEFORE_EARLIEST,
           maySell: true,
           messageSpace: SHOP_MESSAGES,
           defaults: {},
