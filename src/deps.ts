@@ -34,7 +34,7 @@ import {
   createPurchasesService,
 } from "./features/orders/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
-import { createProductsService } from "./features/products/index.ts";
+import { createPriceLookUp, createProductsService } from "./features/products/index.ts";
 import { createQueueService } from "./features/queue/index.ts";
 import {
   createReturnsFolder,
@@ -108,6 +108,7 @@ export function createDeps(config: Config, role: string) {
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
+  const findPrices = createPriceLookUp(db.lookUps, readGuard);
   const timeZones = createTimeZones(db.lookUps);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const delays = createSignInDelays(db.write);
@@ -180,8 +181,10 @@ export function createDeps(config: Config, role: string) {
       readGuard,
       writer,
       readTenantSettings,
+      findPrices,
       maxAgeDays: config.eventMaxAgeDays,
     }),
+    findPrices,
     notifications: createNotificationsService({
       db,
       redis,
