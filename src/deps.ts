@@ -109,7 +109,7 @@ export function createDeps(config: Config, role: string) {
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
   const findPrices = createPriceLookUp(db.lookUps, readGuard);
-  const timeZones = createTimeZones(db.lookUps);
+  const timeZones = createTimeZones(db.lookUps, readGuard);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const delays = createSignInDelays(db.write);
   const mailer = config.smtp && createMailer({ ...config.smtp, log });
@@ -193,7 +193,7 @@ export function createDeps(config: Config, role: string) {
       log,
       retentionDays: config.notificationRetentionDays,
     }),
-    outbox: createOutboxService({ db, redis, invalidator, metrics }),
+    outbox: createOutboxService({ db, redis, invalidator, metrics, log }),
     rollups,
     rollupRetries: createRollupRetries({ db, rollups, announcer, invalidator, log }),
     returnsFolder: createReturnsFolder(db),
