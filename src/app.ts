@@ -34,6 +34,7 @@ import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
 import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
+import { createDownloads } from "./http/download.ts";
 import { tagAnswers } from "./http/etag.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
@@ -94,6 +95,9 @@ export interface AppOptions {
   requestTimeoutMs: number;
   sseMaxConnections: number;
   sseMaxConnectionsPerTenant: number;
+  exportMaxConnections: number;
+  exportMaxConnectionsPerTenant: number;
+  exportStallMs: number;
   /** Aborted when the process begins to stop: event streams end then. */
   stopping?: AbortSignal;
 }
@@ -136,6 +140,13 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     stopping: options.stopping,
   });
 
+  const downloads = createDownloads({
+    maxPerProcess: options.exportMaxConnections,
+    maxPerTenant: options.exportMaxConnectionsPerTenant,
+    stallMs: options.exportStallMs,
+    metrics,
+  });
+
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
@@ -157,11 +168,11 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createIdentityRoutes(deps));
   app.route("/", createAuditRoutes(deps.audit));
   // Before /products/{id}, which takes every word.
-  app.route("/", createCatalogueImportRoutes(deps.catalogueImports, options));
+  app.route("/", createCatalogueImportRoutes(deps.catalogueImports, downloads, options));
   app.route("/", createProductRoutes(deps.products));
   // Before /events/{id}.
   app.route("/", createNotificationRoutes(deps.notifications, streams));
-  app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
+  app.route("/", createEventRoutes(deps.events, downloads, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics, streams));
   app.route("/", createSessionRoutes(deps.sessionLinks));
   app.route("/", createCachingRoutes(deps.caching));

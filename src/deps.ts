@@ -159,7 +159,7 @@ export function createDeps(config: Config, role: string) {
       idempotency,
       readTenantSettings,
     }),
-    catalogueImports: createCatalogueImportService({ db, log }),
+    catalogueImports: createCatalogueImportService({ db, readGuard, log }),
     runNextImport: createRunNextImport({ db, invalidator, log }),
     events: createEventsService({ read: db.read, readGuard, writer, readTenantSettings }),
     notifications: createNotificationsService({

@@ -1,5 +1,6 @@
 import { timeOfId } from "../../core/ids.ts";
-import type { Sql } from "../../db/client.ts";
+import type { Fragment, Sql } from "../../db/client.ts";
+import { type PageSize, selectWithinBytes } from "../../db/pages.ts";
 import type { StoredEvent } from "./schema.ts";
 
 export interface EventFilter {
@@ -11,13 +12,36 @@ export interface EventFilter {
   to?: string;
   /** Keyset: only events older than this one. */
   before?: { timestamp: string; id: string };
-  limit: number;
 }
 
-/** Newest first. A user filter also names the expression of the user_key index, which is what makes it fast. */
-export async function selectEvents(sql: Sql, tenantId: string, filter: EventFilter): Promise<StoredEvent[]> {
+/** Newest first. */
+export async function selectEvents(
+  sql: Sql,
+  tenantId: string,
+  filter: EventFilter & { limit: number },
+): Promise<StoredEvent[]> {
+  const rows = await sql<EventRow[]>`${eventsOf(sql, tenantId, filter)}`;
+  return rows.map(toStoredEvent);
+}
+
+/** The same, as many as a page holds. */
+export async function selectEventPage(
+  sql: Sql,
+  tenantId: string,
+  filter: EventFilter,
+  { rows, bytes }: PageSize,
+): Promise<StoredEvent[]> {
+  const query = eventsOf(sql, tenantId, { ...filter, limit: rows });
+  const orderBy = sql`"timestamp" desc, id desc`;
+  const sizeOf = sql`octet_length(concat(properties, context))`;
+  const found = await selectWithinBytes<EventRow>(sql, { query, orderBy, sizeOf, bytes });
+  return found.map(toStoredEvent);
+}
+
+/** A user filter also names the expression of the user_key index, which is what makes it fast. */
+function eventsOf(sql: Sql, tenantId: string, filter: EventFilter & { limit: number }): Fragment {
   const { type, productId, userId, sessionId, from, to, before, limit } = filter;
-  const rows = await sql<EventRow[]>`
+  return sql`
     select ${eventColumns(sql)} from events
     where tenant_id = ${tenantId}
       ${type === undefined ? sql`` : sql`and type = ${type}`}
@@ -28,7 +52,6 @@ export async function selectEvents(sql: Sql, tenantId: string, filter: EventFilt
       ${to === undefined ? sql`` : sql`and ts < ${to}`}
       ${before === undefined ? sql`` : sql`and ts <= ${before.timestamp} and (ts, id) < (${before.timestamp}::timestamptz, ${before.id}::uuid)`}
     order by ts desc, id desc limit ${limit}`;
-  return rows.map(toStoredEvent);
 }
 
 /** Null when the tenant has no such event. The id carries the event's time, so only one partition is looked at. */
