@@ -33,6 +33,8 @@ const events = createEventsService({
   readGuard: deps.readGuard,
   writer: chosen,
   readTenantSettings,
+  findPrices: deps.findPrices,
+  maxAgeDays: config.eventMaxAgeDays,
 });
 const app = createApp({ ...deps, events }, { ...config, version: "bench" });
 Bun.serve({ hostname: config.host, port: config.port, fetch: app.fetch });

@@ -84,6 +84,8 @@ const Environment = z.object({
   LOAD_READS: integer(1, 10_000).default(6),
   /** Days for which stored notifications are kept. */
   NOTIFICATION_RETENTION_DAYS: integer(1, 3_650).default(90),
+  /** How old an event may be that is sent: three years and a month. Those of `footfall import` may be older. */
+  EVENT_MAX_AGE_DAYS: integer(1, 36_500).default(1_125),
   AUDIT_RETENTION_DAYS: integer(1, 36_500).default(730),
   ORDER_HISTORY_RETENTION_DAYS: integer(1, 36_500).default(3_650),
   /** Event streams that one process holds open, of all tenants and of one. */
@@ -121,6 +123,7 @@ export interface Config {
   cacheBounds: { entryBytes: number; tenantBytes: number };
   load: { loopDelayMs: number; inFlight: number; reads: number };
   notificationRetentionDays: number;
+  eventMaxAgeDays: number;
   auditRetentionDays: number;
   orderHistoryRetentionDays: number;
   sseMaxConnections: number;
@@ -195,6 +198,7 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
       reads: values.LOAD_READS,
     },
     notificationRetentionDays: values.NOTIFICATION_RETENTION_DAYS,
+    eventMaxAgeDays: values.EVENT_MAX_AGE_DAYS,
     auditRetentionDays: values.AUDIT_RETENTION_DAYS,
     orderHistoryRetentionDays: values.ORDER_HISTORY_RETENTION_DAYS,
     sseMaxConnections: values.SSE_MAX_CONNECTIONS,

@@ -5,6 +5,16 @@ import type { Deps } from "../deps.ts";
 import { DEFAULT_TENANT } from "../features/identity/index.ts";
 import { parseTenant, requireTenant, withDeps } from "./session.ts";
 
+interface AdminOptions {
+  email?: string;
+  password?: string;
+  tenant: string;
+  promote?: boolean;
+  setPassword?: boolean;
+}
+
+const LETTERS_A_PAGE = 1_000;
+
 export function addAdminCommands(program: Command): void {
   const admin = program.command("admin").description("manage administrators");
   admin
@@ -13,8 +23,9 @@ export function addAdminCommands(program: Command): void {
     .option("--email <email>", "default: ADMIN_EMAIL")
     .option("--password <password>", "default: ADMIN_PASSWORD, which keeps it out of the process list")
     .option("--tenant <tenant>", "the tenant, by id or slug", parseTenant, DEFAULT_TENANT)
-    .option("--promote", "also when the account exists already; its password stays")
-    .action(async (options: { email?: string; password?: string; tenant: string; promote?: boolean }) => {
+    .option("--promote", "also when the account exists already and is no admin there")
+    .option("--set-password", "give an account that exists this password, and end its sessions")
+    .action(async (options: AdminOptions) => {
       await withDeps(async ({ identity }, config) => {
         const email = options.email ?? config.admin?.email;
         const password = options.password ?? config.admin?.password;
@@ -25,16 +36,17 @@ export function addAdminCommands(program: Command): void {
           );
         if (password.length < 8 || password.length > 128)
           throw new AppError("invalid_input", "The password must have 8 to 128 characters.");
-        const { created } = await identity.ensureAdmin({
+        const { created, passwordSet } = await identity.ensureAdmin({
           email,
           password,
           tenant: options.tenant,
           promote: options.promote,
+          setPassword: options.setPassword,
         });
         console.log(
           created
             ? `${email} is now an admin of ${options.tenant}.`
-            : `${email} existed and is an admin of ${options.tenant}; its password is unchanged.`,
+            : `${email} existed and is an admin of ${options.tenant}; its password is ${passwordSet ? "now the given one" : "unchanged"}.`,
         );
       });
     });
@@ -47,12 +59,18 @@ export function addAdminCommands(program: Command): void {
     .requiredOption("--tenant <tenant>", "the tenant, by id or slug", parseTenant)
     .action(async ({ tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
-        const rows = await deps.queue.listDeadLetters({ tenantId: await requireTenant(deps, tenant) });
-        for (const row of rows)
-          console.log(
-            `${row.id}  ${row.receivedAt}  ${describeLetter(row)}  ${row.attempts} tries  ${row.error}`,
-          );
-        if (rows.length === 0) console.log("There are none.");
+        const ctx = { tenantId: await requireTenant(deps, tenant) };
+        let listed = 0;
+        for (let cursor: string | null | undefined; cursor !== null; ) {
+          const page = await deps.queue.listDeadLetters(ctx, { limit: LETTERS_A_PAGE, cursor });
+          for (const row of page.items)
+            console.log(
+              `${row.id}  ${row.receivedAt}  ${describeLetter(row)}  ${row.attempts} tries  ${row.error}`,
+            );
+          listed += page.items.length;
+          cursor = page.nextCursor;
+        }
+        if (listed === 0) console.log("There are none.");
       });
     });
   deadLetters
@@ -67,7 +85,9 @@ export function addAdminCommands(program: Command): void {
     });
 }
 
-function describeLetter(letter: Awaited<ReturnType<Deps["queue"]["listDeadLetters"]>>[number]): string {
+type DeadLetter = Awaited<ReturnType<Deps["queue"]["listDeadLetters"]>>["items"][number];
+
+function describeLetter(letter: DeadLetter): string {
   return letter.kind === "event_batch"
     ? `${letter.events} events`
     : `${letter.command} of order ${letter.orderId}`;

@@ -71,7 +71,8 @@ async function call(shop: Shop, path: string, query: Record<string, string | und
 async function ask(shop: Shop, path: string, query: Record<string, string | undefined> = {}) {
   const { status, body } = await call(shop, path, query);
   expect(`${path} ${status}`).toBe(`${path} 200`);
-  const { meta, ...answer } = body;
+  const { meta, notes, ...answer } = body;
+  expect(notes?.[0]?.code === "conversion_over_one").toBe(brute.convertsOverOne(answer));
   return { meta, answer };
 }
 
@@ -292,7 +293,7 @@ describe("POST /analytics/query", () => {
     fc.record({
       time: days,
       other: fc.constantFrom(undefined, "user"),
-      metrics: some([...MEASURES, "uniqueUsers", "activeDays"]).map((one) => [
+      metrics: some([...MEASURES, "uniqueUsers", "buyers", "purchaseRate", "activeDays"]).map((one) => [
         ...new Set([...one, "uniqueUsers"]),
       ]),
       filters: fc.constantFrom({}, { userId: ["u-1", "u-15"] }),
@@ -301,7 +302,7 @@ describe("POST /analytics/query", () => {
     fc.record({
       time: days,
       other: fc.constant(undefined),
-      metrics: some(["sessions"]),
+      metrics: some(["buyers", "purchaseRate", "sessions"]).map((one) => [...one, "uniqueUsers"]),
       filters: fc.constant({}),
       property: fc.constant(undefined),
     }),
@@ -407,7 +408,8 @@ describe("POST /analytics/query", () => {
   const metrics = ["events"];
   test.each<[string, Record<string, unknown>, string]>([
     ["types of products", { metrics, dimensions: ["type", "product"] }, "metrics"],
-    ["sessions with users", { metrics: ["sessions", "uniqueUsers"] }, "metrics"],
+    ["sessions with active days", { metrics: ["sessions", "activeDays"] }, "metrics"],
+    ["buyers by hour", { metrics: ["buyers"], dimensions: ["hour"] }, "metrics"],
     ["hours of products", { metrics, dimensions: ["hour", "product"] }, "metrics"],
     [
       "a filter of another rollup",
@@ -445,6 +447,7 @@ describe("GET /analytics/realtime", () => {
         type: k === 0 ? "view" : "purchase",
         productId: n % 2 ? "p-even" : "p-odd",
         anonymousId: `a-${n % 4}`,
+        properties: { price: 1 },
         timestamp: nowMs - age,
       })),
     );

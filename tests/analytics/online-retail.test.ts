@@ -40,7 +40,8 @@ describe.skipIf(!isAtHand)("a year of sales", () => {
     const search = new URLSearchParams(given as [string, string][]);
     const { status, body } = await api.call("GET", `${path}?${search}`, { as: tenant.key });
     expect(`${path} ${status}`).toBe(`${path} 200`);
-    const { meta, ...answer } = body;
+    const { meta, notes, ...answer } = body;
+    expect(notes?.[0]?.code === "conversion_over_one").toBe(brute.convertsOverOne(answer));
     return answer;
   }
 

@@ -124,7 +124,7 @@ export function metricsOf(events: Events, zone: string): Record<string, number> 
   return {
     events: events.length,
     ...brute.measure(events),
-    uniqueUsers: new Set(events.map(({ userKey }) => userKey)).size,
+    ...brute.users(events),
     sessions: new Set(events.flatMap(({ sessionId }) => sessionId ?? [])).size,
     activeDays: new Set(events.map(({ tsMs }) => brute.dayOf(tsMs, zone))).size,
   };

@@ -27,6 +27,7 @@ export const ROLLUP_TABLES = [
   "product_daily_stats",
   "product_period_stats",
   "user_daily_stats",
+  "buyer_daily_stats",
   "session_daily_stats",
   "event_hourly_stats",
   "event_daily_stats",

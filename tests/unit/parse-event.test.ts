@@ -17,6 +17,7 @@ function frame(overrides: Partial<ParseFrame> = {}): ParseFrame {
     receivedAtMs: NOW,
     skewMs: 0,
     oldestMs: EARLIEST_MS,
+    tooOld: "too old",
     maySell: true,
     messageSpace: "",
     defaults: {},

@@ -12,6 +12,8 @@ export interface RawEvent {
   quantity: number | null;
   /** Exact decimal text. */
   unitPrice: string | null;
+  /** Of the whole line, where it is not quantity times unitPrice. */
+  amount: string | null;
   properties: Record<string, unknown> | null;
   context: Record<string, unknown> | null;
 }
@@ -83,11 +85,12 @@ export function measure(events: readonly RawEvent[]): Measured {
   const count = (type: string) => events.filter((event) => event.type === type).length;
   let units = 0;
   let tenThousandths = 0n;
-  for (const { type, quantity, unitPrice } of events) {
+  for (const { type, quantity, unitPrice, amount } of events) {
     if (type !== "purchase" && type !== "refund" && type !== "adjustment") continue;
-    const signed = type === "refund" ? -(quantity ?? 0) : (quantity ?? 0);
-    if (type !== "adjustment") units += signed;
-    tenThousandths += BigInt(signed) * exact(unitPrice ?? "0");
+    const sign = type === "refund" ? -1 : 1;
+    if (type !== "adjustment") units += sign * (quantity ?? 0);
+    const line = amount === null ? BigInt(quantity ?? 0) * exact(unitPrice ?? "0") : exact(amount);
+    tenThousandths += BigInt(sign) * line;
   }
   const [views, purchases] = [count("view"), count("purchase")];
   return {
@@ -133,19 +136,35 @@ export function breakdown(events: readonly RawEvent[], property: string, limit: 
     .slice(0, limit);
 }
 
+/** Whether an answer shows a conversion over 100%, which it must then say. */
+export function convertsOverOne(answer: unknown): boolean {
+  return [...JSON.stringify(answer).matchAll(/"conversionRate":([^,}]+)/g)].some(
+    ([, rate]) => Number(rate) > 1,
+  );
+}
+
+export function users(events: readonly RawEvent[]) {
+  const distinct = (own: readonly RawEvent[]) => new Set(own.map(({ userKey }) => userKey)).size;
+  const uniqueUsers = distinct(events);
+  const buyers = distinct(events.filter(({ type }) => type === "purchase"));
+  return { uniqueUsers, buyers, purchaseRate: uniqueUsers === 0 ? 0 : buyers / uniqueUsers };
+}
+
 export function summary(
   events: readonly RawEvent[],
   from: string,
   to: string,
   zone: string,
   granularity: Granularity,
+  ownZone = zone,
 ) {
+  const unknown = granularity === "hour" || zone !== ownZone;
   const groups = Map.groupBy(events, ({ tsMs }) => bucketOf(tsMs, zone, granularity));
   const types = Map.groupBy(events, ({ type }) => type);
   return {
     totals: {
       events: events.length,
-      uniqueUsers: new Set(events.map(({ userKey }) => userKey)).size,
+      ...users(events),
       sessions: new Set(events.flatMap(({ sessionId }) => sessionId ?? [])).size,
       ...measure(events),
     },
@@ -154,7 +173,8 @@ export function summary(
       .sort((a, b) => b.events - a.events || (a.type < b.type ? -1 : 1)),
     series: bucketsOf(from, to, zone, granularity).map((bucket) => {
       const inBucket = groups.get(bucket) ?? [];
-      return { bucket, events: inBucket.length, ...measure(inBucket) };
+      const own = unknown ? { uniqueUsers: null, buyers: null, purchaseRate: null } : users(inBucket);
+      return { bucket, events: inBucket.length, ...own, ...measure(inBucket) };
     }),
   };
 }

@@ -1,8 +1,7 @@
-/** The periodic jobs: the sweeper finds what the stream forgot, leases, partitions, housekeeping. */
+/** The periodic jobs: the sweeper finds what the stream forgot, leases, housekeeping. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { acquireLease, releaseLeases } from "../../src/db/lease.ts";
 import { createHousekeeping } from "../../worker/jobs/housekeeping.ts";
-import { createPartitionKeeper } from "../../worker/jobs/partitions.ts";
 import { createSweeper } from "../../worker/jobs/sweeper.ts";
 import { createPeriodicJob } from "../../worker/periodic.ts";
 import {
@@ -141,81 +140,24 @@ describe("leases", () => {
   });
 });
 
-describe("partitions", () => {
-  const names = async () => {
-    const rows = await api.sql`select relname as name from pg_class join pg_inherits on inhrelid = oid
-      where inhparent = 'events'::regclass order by 1`;
-    return rows.map((row) => row.name as string);
-  };
-
-  test("are made at need, by several processes at once", async () => {
-    const others = [createTestDeps(api.config), createTestDeps(api.config)];
-    const months = [0, 1, 2, 3, 4, 5].map((n) => Date.UTC(2011, n, 15));
-    await Promise.all(
-      [api.deps, ...others].flatMap(({ events }) =>
-        months.map((timestamp) => events.createEvent(contextOf(tenant), eventInput({ timestamp }))),
-      ),
-    );
-    expect(await names()).toEqual(expect.arrayContaining(["events_2011_01", "events_2011_06"]));
-    const [row] = await api.sql`select count(*)::int as n from events where tenant_id = ${tenant.tenantId}`;
-    expect(row?.n).toBe(18);
-  });
-
-  test("one that retention dropped is made again", async () => {
-    const timestamp = Date.UTC(2012, 5, 15);
-    await ingest(timestamp);
-    await api.sql`drop table events_2012_06`;
-    expect((await ingest(timestamp)).status).toBe(202);
-    expect(await names()).toContain("events_2012_06");
-  });
-
-  test("instants at a month's edge fall into the right one", async () => {
-    for (const timestamp of [
-      "2013-02-28T23:59:59.999Z",
-      "2013-03-01T00:00:00.000Z",
-      "2013-03-01T00:30:00+01:00",
-    ])
-      expect((await ingest(timestamp)).status).toBe(202);
-    const rows = await api.sql`select tableoid::regclass::text as name, count(*)::int as n from events
-      where tenant_id = ${tenant.tenantId} group by 1 order by 1`;
-    expect([...rows]).toEqual([
-      { name: "events_2013_02", n: 2 },
-      { name: "events_2013_03", n: 1 },
-    ]);
-  });
-
-  test("of the coming months are made ahead, and have the parent's indexes", async () => {
-    const keeper = createPartitionKeeper(api.deps, "keeper");
-    const next = new Date(Date.now());
-    next.setUTCMonth(next.getUTCMonth() + 2, 1);
-    const name = `events_${next.toISOString().slice(0, 7).replace("-", "_")}`;
-    await api.sql`drop table if exists ${api.sql(name)}`;
-    await keeper.runOnce();
-    expect(await names()).toContain(name);
-    const rows = await api.sql`select tablename as name, count(*)::int as n from pg_indexes
-      where tablename ~ '^events_[0-9]{4}' group by 1`;
-    expect(new Set(rows.map((row) => row.n))).toEqual(new Set([5]));
-  });
-
-  test("five migrators at once leave a database that is migrated once", async () => {
-    const [name] = await api.sql`select 'fresh_' || substr(md5(random()::text), 1, 12) as name`;
-    await api.sql`create database ${api.sql(name?.name)}`.simple();
-    const url = new URL(api.config.databaseUrl);
-    url.pathname = `/${name?.name}`;
-    try {
-      await Promise.all(Array.from({ length: 5 }, () => migrate(url.href)));
-      const deps = createTestDeps({ ...api.config, databaseUrl: url.href });
-      expect(await deps.system.findReasonsNotReady()).toEqual([]);
-      const [row] = await deps.db
-        .read`select (select count(*)::int from drizzle.__drizzle_migrations) as migrations,
-        (select count(*)::int from tenants) as tenants`;
-      expect(row).toEqual({ migrations: expect.any(Number), tenants: 1 });
-      await deps.db.close();
-    } finally {
-      await api.sql`drop database ${api.sql(name?.name)} with (force)`.simple();
-    }
-  }, 30_000);
-});
+test("five migrators at once leave a database that is migrated once", async () => {
+  const [name] = await api.sql`select 'fresh_' || substr(md5(random()::text), 1, 12) as name`;
+  await api.sql`create database ${api.sql(name?.name)}`.simple();
+  const url = new URL(api.config.databaseUrl);
+  url.pathname = `/${name?.name}`;
+  try {
+    await Promise.all(Array.from({ length: 5 }, () => migrate(url.href)));
+    const deps = createTestDeps({ ...api.config, databaseUrl: url.href });
+    expect(await deps.system.findReasonsNotReady()).toEqual([]);
+    const [row] = await deps.db
+      .read`select (select count(*)::int from drizzle.__drizzle_migrations) as migrations,
+      (select count(*)::int from tenants) as tenants`;
+    expect(row).toEqual({ migrations: expect.any(Number), tenants: 1 });
+    await deps.db.close();
+  } finally {
+    await api.sql`drop database ${api.sql(name?.name)} with (force)`.simple();
+  }
+}, 30_000);
 
 describe("housekeeping", () => {
   test("prunes done ledger rows and expired keys, and nothing that is still needed", async () => {
@@ -239,18 +181,3 @@ describe("housekeeping", () => {
     expect(kept?.n).toBe(3);
   });
 });
-
-function contextOf({ tenantId }: TestTenant) {
-  return {
-    tenantId,
-    requestId: "test",
-    sellerId: null,
-    principal: {
-      kind: "apiKey",
-      keyId: "test",
-      tenantId,
-      scopes: ["events:write"],
-      publishable: false,
-    } as const,
-  };
-}

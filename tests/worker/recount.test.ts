@@ -41,7 +41,8 @@ async function ask({ key }: Shop, path: string, query: Record<string, string> = 
   const search = new URLSearchParams({ startDate: FROM, endDate: TO, ...query });
   const { status, body } = await api.call("GET", `${path}?${search}`, { as: key });
   expect(status).toBe(200);
-  const { meta, ...answer } = body;
+  const { meta, notes, ...answer } = body;
+  expect(notes?.[0]?.code === "conversion_over_one").toBe(brute.convertsOverOne(answer));
   return { meta, answer };
 }
 
@@ -95,7 +96,7 @@ describe.each(ZONES)("in %s", (zone) => {
       const events = brute.within(shop(zone).raw, FROM, TO, timeZone);
       for (const groupBy of ["hour", "day"] as const) {
         const { answer } = await ask(shop(zone), "/analytics/summary", { groupBy, timeZone });
-        expect(answer).toEqual(brute.summary(events, FROM, TO, timeZone, groupBy));
+        expect(answer).toEqual(brute.summary(events, FROM, TO, timeZone, groupBy, zone));
       }
     },
   );

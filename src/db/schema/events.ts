@@ -15,7 +15,7 @@ import {
 const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
 
 /**
- * Raw events, partitioned by month of `ts` (the migration says so; drizzle-kit can't). `id` is a UUIDv7 made from `ts`,
+ * Raw events, partitioned by time, `ts` (the migration says so; drizzle-kit can't). `id` is a UUIDv7 made from `ts`,
  * so that an id alone finds its partition.
  */
 export const events = pgTable(
@@ -34,6 +34,8 @@ export const events = pgTable(
     messageId: text("message_id"),
     quantity: integer(),
     unitPrice: numeric("unit_price", { precision: 15, scale: 4 }),
+    /** Of the whole line, where it is not quantity times unit price. */
+    amount: numeric({ precision: 24, scale: 4 }),
     properties: jsonb(),
     context: jsonb(),
   },

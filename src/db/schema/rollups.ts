@@ -71,6 +71,23 @@ export const userDailyStats = pgTable(
   ],
 );
 
+/** The same of users with purchases: exact counts of buyers over any range of days. */
+export const buyerDailyStats = pgTable(
+  "buyer_daily_stats",
+  {
+    tenantId: tenantId(),
+    day: date().notNull(),
+    userKey: text("user_key").notNull(),
+    purchases: count("purchases"),
+    folded: folded(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.day, table.userKey] }),
+    index("buyer_daily_stats_user").on(table.tenantId, table.userKey, table.day),
+    index("buyer_daily_stats_unfolded").on(table.tenantId, table.day, table.userKey).where(sql`not folded`),
+  ],
+);
+
 /** One row a session and day: exact session counts over any range of days. */
 export const sessionDailyStats = pgTable(
   "session_daily_stats",
@@ -91,7 +108,7 @@ export const sessionDailyStats = pgTable(
 );
 
 /**
- * How many users (sessions) of `day` were there on `previous_day` before that and not in between; '-infinity': never.
+ * How many users (buyers, sessions) of `day` were there on `previous_day` before that and not in between; '-infinity': never.
  * A distinct member of a range of days is one whose day before lies before the range, once.
  */
 export const dailyReturnStats = pgTable(

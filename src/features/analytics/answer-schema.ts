@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { Instant } from "../../http/responses.ts";
-import { Day, GRANULARITIES, MEASURE_NAMES, PERIODS } from "./schema.ts";
+import { Day, GranularityName, MEASURE_NAMES, PeriodName } from "./schema.ts";
 
 const count = z.number().int();
 
@@ -19,7 +19,10 @@ export const Measures = z
     revenue: z
       .number()
       .openapi({ description: "Sold less refunded, and adjustments, in the tenant's currency" }),
-    conversionRate: z.number().openapi({ description: "purchases / views, 0 when there are no views" }),
+    conversionRate: z.number().openapi({
+      description:
+        "purchases / views, both counted as events; 0 when there are no views. Over 1 where more was sold than viewed, which `notes` then says",
+    }),
   })
   .openapi("Measures");
 export type Measures = z.infer<typeof Measures>;
@@ -35,12 +38,26 @@ export const Meta = z
     }),
     cache: z.enum(["hit", "miss", "stale"]),
     degraded: z.boolean(),
-    granularity: z.enum(GRANULARITIES),
-    requestedGranularity: z.enum(GRANULARITIES).optional(),
+    granularity: GranularityName,
+    requestedGranularity: GranularityName.optional(),
     reason: z.string().optional(),
   })
   .openapi("AnalyticsMeta");
 export type Meta = z.infer<typeof Meta>;
+
+/** What may stand beside the content of any answer. */
+const noted = {
+  notes: z
+    .array(
+      z.object({
+        code: z.enum(["conversion_over_one"]).openapi({ description: "What clients branch on" }),
+        message: z.string(),
+      }),
+    )
+    .optional()
+    .openapi({ description: "What to know of the numbers; absent when there is nothing to say" }),
+  meta: Meta,
+};
 
 const text = z.string().nullable();
 const truncated = z.boolean().openapi({ description: "Whether there is more than is shown" });
@@ -55,30 +72,46 @@ export const TopProducts = z
     truncated: truncated.openapi({
       description: "Whether more products have events in the range; GET /analytics/products/stats pages all",
     }),
-    meta: Meta,
+    ...noted,
   })
   .openapi("TopProducts");
 
 export const ProductTimeseries = z
-  .object({ productId: z.string(), points: z.array(Measures.extend({ day: Day })), meta: Meta })
+  .object({ productId: z.string(), points: z.array(Measures.extend({ day: Day })), ...noted })
   .openapi("ProductTimeseries");
 
 export const UserSummary = z
   .object({
     userId: z.string(),
     totals: Measures.extend({ events: count, spend: z.number(), activeDays: count }),
-    meta: Meta,
+    ...noted,
   })
   .openapi("UserSummary");
 
-const Totals = Measures.extend({ events: count, uniqueUsers: count, sessions: count }).openapi(
-  "SummaryTotals",
-);
+const USER_DESCRIPTIONS = {
+  uniqueUsers: "Each by the userId, else the anonymousId, else the sessionId",
+  buyers: "Unique users with a purchase",
+  purchaseRate: "buyers / uniqueUsers, 0 when there are no users; never over 1",
+};
+const Totals = Measures.extend({
+  events: count,
+  uniqueUsers: count.openapi({ description: USER_DESCRIPTIONS.uniqueUsers }),
+  buyers: count.openapi({ description: USER_DESCRIPTIONS.buyers }),
+  purchaseRate: z.number().openapi({ description: USER_DESCRIPTIONS.purchaseRate }),
+  sessions: count,
+}).openapi("SummaryTotals");
 export type Totals = z.infer<typeof Totals>;
 
+const UNKNOWN = "null by hour, and on another clock than the tenant's: users are kept by the tenant's days";
 const Bucket = Measures.extend({
   bucket: z.string().openapi({ description: "Start: an instant for hours, else the first day" }),
   events: count,
+  uniqueUsers: count.nullable().openapi({ description: `${USER_DESCRIPTIONS.uniqueUsers}. ${UNKNOWN}` }),
+  buyers: count.nullable().openapi({ description: `${USER_DESCRIPTIONS.buyers}. ${UNKNOWN}` }),
+  purchaseRate: z
+    .number()
+    .nullable()
+    .openapi({ description: `${USER_DESCRIPTIONS.purchaseRate}. ${UNKNOWN}` }),
 }).openapi("SummaryBucket");
 
 const Change = z
@@ -89,7 +122,11 @@ const Change = z
   .openapi("Change");
 export type Change = z.infer<typeof Change>;
 
-export const TOTAL_NAMES = ["events", "uniqueUsers", "sessions", ...MEASURE_NAMES] as const;
+export const TOTAL_NAMES = [
+  "events",
+  ...["uniqueUsers", "buyers", "purchaseRate", "sessions"],
+  ...MEASURE_NAMES,
+] as const;
 
 export const Summary = z
   .object({
@@ -109,7 +146,7 @@ export const Summary = z
         ),
       })
       .optional(),
-    meta: Meta,
+    ...noted,
   })
   .openapi("Summary");
 
@@ -117,7 +154,7 @@ export const Summary = z
 export type SummaryContent = Omit<z.infer<typeof Summary>, "meta">;
 
 export const SummaryPage = z
-  .object({ items: z.array(Bucket), nextCursor: z.string().nullable(), meta: Meta })
+  .object({ items: z.array(Bucket), nextCursor: z.string().nullable(), ...noted })
   .openapi("SummaryPage");
 
 export const ProductStats = z
@@ -138,7 +175,7 @@ export const ProductStats = z
       }),
     ),
     nextCursor: text,
-    meta: Meta,
+    ...noted,
   })
   .openapi("ProductStats");
 
@@ -153,13 +190,13 @@ export const Funnel = z
       }),
     ),
     windowHours: count,
-    meta: Meta,
+    ...noted,
   })
   .openapi("Funnel");
 
 export const Retention = z
   .object({
-    period: z.enum(PERIODS),
+    period: PeriodName,
     cohorts: z.array(
       z.object({
         cohort: Day.openapi({ description: "First day of the period in which these users first came" }),
@@ -169,7 +206,7 @@ export const Retention = z
         }),
       }),
     ),
-    meta: Meta,
+    ...noted,
   })
   .openapi("Retention");
 
@@ -184,7 +221,7 @@ export const Realtime = z
     topProductsTruncated: z
       .boolean()
       .openapi({ description: "Whether more products have events now than the ten that are shown" }),
-    meta: Meta,
+    ...noted,
   })
   .openapi("Realtime");
 
@@ -194,10 +231,10 @@ export const MetricsAnswer = z
       description: "One key a dimension and metric; what has no events has no row",
     }),
     ...pageEnd,
-    meta: Meta,
+    ...noted,
   })
   .openapi("MetricsAnswer");
 
 export const Breakdown = z
-  .object({ items: z.array(Measures.extend({ value: z.string(), events: count })), ...pageEnd, meta: Meta })
+  .object({ items: z.array(Measures.extend({ value: z.string(), events: count })), ...pageEnd, ...noted })
   .openapi("Breakdown");

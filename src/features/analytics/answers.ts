@@ -11,6 +11,7 @@ import type { ReadGuard } from "../../resilience/read-guard.ts";
 import { readOldestWaiting } from "../rollups/index.ts";
 import type { Meta } from "./answer-schema.ts";
 import { createLagReader } from "./lag.ts";
+import { type Noted, withNotes } from "./notes.ts";
 import type { Range } from "./range.ts";
 import type { Granularity } from "./schema.ts";
 
@@ -63,7 +64,7 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
     ctx: RequestContext,
     question: Question,
     compute: (granularity: Granularity) => Promise<T>,
-  ): Promise<Answer<T>> {
+  ): Promise<Answer<Noted<T>>> {
     const { range, granularity: requested, skipCache } = question;
     const { from, to, timeZone, ownZone } = range;
     const { shown = range } = question;
@@ -82,17 +83,17 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       uncached: question.uncached ?? false,
     });
     const find = async (granularity: Granularity) => {
-      const work = () => readGuard.run(() => compute(granularity), ctx);
-      return { granularity, found: await cache.getOrCompute<T>(ask(granularity), work) };
+      const work = () => readGuard.run(async () => withNotes(await compute(granularity)), ctx);
+      return { granularity, found: await cache.getOrCompute<Noted<T>>(ask(granularity), work) };
     };
     const findUnderLoad = async () => {
-      const atHand = await cache.peek<T>(ask(requested));
+      const atHand = await cache.peek<Noted<T>>(ask(requested));
       if (atHand) return { granularity: requested, found: atHand };
       try {
         return await find(COARSER[requested]);
       } catch (error) {
         const failure = standInFor(error);
-        const last = failure && (await cache.peek<T>(ask(requested), failure));
+        const last = failure && (await cache.peek<Noted<T>>(ask(requested), failure));
         if (!last) throw error;
         return { granularity: requested, found: last };
       }

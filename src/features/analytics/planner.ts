@@ -31,9 +31,11 @@ export interface Source {
   metrics: Partial<Record<Metric, string>>;
   /** Its rows are also kept added up by longer periods, which answer what asks for nothing finer than months. */
   hasPeriods?: true;
-  /** Where distinct members are a sum over pairs of days: the rows that the pairs were made of. */
-  distinct?: { subject: "user" | "session"; table: string; member: string };
+  /** Where distinct members are sums over pairs of days: of whom, by metric. */
+  distinct?: Partial<Record<Metric, readonly Subject[]>>;
 }
+
+export type Subject = "user" | "buyer" | "session";
 
 export interface Plan extends MetricsQuestion {
   source: Source;
@@ -54,8 +56,8 @@ const ofType = (type: string) => `coalesce(sum(events) filter (where type = '${t
 const distinct = (column: string) => `count(distinct ${column} collate "C")`;
 
 /** No metric of its own: the quotient of two others, as doubles. */
-const rate = (purchases: string, views: string) =>
-  `case when ${views} = 0 then 0 else ${purchases}::float8 / ${views}::float8 end`;
+const rate = (part: string, whole: string) =>
+  `case when ${whole} = 0 then 0 else ${part}::float8 / ${whole}::float8 end`;
 
 const BY_COLUMN: Partial<Record<Metric, string>> = {
   events: sum("events"),
@@ -83,29 +85,38 @@ const BY_TYPE: Partial<Record<Metric, string>> = {
   conversionRate: rate(ofType("purchase"), ofType("view")),
 };
 
-/** Distinct members of days, without a look at each: see features/rollups. One metric each, and the whole range only. */
-const RETURNS: readonly Source[] = [
-  {
-    table: "daily_return_stats",
-    time: "day",
-    dimensions: [],
-    filters: [],
-    metrics: { sessions: "sum(members)" },
-    distinct: { subject: "session", table: "session_daily_stats", member: "session_id" },
+const members = (subject: Subject) => `coalesce(sum(members) filter (where subject = '${subject}'), 0)`;
+
+/** Distinct members of days, without a look at each: see features/rollups. */
+const RETURNS: Source = {
+  table: "daily_return_stats",
+  time: "day",
+  dimensions: DAYS,
+  filters: [],
+  metrics: {
+    uniqueUsers: members("user"),
+    buyers: members("buyer"),
+    sessions: members("session"),
+    purchaseRate: rate(members("buyer"), members("user")),
   },
-  {
-    table: "daily_return_stats",
-    time: "day",
-    dimensions: [],
-    filters: [],
-    metrics: { uniqueUsers: "sum(members)" },
-    distinct: { subject: "user", table: "user_daily_stats", member: "user_key" },
+  distinct: {
+    uniqueUsers: ["user"],
+    buyers: ["buyer"],
+    sessions: ["session"],
+    purchaseRate: ["buyer", "user"],
   },
-];
+};
+
+/** Users, those of them who `bought`, and their share, over rows that name them. */
+function usersOf(bought: string): Partial<Record<Metric, string>> {
+  const uniqueUsers = distinct("user_key");
+  const buyers = `${uniqueUsers} filter (where ${bought})`;
+  return { uniqueUsers, buyers, purchaseRate: rate(`(${buyers})`, `(${uniqueUsers})`) };
+}
 
 /** The smallest table first. */
 const SOURCES: readonly Source[] = [
-  ...RETURNS,
+  RETURNS,
   {
     table: "event_daily_stats",
     time: "day",
@@ -136,20 +147,13 @@ const SOURCES: readonly Source[] = [
     metrics: BY_COLUMN,
   },
   {
-    table: "session_daily_stats",
-    time: "day",
-    dimensions: DAYS,
-    filters: [],
-    metrics: { sessions: distinct("session_id") },
-  },
-  {
     table: "user_daily_stats",
     time: "day",
     dimensions: [...DAYS, "user"],
     filters: ["userId"],
     metrics: {
       ...BY_COLUMN,
-      uniqueUsers: distinct("user_key"),
+      ...usersOf("purchases > 0"),
       activeDays: "count(distinct day)",
     },
   },
@@ -163,7 +167,7 @@ const RAW: Source = {
   filters: ["type"],
   metrics: {
     ...BY_TYPE,
-    uniqueUsers: distinct("user_key"),
+    ...usersOf("type = 'purchase'"),
     sessions: distinct("session_id"),
   },
 };

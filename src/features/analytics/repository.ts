@@ -1,11 +1,18 @@
-import type { Day } from "../../core/days.ts";
+import { addDays, type Day } from "../../core/days.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
-import { SALE_REVENUE, SALE_UNITS } from "../rollups/index.ts";
+import { type DayRange, SALE_REVENUE, SALE_UNITS } from "../rollups/index.ts";
 import { beyond, orderTerms } from "./keyset.ts";
-import type { Plan, Source } from "./planner.ts";
+import type { Plan, Source, Subject } from "./planner.ts";
 import { productRows } from "./product-rows.ts";
-import type { Range } from "./range.ts";
-import { type Dimension, GRANULARITIES, type Granularity, type Metric } from "./schema.ts";
+import { nextPeriod, type Range, startOfPeriod } from "./range.ts";
+import {
+  type Dimension,
+  GRANULARITIES,
+  type Granularity,
+  type Metric,
+  PERIODS,
+  type Period,
+} from "./schema.ts";
 
 /** Counts and sums as exact decimal text, by the names of the dimensions and metrics. */
 export type MetricsRow = Record<string, string>;
@@ -37,7 +44,7 @@ export async function selectMetrics(sql: Sql, tenantId: string, plan: Plan): Pro
   ].map((text, index) => sql`${text} as ${sql([...dimensions, ...metrics][index] ?? "")}`);
   const best = bestOf(sql, tenantId, plan);
   const rows = source.distinct
-    ? membersOf(sql, tenantId, plan.range, source.distinct)
+    ? membersOf(sql, tenantId, plan)
     : rowsOf(sql, tenantId, plan, best ? sql`and product_id = best_id` : sql``);
   if (dimensions.length === 0)
     return sql<
@@ -97,31 +104,59 @@ function listOf(sql: Sql, fragments: readonly Fragment[]) {
   return fragments.map((one, index) => (index === 0 ? one : sql`, ${one}`));
 }
 
+/** The rows of which the pairs of each subject were made. */
+const MEMBER_ROWS: Record<Subject, { table: string; member: string }> = {
+  user: { table: "user_daily_stats", member: "user_key" },
+  buyer: { table: "buyer_daily_stats", member: "user_key" },
+  session: { table: "session_daily_stats", member: "session_id" },
+};
+
+/** Distinct members of each bucket, or of the whole range, of all subjects in one statement: no more buyers than users. */
+function membersOf(sql: Sql, tenantId: string, { source, metrics, dimensions, range }: Plan): Fragment {
+  const subjects = new Set(metrics.flatMap((metric) => source.distinct?.[metric] ?? []));
+  const buckets = bucketsOf(range, dimensions.find(isPeriod));
+  const counts = [...subjects].map((subject, index) => {
+    return sql`${index === 0 ? sql`` : sql` union all `}${membersIn(sql, tenantId, subject, buckets)}`;
+  });
+  return sql`(select * from (${counts}) every_bucket where members > 0) counted`;
+}
+
 /**
- * Counts that add up to the distinct members of a range. A member of whom the range holds a folded day is counted by the
- * first of them, whose day before lies before the range; one of whom it holds unfolded days only is counted here. One
- * statement, so that a row which is folded meanwhile is counted by either side, never by both. `offset 0` and `+ 0` make it
- * look each member up by the index that begins with members: on a table without statistics yet, all the range's days were
- * read for every one of 26,000 members, which took more than 15 s instead of 0.1.
+ * A member of whom a bucket holds a folded day is counted by the first of them, whose day before lies before the bucket;
+ * one of whom it holds unfolded days only is counted as it is. In one statement, so that a row which is folded meanwhile is
+ * counted by either side, never by both. `offset 0` and `+ 0` make it look each member up by the index that begins with
+ * members: on a table without statistics yet, all the range's days were read for every one of 26,000 members, which took
+ * more than 15 s instead of 0.1.
  */
-function membersOf(
-  sql: Sql,
-  tenantId: string,
-  { from, to }: Range,
-  { subject, table, member }: NonNullable<Source["distinct"]>,
-) {
-  return sql`(
-    select sum(members) as members from daily_return_stats
-    where tenant_id = ${tenantId} and subject = ${subject} and day between ${from} and ${to} and previous_day < ${from}
-    union all
-    select count(*) from (
-      select ${sql(member)} as member from ${sql(table)}
-      where tenant_id = ${tenantId} and not folded and day between ${from} and ${to} group by ${sql(member)}
-    ) late
-    where not exists (select from ${sql(table)} seen
-      where seen.tenant_id = ${tenantId} and seen.${sql(member)} = late.member
-        and seen.folded and seen.day + 0 between ${from} and ${to} offset 0)
-  ) counted`;
+function membersIn(sql: Sql, tenantId: string, subject: Subject, buckets: readonly DayRange[]): Fragment {
+  const { table, member } = MEMBER_ROWS[subject];
+  const ends = (end: keyof DayRange) => sql`${sql.array(buckets.map((bucket) => bucket[end]))}::date[]`;
+  return sql`
+    select ${subject} as subject, bucket.first as day, (
+      select coalesce(sum(members), 0) from daily_return_stats
+      where tenant_id = ${tenantId} and subject = ${subject} and day between bucket.first and bucket.last
+        and previous_day < bucket.first
+    ) + (
+      select count(*) from (
+        select ${sql(member)} as member from ${sql(table)}
+        where tenant_id = ${tenantId} and not folded and day between bucket.first and bucket.last group by ${sql(member)}
+      ) late
+      where not exists (select from ${sql(table)} seen
+        where seen.tenant_id = ${tenantId} and seen.${sql(member)} = late.member
+          and seen.folded and seen.day + 0 between bucket.first and bucket.last offset 0)
+    ) as members
+    from unnest(${ends("from")}, ${ends("to")}) as bucket(first, last)`;
+}
+
+/** The days of each period that touches the range, cut to it; of the whole range where there is no period. */
+function bucketsOf({ from, to }: Range, period: Period | undefined): DayRange[] {
+  if (period === undefined) return [{ from, to }];
+  const buckets: DayRange[] = [];
+  for (let start = startOfPeriod(from, period); start <= to; start = nextPeriod(start, period)) {
+    const end = addDays(nextPeriod(start, period), -1);
+    buckets.push({ from: start < from ? from : start, to: end > to ? to : end });
+  }
+  return buckets;
 }
 
 /** The rows of a source that the question is about. */
@@ -215,4 +250,8 @@ function hourText(sql: Sql, instant: Fragment) {
 
 function isGranularity(dimension: Dimension): dimension is Granularity {
   return GRANULARITIES.includes(dimension as Granularity);
+}
+
+function isPeriod(dimension: Dimension): dimension is Period {
+  return PERIODS.includes(dimension as Period);
 }

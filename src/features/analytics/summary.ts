@@ -7,6 +7,7 @@ import { type Change, type Meta, type SummaryContent, TOTAL_NAMES, type Totals }
 import { type Answer, toAnswer } from "./answers.ts";
 import { type Desk, skips } from "./desk.ts";
 import { addCells, CELL_METRICS, type TypeCell } from "./measures.ts";
+import { withNotes } from "./notes.ts";
 import { type Range, rangeBefore } from "./range.ts";
 import { type MetricsRow, selectBucketStarts } from "./repository.ts";
 import type { Granularity, SummaryPageQuery, SummaryQuery } from "./schema.ts";
@@ -18,29 +19,38 @@ import type { Granularity, SummaryPageQuery, SummaryQuery } from "./schema.ts";
 export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
   function prepareSeries(ctx: RequestContext, range: Range, groupBy: Granularity) {
     const measure = prepare(ctx, { range, metrics: CELL_METRICS, dimensions: [groupBy, "type"] });
+    const readUsers = prepareUsers(ctx, range, groupBy);
     return async () => {
-      const [rows, starts] = await Promise.all([measure(), selectBucketStarts(sql, range, groupBy)]);
+      const [rows, starts, usersAt] = await Promise.all([
+        measure(),
+        selectBucketStarts(sql, range, groupBy),
+        readUsers(),
+      ]);
       const cells = rows as (MetricsRow & TypeCell)[];
       const byBucket = Map.groupBy(cells, (cell) => cell[groupBy]);
       const series = starts.map((bucket) => {
         const { events, measures } = addCells(byBucket.get(bucket) ?? []);
-        return { bucket, events, ...measures };
+        return { bucket, events, ...usersAt(bucket), ...measures };
       });
       return { cells, series };
     };
   }
 
-  /** Unique users and sessions live in rollups of their own, but one scan of raw events counts both. */
-  function prepareAudience(ctx: RequestContext, range: Range) {
-    const together = range.timeZone !== range.ownZone;
-    const groups = together
-      ? ([["uniqueUsers", "sessions"]] as const)
-      : ([["uniqueUsers"], ["sessions"]] as const);
-    const measures = groups.map((metrics) => prepare(ctx, { range, metrics, dimensions: [] }));
+  /** The users of each bucket; unknown by the hour, and on another clock than that by whose days they are kept. */
+  function prepareUsers(ctx: RequestContext, range: Range, groupBy: Granularity) {
+    if (groupBy === "hour" || range.timeZone !== range.ownZone) return async () => () => UNKNOWN_USERS;
+    const measure = prepare(ctx, { range, metrics: USER_METRICS, dimensions: [groupBy] });
     return async () => {
-      const rows = (await Promise.all(measures.map((measure) => measure()))).flat();
-      const { uniqueUsers, sessions } = Object.assign({}, ...rows) as MetricsRow;
-      return { uniqueUsers: Number(uniqueUsers), sessions: Number(sessions) };
+      const byBucket = new Map((await measure()).map((row) => [row[groupBy], row]));
+      return (bucket: string) => usersOf(byBucket.get(bucket));
+    };
+  }
+
+  function prepareAudience(ctx: RequestContext, range: Range) {
+    const measure = prepare(ctx, { range, metrics: [...USER_METRICS, "sessions"], dimensions: [] });
+    return async () => {
+      const [row] = await measure();
+      return { ...usersOf(row), sessions: Number(row?.sessions) };
     };
   }
 
@@ -71,7 +81,7 @@ export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
       const [summary, { totals }] = [now.content.value, then.content.value];
       const { from, to } = before;
       const previous = { from, to, totals, change: changeOf(totals, summary.totals) };
-      return toAnswer(JsonText.of({ ...summary, previous }), worst(now.meta, then.meta));
+      return toAnswer(JsonText.of(withNotes({ ...summary, previous })), worst(now.meta, then.meta));
     },
 
     /** The series in pages, the oldest bucket first; a cursor keeps the range of the first page. */
@@ -96,8 +106,20 @@ export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
       const end = items.at(-1);
       const nextCursor =
         end && rest.length > limit ? encodeCursor(filters, [range.from, range.to, end.bucket]) : null;
-      return { items, nextCursor, meta };
+      return { ...withNotes({ items, nextCursor }), meta };
     },
+  };
+}
+
+const USER_METRICS = ["uniqueUsers", "buyers", "purchaseRate"] as const;
+const UNKNOWN_USERS = { uniqueUsers: null, buyers: null, purchaseRate: null };
+
+function usersOf(row: MetricsRow | undefined) {
+  const { uniqueUsers = 0, buyers = 0, purchaseRate = 0 } = row ?? {};
+  return {
+    uniqueUsers: Number(uniqueUsers),
+    buyers: Number(buyers),
+    purchaseRate: Number(purchaseRate),
   };
 }
 

@@ -1,6 +1,7 @@
 import { timeOfId } from "../../core/ids.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
 import { type PageSize, selectWithinBytes } from "../../db/pages.ts";
+import { EARLIEST_MS } from "./parse-event.ts";
 import type { StoredEvent } from "./schema.ts";
 
 export interface EventFilter {
@@ -14,36 +15,76 @@ export interface EventFilter {
   before?: { timestamp: string; id: string };
 }
 
-/** Newest first. */
+/** Days in which a page is looked for at first, and then; after that in all the time before. */
+const REACH_DAYS = [31, 366, Number.POSITIVE_INFINITY];
+const DAY_MS = 86_400_000;
+
+/** Newest first. Both ends of the time are always given, so that Postgres leaves the other partitions alone. */
 export async function selectEvents(
   sql: Sql,
   tenantId: string,
   filter: EventFilter & { limit: number },
 ): Promise<StoredEvent[]> {
-  const rows = await sql<EventRow[]>`${eventsOf(sql, tenantId, filter)}`;
-  return rows.map(toStoredEvent);
+  const found: StoredEvent[] = [];
+  for (const span of spansOf(filter)) {
+    const limit = filter.limit - found.length;
+    const rows = await sql<EventRow[]>`${eventsWithin(sql, tenantId, { ...filter, limit }, span)}`;
+    found.push(...rows.map(toStoredEvent));
+    if (found.length >= filter.limit) break;
+  }
+  return found;
 }
 
-/** The same, as many as a page holds. */
+/** The same, as many as a page holds; none when there are no more. */
 export async function selectEventPage(
   sql: Sql,
   tenantId: string,
   filter: EventFilter,
   { rows, bytes }: PageSize,
 ): Promise<StoredEvent[]> {
-  const query = eventsOf(sql, tenantId, { ...filter, limit: rows });
   const orderBy = sql`"timestamp" desc, id desc`;
   const sizeOf = sql`octet_length(concat(properties, context))`;
-  const found = await selectWithinBytes<EventRow>(sql, { query, orderBy, sizeOf, bytes });
-  return found.map(toStoredEvent);
+  for (const span of spansOf(filter)) {
+    const query = eventsWithin(sql, tenantId, { ...filter, limit: rows }, span);
+    const found = await selectWithinBytes<EventRow>(sql, { query, orderBy, sizeOf, bytes });
+    if (found.length > 0) return found.map(toStoredEvent);
+  }
+  return [];
+}
+
+interface Span {
+  /** Included. */
+  from: string;
+  /** Not included. */
+  until: string;
+}
+
+/** The time that the filter speaks of, the newest part first. No event is of tomorrow, none of before EARLIEST_MS. */
+function* spansOf({ from, to, before }: EventFilter): Generator<Span> {
+  const oldestMs = Math.max(from === undefined ? EARLIEST_MS : Date.parse(from), EARLIEST_MS);
+  // The parts of a millisecond that a client gives are looked at by Postgres.
+  const ends = [to, before?.timestamp].flatMap((end) => (end === undefined ? [] : Date.parse(end) + 1));
+  const newestMs = Math.min(Date.now() + DAY_MS, ...ends);
+  let untilMs = newestMs;
+  for (const days of REACH_DAYS) {
+    const fromMs = Math.max(newestMs - days * DAY_MS, oldestMs);
+    if (fromMs >= untilMs) return;
+    yield { from: new Date(fromMs).toISOString(), until: new Date(untilMs).toISOString() };
+    untilMs = fromMs;
+  }
 }
 
 /** A user filter also names the expression of the user_key index, which is what makes it fast. */
-function eventsOf(sql: Sql, tenantId: string, filter: EventFilter & { limit: number }): Fragment {
+function eventsWithin(
+  sql: Sql,
+  tenantId: string,
+  filter: EventFilter & { limit: number },
+  span: Span,
+): Fragment {
   const { type, productId, userId, sessionId, from, to, before, limit } = filter;
   return sql`
     select ${eventColumns(sql)} from events
-    where tenant_id = ${tenantId}
+    where tenant_id = ${tenantId} and ts >= ${span.from} and ts < ${span.until}
       ${type === undefined ? sql`` : sql`and type = ${type}`}
       ${productId === undefined ? sql`` : sql`and product_id = ${productId}`}
       ${userId === undefined ? sql`` : sql`and coalesce(user_id, anonymous_id, session_id) = ${userId} and user_id = ${userId}`}

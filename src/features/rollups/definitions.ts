@@ -51,13 +51,23 @@ function sumTyped(bucket: Rollup["bucket"]): string {
 /** Longer property values share a row by their beginning, so that the key stays far below an index row's limit. */
 const MAX_VALUE_CHARACTERS = 256;
 
-/** The only rollup that knows users: linking a session changes no other. */
+/** The rollups by user: linking a session changes these and no other. A purchase also counts in that of buyers. */
 export const USER_DAILY: Rollup = {
   table: "user_daily_stats",
   keys: ["tenant_id", "day", "user_key"],
   measures: PRODUCT_MEASURES,
   bucket: "day",
   aggregate: sumByType("tenant_id, day, user_key", "facts"),
+};
+
+/** Days on which users bought something: those of `user_daily_stats` with purchases. */
+export const BUYER_DAILY: Rollup = {
+  table: "buyer_daily_stats",
+  keys: ["tenant_id", "day", "user_key"],
+  measures: ["purchases"],
+  bucket: "day",
+  aggregate: `select tenant_id, day, user_key, count(*) as purchases
+    from facts where type = 'purchase' group by tenant_id, day, user_key`,
 };
 
 const PRODUCT_DAYS = sumByType("tenant_id, day, product_id", "facts where product_id is not null");
@@ -91,6 +101,8 @@ export const PRODUCT_PERIODS: Rollup = {
 export const ROLLUPS: readonly Rollup[] = [
   PRODUCT_DAILY,
   PRODUCT_PERIODS,
+  // Upserted after the users, as a link writes them: Postgres runs these last to first.
+  BUYER_DAILY,
   USER_DAILY,
   {
     table: "session_daily_stats",
@@ -142,8 +154,8 @@ export const ROLLUPS: readonly Rollup[] = [
  * alone. Events of before the bounds and signs of today keep what they counted then.
  */
 export const SALE_UNITS = "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end";
-export const SALE_REVENUE =
-  "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity when 'adjustment' then e.quantity end * e.unit_price";
+export const SALE_REVENUE = `case e.type when 'purchase' then 1 when 'refund' then -1 when 'adjustment' then 1 end
+        * coalesce(e.amount, e.quantity * e.unit_price)`;
 
 /**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an

@@ -1,8 +1,8 @@
 import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import { factsFrom, type Rollup, USER_DAILY } from "./definitions.ts";
+import { BUYER_DAILY, factsFrom, type Rollup, USER_DAILY } from "./definitions.ts";
 import type { LedgerRow } from "./repository.ts";
-import type { MemberDay } from "./returns-repository.ts";
+import type { MemberDay, Returns } from "./returns-repository.ts";
 
 /**
  * Batches with anonymous events of a session that are not rolled up yet, dead letters aside. The session's events are
@@ -15,12 +15,13 @@ export async function selectUndoneBatches(
   limit: number,
 ): Promise<LedgerRow[]> {
   const rows = await sql<{ batchId: string; minMs: number; maxMs: number }[]>`
-    with anonymous as materialized (
-      select distinct tenant_id, batch_id from events
-      where tenant_id = ${tenantId} and session_id = ${sessionId} and user_id is null
-    ), undone as materialized (
+    with undone as materialized (
       select tenant_id, batch_id, received_at, min_ts, max_ts from event_batches
       where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is null
+    ), anonymous as materialized (
+      select distinct tenant_id, batch_id from events
+      where tenant_id = ${tenantId} and session_id = ${sessionId} and user_id is null
+        and ts >= (select min(min_ts) from undone) and ts <= (select max(max_ts) from undone)
     )
     select batch_id as "batchId", (extract(epoch from min_ts) * 1000)::float8 as "minMs",
       (extract(epoch from max_ts) * 1000)::float8 as "maxMs"
@@ -42,6 +43,7 @@ function countedBy({ aggregate }: Rollup, userId: string): string {
 function moveStatement(rollup: Rollup): string {
   const { table, keys, measures } = rollup;
   const columns = [...keys, ...measures].join(", ");
+  const key = keys.join(", ");
   const negated = measures.map((measure) => `-${measure} as ${measure}`);
   const summed = measures.map((measure) => `sum(${measure}) as ${measure}`);
   const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
@@ -56,23 +58,25 @@ function moveStatement(rollup: Rollup): string {
     where e.tenant_id = picked.tenant_id and e.ts = picked.ts and e.id = picked.id and e.tenant_id = $1
       and e.user_id is null
     returning e.tenant_id, e.ts, e.type, e.product_id, e.anonymous_id, e.session_id, e.quantity, e.unit_price,
-      e.properties, e.context
+      e.amount, e.properties, e.context
   ), lost as (${countedBy(rollup, "null::text")}
   ), gained as (${countedBy(rollup, "$3::text")}
+  ), effect as (
+    select ${key}, ${summed.join(", ")} from (
+      select ${key}, ${negated.join(", ")} from lost union all select ${columns} from gained
+    ) sides group by ${key} offset 0
   ), changed as (
     insert into ${table} as kept (${columns})
-    select ${columns} from (
-      select ${keys.join(", ")}, ${summed.join(", ")} from (
-        select ${keys.join(", ")}, ${negated.join(", ")} from lost union all select ${columns} from gained
-      ) sides group by ${keys.join(", ")} offset 0
-    ) grouped order by ${keys.join(", ")}
-    on conflict (${keys.join(", ")}) do update set ${added.join(", ")}
+    select ${columns} from effect order by ${key}
+    on conflict (${key}) do update set ${added.join(", ")}
     returning day, user_key, events
   )
   select (select count(*)::int from moved) as moved,
     (select (extract(epoch from min(ts)) * 1000)::float8 from moved) as "minMs",
     (select (extract(epoch from max(ts)) * 1000)::float8 from moved) as "maxMs",
-    coalesce((select jsonb_agg(jsonb_build_array(day, user_key)) from changed where events = 0), '[]') as emptied`;
+    coalesce((select jsonb_agg(jsonb_build_array(day, user_key)) from changed where events = 0), '[]') as emptied,
+    coalesce((select jsonb_agg(jsonb_build_array(day, user_key, purchases)) from effect where purchases <> 0), '[]')
+      as purchases`;
 }
 
 const MOVE_EVENTS = moveStatement(USER_DAILY);
@@ -82,8 +86,12 @@ export interface Moved {
   minMs: number | null;
   maxMs: number | null;
   /** Days and keys whose rows now count nothing. */
-  emptied: [day: string, userKey: string][];
+  emptied: UserDay[];
+  /** How many purchases more, or less, each day and key has. */
+  purchases: [day: string, userKey: string, more: number][];
 }
+
+type UserDay = [day: string, userKey: string];
 
 export async function moveEvents(
   tx: Transaction,
@@ -93,20 +101,39 @@ export async function moveEvents(
   limit: number,
 ): Promise<Moved> {
   const [row] = await tx.unsafe<Moved[]>(MOVE_EVENTS, [tenantId, sessionId, userId, limit]);
-  return row ?? { moved: 0, minMs: null, maxMs: null, emptied: [] };
+  return row ?? { moved: 0, minMs: null, maxMs: null, emptied: [], purchases: [] };
+}
+
+/** Has the days of buyers follow those of users, in the order of the roll-up. Returns those that now count nothing. */
+export async function movePurchases(
+  tx: Transaction,
+  tenantId: string,
+  purchases: Moved["purchases"],
+): Promise<UserDay[]> {
+  const { table, keys } = BUYER_DAILY;
+  const rows = await tx<{ day: string; userKey: string; purchases: string }[]>`
+    insert into ${tx(table)} as kept (tenant_id, day, user_key, purchases)
+    select ${tenantId}, day, user_key, more from unnest(${tx.array(purchases.map(([day]) => day))}::date[],
+      ${tx.array(purchases.map(([, key]) => key))}::text[], ${tx.array(purchases.map(([, , more]) => String(more)))}::bigint[]) as moved(day, user_key, more)
+    order by day, user_key
+    on conflict (${tx([...keys])}) do update set purchases = kept.purchases + excluded.purchases
+    returning day::text, user_key as "userKey", purchases`;
+  return rows.filter((row) => Number(row.purchases) === 0).map(({ day, userKey }) => [day, userKey]);
 }
 
 /** A rollup holds no row of nothing: a recount would not make one. Returns those that were folded. */
 export async function deleteEmptyRows(
   tx: Transaction,
   tenantId: string,
-  emptied: Moved["emptied"],
+  { table, measure }: Returns,
+  emptied: readonly UserDay[],
 ): Promise<MemberDay[]> {
   const rows = await tx<(MemberDay & { folded: boolean })[]>`
-    delete from user_daily_stats kept
+    delete from ${tx(table)} kept
     using unnest(${tx.array(emptied.map(([day]) => day))}::date[], ${tx.array(emptied.map(([, key]) => key))}::text[])
       as empty(day, user_key)
-    where kept.tenant_id = ${tenantId} and kept.day = empty.day and kept.user_key = empty.user_key and kept.events = 0
+    where kept.tenant_id = ${tenantId} and kept.day = empty.day and kept.user_key = empty.user_key
+      and kept.${tx(measure)} = 0
     returning kept.day::text, kept.user_key as member, kept.folded`;
   return rows.filter(({ folded }) => folded);
 }

@@ -3,8 +3,21 @@ import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import { deleteEmptyRows, moveEvents, selectUndoneBatches, waitForRebuild } from "./link-repository.ts";
-import { changeReturns, lockReturns, USER_RETURNS } from "./returns-repository.ts";
+import {
+  deleteEmptyRows,
+  type Moved,
+  moveEvents,
+  movePurchases,
+  selectUndoneBatches,
+  waitForRebuild,
+} from "./link-repository.ts";
+import {
+  BUYER_RETURNS,
+  changeReturns,
+  lockReturns,
+  type Returns,
+  USER_RETURNS,
+} from "./returns-repository.ts";
 import type { RollupService } from "./service.ts";
 
 export interface SessionLinkDeps {
@@ -22,16 +35,22 @@ const MAX_EVENTS = 100_000;
 const BATCHES_AT_ONCE = 200;
 const MAX_BATCH_ROUNDS = 5;
 
-/** Days that are left without events leave the counts of returning users, too. */
 async function moveSome(tx: Transaction, tenantId: string, sessionId: string, userId: string) {
   await waitForRebuild(tx);
   const result = await moveEvents(tx, tenantId, sessionId, userId, EVENTS_AT_ONCE);
-  if (result.emptied.length === 0) return result;
-  // Behind its lock, so that a row is folded either before it goes or never.
-  await lockReturns(tx, tenantId, USER_RETURNS);
-  const rows = await deleteEmptyRows(tx, tenantId, result.emptied);
-  await changeReturns(tx, tenantId, USER_RETURNS, { rows, direction: "out" });
+  const notBuyers = result.purchases.length === 0 ? [] : await movePurchases(tx, tenantId, result.purchases);
+  await leave(tx, tenantId, USER_RETURNS, result.emptied);
+  await leave(tx, tenantId, BUYER_RETURNS, notBuyers);
   return result;
+}
+
+/** Days that are left without anything counted leave the counts of returning members, too. */
+async function leave(tx: Transaction, tenantId: string, returns: Returns, emptied: Moved["emptied"]) {
+  if (emptied.length === 0) return;
+  // Behind its lock, so that a row is folded either before it goes or never.
+  await lockReturns(tx, tenantId, returns);
+  const rows = await deleteEmptyRows(tx, tenantId, returns, emptied);
+  await changeReturns(tx, tenantId, returns, { rows, direction: "out" });
 }
 
 /**

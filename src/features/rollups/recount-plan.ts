@@ -82,6 +82,7 @@ async function selectKnownDays(sql: Sql | Transaction, { tenantId, timeZone }: T
       from events where tenant_id = ${tenantId}
       union all select min(day), max(day) from product_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from user_daily_stats where tenant_id = ${tenantId}
+      union all select min(day), max(day) from buyer_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from session_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from event_daily_stats where tenant_id = ${tenantId}
       union all select min(day), max(day) from property_daily_stats where tenant_id = ${tenantId}

@@ -3,23 +3,37 @@ import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /**
- * `daily_return_stats`, by which distinct users and sessions of any range of days are a sum. It counts the rows of a
+ * `daily_return_stats`, by which distinct users, buyers and sessions of any range of days are a sum. It counts the rows of a
  * rollup that are `folded`, each with the day before it of its member. Invariant: it equals `RECOUNTED` at every commit.
  * Which rows are folded, and hence the counts, change only behind `lockReturns`.
  */
 export interface Returns {
-  subject: "user" | "session";
+  subject: "user" | "buyer" | "session";
   table: string;
   member: string;
+  /** A row of it counts something while this is not 0. */
+  measure: string;
 }
 
-export const USER_RETURNS: Returns = { subject: "user", table: "user_daily_stats", member: "user_key" };
+export const USER_RETURNS: Returns = {
+  subject: "user",
+  table: "user_daily_stats",
+  member: "user_key",
+  measure: "events",
+};
+export const BUYER_RETURNS: Returns = {
+  subject: "buyer",
+  table: "buyer_daily_stats",
+  member: "user_key",
+  measure: "purchases",
+};
 export const SESSION_RETURNS: Returns = {
   subject: "session",
   table: "session_daily_stats",
   member: "session_id",
+  measure: "events",
 };
-export const RETURNS: readonly Returns[] = [USER_RETURNS, SESSION_RETURNS];
+export const RETURNS: readonly Returns[] = [USER_RETURNS, BUYER_RETURNS, SESSION_RETURNS];
 
 export interface MemberDay {
   day: Day;
@@ -123,6 +137,7 @@ function changeStatement(returns: Returns): string {
 
 const CHANGE_STATEMENTS = {
   user: changeStatement(USER_RETURNS),
+  buyer: changeStatement(BUYER_RETURNS),
   session: changeStatement(SESSION_RETURNS),
 };
 

@@ -1,0 +1,26 @@
+/** What a reader of an answer should know of its numbers. */
+export interface Note {
+  code: "conversion_over_one";
+  message: string;
+}
+
+export type Noted<T> = T & { notes?: Note[] };
+
+const CONVERSION_OVER_ONE: Note = {
+  code: "conversion_over_one",
+  message:
+    "A conversionRate here is over 1: more purchases than views were counted, as of sales that no view came before. purchaseRate of the shop is the share of users who bought, and never over 1.",
+};
+
+/** The answer with a note for whatever in it could be taken for a mistake. */
+export function withNotes<T extends object>(content: T): Noted<T> {
+  return convertsOverOne(content) ? { ...content, notes: [CONVERSION_OVER_ONE] } : content;
+}
+
+function convertsOverOne(value: unknown): boolean {
+  if (Array.isArray(value)) return value.some(convertsOverOne);
+  if (typeof value !== "object" || value === null) return false;
+  return Object.entries(value).some(([name, inner]) =>
+    name === "conversionRate" && typeof inner === "number" ? inner > 1 : convertsOverOne(inner),
+  );
+}
