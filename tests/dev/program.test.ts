@@ -1,6 +1,6 @@
 /** What `./dev up` believes of the program it starts; a made-up program stands in for it. */
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, mkdirSync, unlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cleanup, eventually, freePort } from "../harness.ts";
 import { readyCheckout } from "./checkout.ts";
@@ -39,6 +39,25 @@ test("a stranger who answers on its port is not believed", async () => {
   expect(dev.output()).toEndWith(
     "error: Footfall stopped before it was ready; its reason is above.\n==> stopping\n",
   );
+});
+
+test("a port that is taken while it starts is left to the other, unless it was given", async () => {
+  const up = `if (!existsSync("asked")) {
+      writeFileSync("asked", process.env.PORT); while (!existsSync("answered")) await Bun.sleep(20); process.exit(1); }
+    Bun.serve({ hostname: process.env.HOST, port: Number(process.env.PORT), fetch: () => new Response("{}") });
+    process.on("SIGTERM", () => process.exit(0)); process.send({ listening: true });`;
+  const { root, env, start } = await withProgram(up);
+  const dev = start(["up"], { ...env, PORT: "" });
+  await eventually(() => existsSync(join(root, "asked")));
+  const asked = Number(readFileSync(join(root, "asked"), "utf8"));
+  const other = Bun.serve({ hostname: "127.0.0.1", port: asked, fetch: () => new Response("other") });
+  writeFileSync(join(root, "answered"), "");
+  await dev.says("Ctrl-C stops everything.");
+  expect(dev.output()).toContain(`==> port ${asked} was taken meanwhile\n`);
+  const chosen = /API +http:\/\/127\.0\.0\.1:(\d+)/.exec(dev.output())?.[1];
+  expect(Number(chosen)).toBeGreaterThan(asked);
+  expect(await dev.end("SIGTERM")).toBe(0);
+  await other.stop(true);
 });
 
 test("a password that a given database does not know is not printed", async () => {
