@@ -32,7 +32,7 @@ import {
   createPurchasesService,
 } from "./features/orders/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
-import { createProductsService } from "./features/products/index.ts";
+import { createPriceLookUp, createProductsService } from "./features/products/index.ts";
 import { createQueueService } from "./features/queue/index.ts";
 import {
   createReturnsFolder,
@@ -105,7 +105,8 @@ export function createDeps(config: Config, role: string) {
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
-  const timeZones = createTimeZones(db.lookUps);
+  const findPrices = createPriceLookUp(db.lookUps, readGuard);
+  const timeZones = createTimeZones(db.lookUps, readGuard);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
@@ -166,8 +167,10 @@ export function createDeps(config: Config, role: string) {
       readGuard,
       writer,
       readTenantSettings,
+      findPrices,
       maxAgeDays: config.eventMaxAgeDays,
     }),
+    findPrices,
     notifications: createNotificationsService({
       db,
       redis,

@@ -11,7 +11,7 @@ const GIVEN_BY_US = ["id", "receivedAt"];
 /** Parts of the envelope with keys of their own: a JSON object in one column, or a column a key (`properties.country`). */
 const OBJECTS = ["properties", "context"];
 /** Numbers by contract; any other property of a CSV file stays text. */
-const NUMERIC = ["properties.quantity", "properties.price"];
+const NUMERIC = ["properties.quantity", "properties.price", "properties.revenue"];
 
 const readTime = timestampReader("auto");
 

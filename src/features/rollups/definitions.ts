@@ -154,8 +154,8 @@ export const ROLLUPS: readonly Rollup[] = [
  * alone. Events of before the bounds and signs of today keep what they counted then.
  */
 export const SALE_UNITS = "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end";
-export const SALE_REVENUE =
-  "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity when 'adjustment' then e.quantity end * e.unit_price";
+export const SALE_REVENUE = `case e.type when 'purchase' then 1 when 'refund' then -1 when 'adjustment' then 1 end
+        * coalesce(e.amount, e.quantity * e.unit_price)`;
 
 /**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an

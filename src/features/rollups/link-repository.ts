@@ -58,7 +58,7 @@ function moveStatement(rollup: Rollup): string {
     where e.tenant_id = picked.tenant_id and e.ts = picked.ts and e.id = picked.id and e.tenant_id = $1
       and e.user_id is null
     returning e.tenant_id, e.ts, e.type, e.product_id, e.anonymous_id, e.session_id, e.quantity, e.unit_price,
-      e.properties, e.context
+      e.amount, e.properties, e.context
   ), lost as (${countedBy(rollup, "null::text")}
   ), gained as (${countedBy(rollup, "$3::text")}
   ), effect as (
