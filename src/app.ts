@@ -16,8 +16,10 @@ import type {
   IdentityService,
   InvitationsService,
   MembersService,
+  PasswordsService,
   TenantService,
 } from "./features/identity/index.ts";
+import { createPasswordRoutes } from "./features/identity/passwords/routes.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
 import type { NotificationsService } from "./features/notifications/index.ts";
 import { createNotificationRoutes } from "./features/notifications/routes.ts";
@@ -66,6 +68,7 @@ export interface AppDeps {
   apiKeys: ApiKeysService;
   invitations: InvitationsService;
   members: MembersService;
+  passwords: PasswordsService;
   tenant: TenantService;
   audit: AuditService;
   products: ProductsService;
@@ -144,6 +147,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
+  app.route("/", createPasswordRoutes(deps.passwords));
   app.route("/", createAuditRoutes(deps.audit));
   // Before /products/{id}, which takes every word.
   app.route("/", createCatalogueImportRoutes(deps.catalogueImports, options));
