@@ -27,8 +27,8 @@ import type { ProductsService } from "./features/products/index.ts";
 import { createProductRoutes } from "./features/products/routes.ts";
 import type { QueueService } from "./features/queue/index.ts";
 import { createQueueRoutes } from "./features/queue/routes.ts";
-import type { SessionLinks } from "./features/rollups/index.ts";
-import { createSessionRoutes } from "./features/rollups/routes.ts";
+import type { EventVoids, SessionLinks } from "./features/rollups/index.ts";
+import { createStoredEventRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
@@ -73,6 +73,7 @@ export interface AppDeps {
   events: EventsService;
   catalogueImports: CatalogueImportService;
   sessionLinks: SessionLinks;
+  eventVoids: EventVoids;
   purchases: PurchasesService;
   orders: OrdersService;
   queue: QueueService;
@@ -163,7 +164,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createNotificationRoutes(deps.notifications, streams));
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics, streams));
-  app.route("/", createSessionRoutes(deps.sessionLinks));
+  app.route("/", createStoredEventRoutes(deps.sessionLinks, deps.eventVoids));
   app.route("/", createCachingRoutes(deps.caching));
   app.route("/", createWebhookRoutes(deps.webhooks));
   app.route("/", createOrderRoutes(deps));

@@ -36,6 +36,8 @@ export const events = pgTable(
     unitPrice: numeric("unit_price", { precision: 15, scale: 4 }),
     properties: jsonb(),
     context: jsonb(),
+    /** Since when it counts in no figure; see rollups/void-event.ts. */
+    voidedAt: instant("voided_at"),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.ts, table.id] }),

@@ -48,6 +48,16 @@ function sumTyped(bucket: Rollup["bucket"]): string {
     from typed group by tenant_id, ${bucket}, type`;
 }
 
+/** Adds rows of keys and measures to a rollup, by default what its facts count, in key order. */
+export function addStatement({ table, keys, measures, aggregate }: Rollup, rows = aggregate): string {
+  const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
+  const columns = [...keys, ...measures].join(", ");
+  // `offset 0` keeps the sort above the grouping: Postgres then hashes the facts and sorts only the groups.
+  return `insert into ${table} as kept (${columns})
+    select ${columns} from (${rows} offset 0) grouped order by ${keys.join(", ")}
+    on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;
+}
+
 /** Longer property values share a row by their beginning, so that the key stays far below an index row's limit. */
 const MAX_VALUE_CHARACTERS = 256;
 
@@ -159,7 +169,7 @@ export const SALE_REVENUE =
 
 /**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
- * event with its local day and hour, its unique user, and what it means in units and money.
+ * event with its local day and hour, its unique user, and what it means in units and money. A voided one is no fact.
  * `typed` sums them up by hour and type, `product_days` by day and product. `dimension` are the properties that tenants
  * break down by. `tenants` is a condition on the tenants `t` concerned.
  */
@@ -171,7 +181,7 @@ export function factsFrom(source: string, tenants: string, condition = "true"): 
       e.type, e.product_id, coalesce(e.user_id, e.anonymous_id, e.session_id) as user_key, e.session_id,
       ${SALE_UNITS} as units, ${SALE_REVENUE} as revenue, e.properties, e.context
     from ${source}
-    where ${condition}
+    where e.voided_at is null and ${condition}
   ), typed as (
     select tenant_id, day, hour, type, ${TYPE_SUMS} from facts group by tenant_id, day, hour, type
   ), product_days as (

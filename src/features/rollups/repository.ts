@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import { pruneTable } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
+import { addStatement, factsFrom, ROLLUPS } from "./definitions.ts";
 
 export interface BatchId {
   tenantId: string;
@@ -43,7 +43,7 @@ function rollUpStatement(wanted: string, unclaimed: string): string {
       stored = kept.stored + excluded.stored, duplicates = kept.duplicates + excluded.duplicates,
       rejected = kept.rejected + excluded.rejected
   ),
-  ${ROLLUPS.map((rollup) => `${rollup.table}_upsert as (${upsert(rollup)})`).join(",\n  ")}
+  ${ROLLUPS.map((rollup) => `${rollup.table}_upsert as (${addStatement(rollup)})`).join(",\n  ")}
   select count(*)::int as claimed from claimed`;
 }
 
@@ -54,17 +54,12 @@ const ROLL_UP = rollUpStatement(
 );
 const ROLL_UP_HELD = rollUpStatement("", "");
 
-function upsert({ table, keys, measures, aggregate }: Rollup): string {
-  const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
-  const columns = [...keys, ...measures].join(", ");
-  // `offset 0` keeps the sort above the grouping: Postgres then hashes the facts and sorts only the groups.
-  return `insert into ${table} as kept (${columns})
-    select ${columns} from (${aggregate} offset 0) grouped order by ${keys.join(", ")}
-    on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;
-}
-
 /** How many of the batches were not rolled up before; `held` ones only where it says so. */
-export async function rollUpBatches(sql: Sql, batches: readonly BatchId[], held = false): Promise<number> {
+export async function rollUpBatches(
+  sql: Sql | Transaction,
+  batches: readonly BatchId[],
+  held = false,
+): Promise<number> {
   const tenantIds = `{${batches.map((batch) => batch.tenantId).join()}}`;
   const batchIds = `{${batches.map((batch) => batch.batchId).join()}}`;
   const [row] = await sql.unsafe<{ claimed: number }[]>(
