@@ -22,7 +22,7 @@ interface Import {
 }
 
 const sources = new Map<string, string>();
-for (const folder of ["src", "worker"]) {
+for (const folder of ["src", "worker", "scripts"]) {
   for (const path of new Bun.Glob("**/*.{ts,tsx}").scanSync(join(ROOT, folder))) {
     if (!path.endsWith(".d.ts"))
       sources.set(`${folder}/${path}`, await Bun.file(join(ROOT, folder, path)).text());
@@ -66,6 +66,8 @@ const RANKS: [RegExp, number][] = [
   [/^src\/features\//, 4],
   [/^src\/(deps|app)\.ts$/, 5],
   [/^src\/(main|cli)\.ts$|^src\/(commands|dashboard)\/|^worker\//, 6],
+  // What ./dev does; tests and bench take from it as well, the product nothing.
+  [/^scripts\//, 7],
 ];
 
 /** A feature may use the index.ts of those before it. */
@@ -161,6 +163,13 @@ describe("imports", () => {
     };
     for (const file of sources.keys()) visit(file, []);
     expectNone(circles, "Move what both need into a third file below them.");
+  });
+
+  test("scripts know nothing of the product, which they start as a process", () => {
+    const offences = inside.filter(
+      ({ from, to }) => from.startsWith("scripts/") && !to.startsWith("scripts/"),
+    );
+    expectNone(offences, "Ask the program by its command line, or over HTTP.");
   });
 
   test("src does not import worker, except where the CLI starts one", () => {
@@ -282,10 +291,11 @@ const code = new Map(
 );
 
 describe("files", () => {
-  test("only src/config.ts reads the environment", () => {
+  test("only src/config.ts reads the environment, and for ./dev scripts/environment.ts", () => {
     const offences = [...code].filter(
       ([file, text]) =>
         file !== "src/config.ts" &&
+        file !== "scripts/environment.ts" &&
         /\b(process|Bun|meta)\??\.env\b|\{[^}]*\benv\b[^}]*\} = process/.test(text),
     );
     expectNone(

@@ -2,7 +2,10 @@
  * What test files use: real servers and real processes, each test file with its own. Everything started here is undone
  * by cleanup() in afterAll.
  */
-export { cleanup, onCleanup, temporaryDirectory } from "./cleanup.ts";
+export { cleanup, onCleanup } from "../scripts/cleanup.ts";
+export { guarded, trackProcess } from "../scripts/processes.ts";
+export { programCommand } from "../scripts/program.ts";
+export { eventually, freePort } from "../scripts/waiting.ts";
 export {
   createTestDatabase,
   migrate,
@@ -20,4 +23,4 @@ export {
   testEnv,
 } from "./process.ts";
 export { startRedis, type TestRedis } from "./redis.ts";
-export { eventually, freePort } from "./waiting.ts";
+export { temporaryDirectory } from "./temporary-directory.ts";

@@ -1,10 +1,13 @@
 import { createHash, randomBytes } from "node:crypto";
-import { chownSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import postgres, { type Sql } from "postgres";
-import { guarded, onCleanup, signalProcess, temporaryDirectory, trackProcess } from "./cleanup.ts";
+import { onCleanup } from "../scripts/cleanup.ts";
+import { findPostgres } from "../scripts/postgres/programs.ts";
+import { createCluster, createPostgresServer, giveTo, type StopMode } from "../scripts/postgres/server.ts";
+import { eventually, freePort } from "../scripts/waiting.ts";
 import { runFootfall, testEnv } from "./process.ts";
-import { eventually, freePort } from "./waiting.ts";
+import { temporaryDirectory } from "./temporary-directory.ts";
 
 const ROOT = join(import.meta.dir, "..");
 /** Any constant will do; it only has to be the same in every worker of a run. */
@@ -110,9 +113,6 @@ function schemaFingerprint(): string {
   return hash.digest("hex").slice(0, 16);
 }
 
-export type StopMode = "smart" | "fast" | "immediate";
-const STOP_SIGNALS = { smart: "SIGTERM", fast: "SIGINT", immediate: "SIGQUIT" } as const;
-
 export interface TestPostgres {
   /** Of the empty database `postgres`, as a superuser. */
   readonly url: string;
@@ -123,94 +123,30 @@ export interface TestPostgres {
 }
 
 /**
- * A Postgres cluster of its own, for tests that stop and start the database; the schema is the caller's business
- * (`migrate(url)`). Takes PG_BIN_DIR and PG_RUN_AS from ./dev, and finds them itself without it.
+ * A Postgres cluster of its own, for tests that stop and start the database; the schema is the caller's
+ * business (`migrate(url)`).
  */
 export async function startPostgres({
   settings = {},
 }: {
   settings?: Record<string, string>;
 } = {}): Promise<TestPostgres> {
-  const bin = postgresBin();
-  const user = postgresUser();
-  const port = freePort();
-  const url = `postgres://footfall@127.0.0.1:${port}/postgres`;
-  const home = temporaryDirectory("postgres");
-  if (user) chownSync(home, Number(idOf("-u", user)), Number(idOf("-g", user)));
-  const data = join(home, "data");
-  const initdb = ["-D", data, "-U", "footfall", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
-  // From / because that user may not be allowed to stand where we stand.
-  const made = Bun.spawnSync(guarded([join(bin, "initdb"), ...initdb], user), { cwd: "/", stdin: "ignore" });
-  if (made.exitCode !== 0) throw new Error(`initdb failed.\n${made.stdout}${made.stderr}`);
-
-  const options = {
-    port: String(port),
-    listen_addresses: "127.0.0.1",
-    unix_socket_directories: "",
-    max_connections: "100",
-    ...settings,
-  };
-  const flags = Object.entries(options).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-  const launch = async () => {
-    const server = Bun.spawn(guarded([join(bin, "postgres"), "-D", data, ...flags], user), {
-      cwd: "/",
-      stdin: "ignore",
-      stdout: "ignore",
-      stderr: "pipe",
-    });
-    trackProcess(server);
-    const log = new Response(server.stderr).text();
-    await eventually(async () => server.exitCode !== null || (await acceptsConnections(url)), {
-      timeoutMs: 30_000,
-    });
-    if (server.exitCode !== null) throw new Error(`Postgres did not start on port ${port}.\n${await log}`);
-    return server;
-  };
-  let server = await launch();
-  const stop = async (mode: StopMode = "fast") => {
-    signalProcess(server.pid, STOP_SIGNALS[mode]);
-    await server.exited;
-  };
-  onCleanup(() => stop("immediate"));
-  return {
-    url,
-    port,
-    stop,
-    async start() {
-      server = await launch();
-    },
-  };
-}
-
-async function acceptsConnections(url: string): Promise<boolean> {
-  const sql = postgres(url, { max: 1, connect_timeout: 2, onnotice: () => {} });
-  try {
-    await sql`select 1`;
-    return true;
-  } catch {
-    return false;
-  } finally {
-    await sql.end({ timeout: 1 });
-  }
-}
-
-function postgresBin(): string {
-  const given = process.env.PG_BIN_DIR;
-  if (given) return given;
-  const config = Bun.which("pg_config");
-  if (!config)
+  const programs = findPostgres();
+  if (!programs)
     throw new Error(
       "The Postgres programs are not installed: run ./dev test, which installs them or says how.",
     );
-  return Bun.spawnSync([config, "--bindir"]).stdout.toString().trim();
-}
-
-/** Postgres refuses to run as root; null when we are not root. */
-function postgresUser(): string | null {
-  if (process.getuid?.() !== 0) return null;
-  return process.env.PG_RUN_AS || (idOf("-u", "postgres") ? "postgres" : "nobody");
-}
-
-function idOf(kind: "-u" | "-g", user: string): string {
-  return Bun.spawnSync(["id", kind, user]).stdout.toString().trim();
+  const port = freePort();
+  const home = temporaryDirectory("postgres");
+  giveTo(programs.user, home);
+  await createCluster({ programs, home }, null);
+  const server = createPostgresServer({ programs, home }, { max_connections: "100", ...settings });
+  await server.start(port);
+  onCleanup(() => server.stop("immediate"));
+  return {
+    url: `postgres://footfall@127.0.0.1:${port}/postgres`,
+    port,
+    stop: (mode) => server.stop(mode),
+    start: () => server.start(port),
+  };
 }

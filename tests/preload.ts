@@ -1,5 +1,5 @@
 import { afterAll } from "bun:test";
-import { killLeftovers } from "./cleanup.ts";
+import { killLeftovers } from "../scripts/processes.ts";
 
 // Runs after the last hook of every test file. A file that forgot cleanup() is told so, and the next one starts clean.
 afterAll(() => {

@@ -1,6 +1,8 @@
 import { join } from "node:path";
-import { guarded, onCleanup, signalProcess, trackProcess } from "./cleanup.ts";
-import { eventually, freePort } from "./waiting.ts";
+import { onCleanup } from "../scripts/cleanup.ts";
+import { guarded, signalProcess, stopChild, trackProcess } from "../scripts/processes.ts";
+import { programCommand } from "../scripts/program.ts";
+import { eventually, freePort } from "../scripts/waiting.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const START_MS = 20_000;
@@ -47,9 +49,7 @@ export function testEnv(overrides: Environment = {}): Environment {
  * ours but PATH, HOME and TMPDIR, and no .env file.
  */
 export function spawnFootfall(command: string[], env: Environment): FootfallProcess {
-  const binary = process.env.FOOTFALL_BIN;
-  const program = binary ? [binary] : [process.execPath, "--no-env-file", join(ROOT, "src/cli.ts")];
-  const child = Bun.spawn(guarded([...program, ...command]), {
+  const child = Bun.spawn(guarded(programCommand(command)), {
     cwd: ROOT,
     env: { ...inherited(), ...env },
     stdin: "ignore",
@@ -78,7 +78,7 @@ export function spawnFootfall(command: string[], env: Environment): FootfallProc
     exited,
     kill: (signal) => void signalProcess(child.pid, signal),
     async stop() {
-      const late = await stopWithin(child, STOP_MS);
+      const late = await stopChild(child, { graceMs: STOP_MS });
       if (late)
         throw new Error(`\`${command.join(" ")}\` did not stop within ${STOP_MS} ms.\n${text.output}`);
       return exited;
@@ -87,7 +87,7 @@ export function spawnFootfall(command: string[], env: Environment): FootfallProc
     stderr: () => text.stderr,
     output: () => text.output,
   };
-  onCleanup(async () => void (await stopWithin(child, STOP_MS)));
+  onCleanup(() => stopChild(child, { graceMs: STOP_MS }));
   return footfall;
 }
 
@@ -138,18 +138,6 @@ async function ready(
   child.kill("SIGKILL");
   await child.exited;
   throw new Error(`\`${name}\` ${problem}.\n${child.output()}`);
-}
-
-/** True when it had to be killed. */
-async function stopWithin(child: Bun.Subprocess, timeoutMs: number): Promise<boolean> {
-  if (child.exitCode !== null || child.signalCode !== null) return false;
-  // A paused process would take the SIGTERM only after it is resumed.
-  signalProcess(child.pid, "SIGTERM");
-  signalProcess(child.pid, "SIGCONT");
-  const late = await Promise.race([child.exited.then(() => false), Bun.sleep(timeoutMs).then(() => true)]);
-  if (late) signalProcess(child.pid, "SIGKILL");
-  await child.exited;
-  return late;
 }
 
 function inherited(): Environment {

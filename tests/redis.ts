@@ -1,6 +1,8 @@
-import { connect } from "node:net";
-import { guarded, onCleanup, signalProcess, temporaryDirectory, trackProcess } from "./cleanup.ts";
-import { eventually, freePort } from "./waiting.ts";
+import { onCleanup } from "../scripts/cleanup.ts";
+import { signalProcess } from "../scripts/processes.ts";
+import { createRedisServer, findRedis } from "../scripts/redis.ts";
+import { freePort } from "../scripts/waiting.ts";
+import { temporaryDirectory } from "./temporary-directory.ts";
 
 export interface TestRedis {
   readonly url: string;
@@ -24,65 +26,24 @@ export async function startRedis({
 }: {
   settings?: Record<string, string>;
 } = {}): Promise<TestRedis> {
-  const binary = process.env.REDIS_SERVER_BIN || Bun.which("redis-server") || Bun.which("valkey-server");
+  const binary = findRedis();
   if (!binary)
     throw new Error("redis-server is not installed: run ./dev test, which installs it or says how.");
   const port = freePort();
-  const directory = temporaryDirectory("redis");
-  const options = {
-    port: String(port),
-    bind: "127.0.0.1",
-    save: "",
-    appendonly: "no",
-    dir: directory,
-    ...settings,
-  };
-  const command = [binary, ...Object.entries(options).flatMap(([name, value]) => [`--${name}`, value])];
-
-  const launch = async () => {
-    const child = Bun.spawn(guarded(command), { stdin: "ignore", stdout: "pipe", stderr: "inherit" });
-    trackProcess(child);
-    // Read on, or a full pipe would block the server.
-    const log = new Response(child.stdout).text();
-    await eventually(async () => child.exitCode !== null || (await answersPing(port)), { intervalMs: 10 });
-    if (child.exitCode !== null) throw new Error(`redis-server did not start on port ${port}.\n${await log}`);
-    return child;
-  };
-  let child = await launch();
-  const end = async (signal: NodeJS.Signals) => {
-    signalProcess(child.pid, signal);
-    // A paused server would take the signal only after it is resumed.
-    signalProcess(child.pid, "SIGCONT");
-    await child.exited;
-  };
-  onCleanup(() => end("SIGKILL"));
+  const server = createRedisServer({ binary, directory: temporaryDirectory("redis"), port, settings });
+  await server.start();
+  onCleanup(() => server.stop("SIGKILL"));
 
   return {
     url: `redis://127.0.0.1:${port}`,
     port,
     get pid() {
-      return child.pid;
+      return server.pid;
     },
-    stop: () => end("SIGTERM"),
-    kill: () => end("SIGKILL"),
-    async start() {
-      child = await launch();
-    },
-    pause: () => void signalProcess(child.pid, "SIGSTOP"),
-    resume: () => void signalProcess(child.pid, "SIGCONT"),
+    stop: () => server.stop(),
+    kill: () => server.stop("SIGKILL"),
+    start: () => server.start(),
+    pause: () => void signalProcess(server.pid, "SIGSTOP"),
+    resume: () => void signalProcess(server.pid, "SIGCONT"),
   };
-}
-
-function answersPing(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ host: "127.0.0.1", port });
-    const settle = (answer: boolean) => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.setTimeout(500, () => settle(false));
-    socket.on("error", () => settle(false));
-    socket.on("connect", () => socket.write("PING\r\n"));
-    socket.on("data", (data) => settle(data.toString().startsWith("+PONG")));
-  });
 }

@@ -1,5 +1,5 @@
 import net from "node:net";
-import { onCleanup } from "./cleanup.ts";
+import { onCleanup } from "../scripts/cleanup.ts";
 
 export interface SilentProxy {
   /** Of the same database, through the proxy. */

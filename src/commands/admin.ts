@@ -5,6 +5,14 @@ import type { Deps } from "../deps.ts";
 import { DEFAULT_TENANT } from "../features/identity/index.ts";
 import { parseTenant, requireTenant, withDeps } from "./session.ts";
 
+interface AdminOptions {
+  email?: string;
+  password?: string;
+  tenant: string;
+  promote?: boolean;
+  setPassword?: boolean;
+}
+
 export function addAdminCommands(program: Command): void {
   const admin = program.command("admin").description("manage administrators");
   admin
@@ -13,8 +21,9 @@ export function addAdminCommands(program: Command): void {
     .option("--email <email>", "default: ADMIN_EMAIL")
     .option("--password <password>", "default: ADMIN_PASSWORD, which keeps it out of the process list")
     .option("--tenant <tenant>", "the tenant, by id or slug", parseTenant, DEFAULT_TENANT)
-    .option("--promote", "also when the account exists already; its password stays")
-    .action(async (options: { email?: string; password?: string; tenant: string; promote?: boolean }) => {
+    .option("--promote", "also when the account exists already and is no admin there")
+    .option("--set-password", "give an account that exists this password, and end its sessions")
+    .action(async (options: AdminOptions) => {
       await withDeps(async ({ identity }, config) => {
         const email = options.email ?? config.admin?.email;
         const password = options.password ?? config.admin?.password;
@@ -25,16 +34,17 @@ export function addAdminCommands(program: Command): void {
           );
         if (password.length < 8 || password.length > 128)
           throw new AppError("invalid_input", "The password must have 8 to 128 characters.");
-        const { created } = await identity.ensureAdmin({
+        const { created, passwordSet } = await identity.ensureAdmin({
           email,
           password,
           tenant: options.tenant,
           promote: options.promote,
+          setPassword: options.setPassword,
         });
         console.log(
           created
             ? `${email} is now an admin of ${options.tenant}.`
-            : `${email} existed and is an admin of ${options.tenant}; its password is unchanged.`,
+            : `${email} existed and is an admin of ${options.tenant}; its password is ${passwordSet ? "now the given one" : "unchanged"}.`,
         );
       });
     });

@@ -19,6 +19,8 @@ export function addProcessCommands(program: Command): void {
       const deps = createDeps(config, "up");
       const api = await startApi(config, deps);
       const worker = await startWorker(config, deps);
+      // A parent that opened a channel (./dev, or a process manager that waits for it) hears that we listen.
+      process.send?.({ listening: api.url });
       await untilSignal(api, worker, { stop: () => closeDeps(deps, config.shutdownGraceMs) });
     });
 

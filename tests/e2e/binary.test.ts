@@ -2,16 +2,17 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
 import postgres from "postgres";
-import { guarded, trackProcess } from "../cleanup.ts";
 import { callOver, eventInput } from "../factories.ts";
 import {
   cleanup,
   createTestDatabase,
   eventually,
   freePort,
+  guarded,
   onCleanup,
   startRedis,
   temporaryDirectory,
+  trackProcess,
 } from "../harness.ts";
 
 const ROOT = join(import.meta.dir, "../..");

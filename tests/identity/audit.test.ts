@@ -192,6 +192,29 @@ test("an admin made from the command line or at the start leaves one, once, and 
   });
 });
 
+test("a password set from the command line ends the account's sessions and leaves one; the same one changes nothing", async () => {
+  const { slug, key } = await createTenant(api);
+  const account = { email: `${slug}@example.com`, password: "correct horse", tenant: slug };
+  const { userId } = await api.deps.identity.ensureAdmin(account);
+  const logIn = (password: string) =>
+    api.call("POST", "/auth/login", { json: { email: account.email, password } });
+  const { refreshToken } = (await logIn("correct horse")).body;
+  const set = (password: string) =>
+    api.deps.identity.ensureAdmin({ ...account, password, setPassword: true });
+  expect(await set("correct horse")).toMatchObject({ created: false, passwordSet: false });
+  expect(await set("battery staple")).toMatchObject({ created: false, passwordSet: true });
+  expect((await logIn("correct horse")).status).toBe(401);
+  expect((await logIn("battery staple")).status).toBe(200);
+  expect((await api.call("POST", "/auth/refresh", { json: { refreshToken } })).status).toBe(401);
+  const audit = (await api.call("GET", "/audit", { as: key })).body.items;
+  const actions = audit.filter((entry: { target: string }) => entry.target === userId);
+  expect(actions.map((entry: { action: string }) => entry.action)).toEqual([
+    "user.password_set",
+    "member.joined",
+  ]);
+  expect(JSON.stringify(audit)).not.toContain("argon2");
+});
+
 test("what was refused leaves none, and no entry holds a secret", async () => {
   const before = (await entries()).length;
   await send("POST", "/api-keys", { name: "x", scopes: ["everything"] });

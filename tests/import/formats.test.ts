@@ -1,6 +1,5 @@
 /** The forms in which files come, each through the command or through the feature's own door. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { join } from "node:path";
 import {
   createImport,
   type ImportFormat,
@@ -9,7 +8,7 @@ import {
   type Rejection,
 } from "../../src/features/importing/index.ts";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
-import { cleanup, runFootfall } from "../harness.ts";
+import { cleanup, programCommand, runFootfall } from "../harness.ts";
 import { createFiles, importFile, SAMPLE, type WriteFile } from "./fixtures.ts";
 
 let api: TestApi;
@@ -347,10 +346,7 @@ describe("the command", () => {
     expect(zipped.stdout).toContain("300 rows read, 300 stored");
 
     const command = ["import", "-", "--tenant", tenant.slug, "--format", "csv", "--preset", "online-retail"];
-    const program = process.env.FOOTFALL_BIN
-      ? [process.env.FOOTFALL_BIN]
-      : [process.execPath, "--no-env-file", join(import.meta.dir, "../../src/cli.ts")];
-    const piped = Bun.spawn([...program, ...command], {
+    const piped = Bun.spawn(programCommand(command), {
       env: { PATH: process.env.PATH ?? "", ...api.env },
       stdin: new Blob([bytes]),
       stdout: "pipe",

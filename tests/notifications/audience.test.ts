@@ -5,9 +5,16 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { type Audience, startAudience } from "../../bench/audience.ts";
-import { guarded, trackProcess } from "../cleanup.ts";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
-import { cleanup, eventually, type FootfallProcess, startServer, startWorker } from "../harness.ts";
+import {
+  cleanup,
+  eventually,
+  type FootfallProcess,
+  guarded,
+  startServer,
+  startWorker,
+  trackProcess,
+} from "../harness.ts";
 import { emit } from "./stage.ts";
 
 const CLIENTS = Number(process.env.SSE_CLIENTS) || 300;

@@ -2,6 +2,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { Sql } from "../../src/db/client.ts";
 import { createRollupRetries, createRollupService } from "../../src/features/rollups/index.ts";
+import { EVENT_BATCHES } from "../../src/streams/topology.ts";
+import { createRollupConsumer } from "../../worker/consumers/rollup.ts";
 import { createSweeper } from "../../worker/jobs/sweeper.ts";
 import {
   createTenant,
@@ -12,7 +14,7 @@ import {
   type TestApi,
   type TestTenant,
 } from "../factories.ts";
-import { cleanup, runFootfall } from "../harness.ts";
+import { cleanup, eventually, runFootfall } from "../harness.ts";
 
 const TENANTS = 50;
 /** The statement over all, and two for each halving of fifty tenants. */
@@ -175,6 +177,25 @@ describe("one poisoned tenant among fifty", () => {
     const verified = await runFootfall(["verify", "--tenant", bad.slug], api.env);
     expect([verified.exitCode, verified.stdout]).toEqual([0, expect.stringContaining("clean")]);
   });
+});
+
+test("by the stream: one read of everybody's messages counts the others and acknowledges all", async () => {
+  const bad = shopAt(30);
+  await poison(bad);
+  const { redis } = api.deps;
+  const consumer = createRollupConsumer(api.deps, "test");
+  const drain = () => eventually(async () => expect(await redis.xlen(EVENT_BATCHES.key)).toBe(0));
+  consumer.start();
+  await drain();
+  const before = await countedOfAll([bad]);
+  for (let round = 1; round <= 3; round += 1) {
+    await ingestAll();
+    await eventually(async () => expect((await countedOfAll([bad])) - before).toBe(round * (TENANTS - 1)));
+  }
+  await drain();
+  await consumer.stop();
+  const [pending] = await redis.xpending(EVENT_BATCHES.key, EVENT_BATCHES.group);
+  expect(pending).toBe(0);
 });
 
 test("twenty-five poisoned among fifty: the others still have one statement from the second round on", async () => {

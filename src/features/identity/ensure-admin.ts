@@ -6,17 +6,24 @@ import { classifyFailure } from "../../db/failures.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { lockMember, upsertMember } from "./members-repository.ts";
-import { hashPassword } from "./passwords.ts";
-import { findTenant, findUserByEmail, insertAccount } from "./repository.ts";
+import { hashPassword, verifyPassword } from "./passwords.ts";
+import { findTenant, findUserByEmail, insertAccount, updatePassword } from "./repository.ts";
 
 /**
  * Makes an account the admin of a tenant, by id or slug; makes the account when it is new. Throws `conflict` for an account
  * that exists and is no admin there, unless told to `promote` it: whoever registered the address first would
- * otherwise become admin with a password of their own.
+ * otherwise become admin with a password of their own. An account that exists keeps its password, unless told
+ * to `setPassword`; one that is another than before ends the account's sessions.
  */
 export async function ensureAdmin(
   db: Database,
-  input: { email: string; password: string; tenant: string; promote?: boolean },
+  input: {
+    email: string;
+    password: string;
+    tenant: string;
+    promote?: boolean;
+    setPassword?: boolean;
+  },
 ) {
   const tenant = await findTenant(db.orm, input.tenant);
   if (!tenant) throw new AppError("not_found", `There is no tenant "${input.tenant}".`);
@@ -30,7 +37,7 @@ export async function ensureAdmin(
         await insertAccount(tx, user);
         await joinAsAdmin(tx, tenantId, user.id);
       });
-      return { created: true, userId: user.id, tenantId };
+      return { created: true, passwordSet: true, userId: user.id, tenantId };
     } catch (error) {
       // Another process starting beside this one was faster.
       if (classifyFailure(error) !== "conflict") throw error;
@@ -38,18 +45,22 @@ export async function ensureAdmin(
   }
   const user = existing ?? (await findUserByEmail(db.orm, email));
   if (!user) throw new Error("the account is neither there nor can it be made");
+  const isOther = input.setPassword && !(await verifyPassword(user.passwordHash, input.password));
+  const passwordHash = isOther ? await hashPassword(input.password) : null;
   await db.transaction(async (tx) => {
     const before = await lockMember(tx, tenantId, user.id);
-    if (before?.role === "admin") return;
-    if (!input.promote) {
+    if (before?.role !== "admin" && !input.promote) {
       throw new AppError(
         "conflict",
         `${email} has an account that is no admin of ${tenant.slug}; \`footfall admin create --promote\` makes it one.`,
       );
     }
-    await joinAsAdmin(tx, tenantId, user.id, before ?? undefined);
+    if (before?.role !== "admin") await joinAsAdmin(tx, tenantId, user.id, before ?? undefined);
+    if (passwordHash === null) return;
+    await updatePassword(tx, user.id, passwordHash);
+    await recordAudit(tx, operatorContext(tenantId), { action: "user.password_set", target: user.id });
   });
-  return { created: false, userId: user.id, tenantId };
+  return { created: false, passwordSet: passwordHash !== null, userId: user.id, tenantId };
 }
 
 async function joinAsAdmin(tx: Transaction, tenantId: string, userId: string, before?: object) {

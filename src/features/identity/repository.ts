@@ -171,6 +171,12 @@ export async function revokeTokenFamily(orm: Orm, tokenHash: string): Promise<vo
     .where(and(eq(refreshTokens.familyId, row.familyId), isNull(refreshTokens.revokedAt)));
 }
 
+/** Ends the account's sessions, too: whoever knew the old password may hold one. */
+export async function updatePassword(tx: Transaction, userId: string, passwordHash: string): Promise<void> {
+  await tx`update users set password_hash = ${passwordHash} where id = ${userId}`;
+  await tx`update refresh_tokens set revoked_at = now() where user_id = ${userId} and revoked_at is null`;
+}
+
 /** The caller's standing in a tenant right now; null when there is none (any more). */
 export async function findMembership(orm: Orm, tenantId: string, userId: string) {
   const rows = await orm

@@ -52,23 +52,31 @@ export function createReturnsFolder(db: Database) {
 
   /**
    * Tenants take turns of one transaction, and a round goes on where the last one ended, so that a large backlog keeps
-   * nobody else waiting, nor does a tenant at which it failed. Ends with a whole pass in which nobody has more.
+   * nobody else waiting. A tenant at which it failed has no more turns in this round. Ends with a whole pass in which nobody
+   * has more, and then throws the first failure; at once when Postgres is away.
    */
   async function foldInTurns(returns: Returns, limit: number, deadline: number): Promise<number> {
     const { subject } = returns;
     let folded = 0;
-    for (let unsure = true; unsure; ) {
+    const failed = new Map<string, unknown>();
+    for (let unsure = true; unsure && Date.now() < deadline; ) {
       unsure = lastServed[subject] !== null;
-      for (;;) {
-        if (Date.now() >= deadline) return folded;
+      while (Date.now() < deadline) {
         const tenantId = await repository.selectUnfoldedTenant(db.write, returns, lastServed[subject]);
         lastServed[subject] = tenantId;
         if (tenantId === null) break;
-        const { rows, more } = await foldBearably(tenantId, returns, limit);
-        folded += rows;
-        unsure ||= more;
+        if (failed.has(tenantId)) continue;
+        try {
+          const { rows, more } = await foldBearably(tenantId, returns, limit);
+          folded += rows;
+          unsure ||= more;
+        } catch (error) {
+          if (classifyFailure(error) === "unavailable") throw error;
+          failed.set(tenantId, error);
+        }
       }
     }
+    for (const error of failed.values()) throw error;
     return folded;
   }
 
