@@ -33,6 +33,7 @@ const events = createEventsService({
   readGuard: deps.readGuard,
   writer: chosen,
   readTenantSettings,
+  findPrices: deps.findPrices,
   maxAgeDays: config.eventMaxAgeDays,
 });
 const app = createApp({ ...deps, events }, { ...config, version: "bench" });

@@ -34,7 +34,6 @@ import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
 import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
-import { tagAnswers } from "./http/etag.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
 import { createBadCredentials } from "./http/middleware/bad-credentials.ts";
@@ -104,15 +103,6 @@ const EVENTS_PATH = "/events";
 const BULK_PATH = "/events/bulk";
 /** Limited and cut off by how its bytes flow, see http/upload.ts. */
 const IMPORT_PATH = "/products/import";
-/** Reads of one resource and of analytics: If-None-Match answers 304. An export must not be read to its end for a hash. */
-const ETAGGED_PATHS = [
-  "/analytics/*",
-  "/events/:id{[0-9a-f-]+}",
-  "/orders/:id",
-  "/tenants/current",
-  "/auth/me",
-  "/webhooks/:id",
-];
 /** Routes that read their bodies themselves limit them, too; doing it twice costs every event. */
 const OWN_LIMITS = new Set([EVENTS_PATH, BULK_PATH, IMPORT_PATH]);
 
@@ -151,8 +141,6 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     c.set("loadShedding", loadShedding);
     return next();
   });
-
-  for (const path of ETAGGED_PATHS) app.use(path, tagAnswers());
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));

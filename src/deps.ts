@@ -33,7 +33,7 @@ import {
   whySaleIsKept,
 } from "./features/orders/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
-import { createProductsService } from "./features/products/index.ts";
+import { createPriceLookUp, createProductsService } from "./features/products/index.ts";
 import { createQueueService } from "./features/queue/index.ts";
 import {
   createEventVoids,
@@ -107,6 +107,7 @@ export function createDeps(config: Config, role: string) {
   const invalidator = createInvalidator(redis, metrics);
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
+  const findPrices = createPriceLookUp(db.lookUps, readGuard);
   const timeZones = createTimeZones(db.lookUps);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
@@ -168,8 +169,10 @@ export function createDeps(config: Config, role: string) {
       readGuard,
       writer,
       readTenantSettings,
+      findPrices,
       maxAgeDays: config.eventMaxAgeDays,
     }),
+    findPrices,
     notifications: createNotificationsService({
       db,
       redis,

@@ -49,8 +49,8 @@ function importsOf(file: string, text: string): Import[] {
 const imports = [...sources].flatMap(([file, text]) => importsOf(file, text));
 const inside = imports.filter(({ to }) => sources.has(to));
 
-/** A feature's `schema.ts`, or a part of it that outgrew one file, such as `answer-schema.ts`. */
-const isSchema = (file: string) => /^src\/features\/.*[/-]schema\.ts$/.test(file);
+/** A feature's `schema.ts`, a part of it that outgrew one file (`answer-schema.ts`), or its `examples.ts`. */
+const isSchema = (file: string) => /^src\/features\/.*[/-](schema|examples)\.ts$/.test(file);
 
 /** Fails with every offence and with what to do about it. */
 function expectNone(offences: readonly (Import | string)[], remedy: string): void {

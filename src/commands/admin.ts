@@ -13,6 +13,8 @@ interface AdminOptions {
   setPassword?: boolean;
 }
 
+const LETTERS_A_PAGE = 1_000;
+
 export function addAdminCommands(program: Command): void {
   const admin = program.command("admin").description("manage administrators");
   admin
@@ -57,12 +59,18 @@ export function addAdminCommands(program: Command): void {
     .requiredOption("--tenant <tenant>", "the tenant, by id or slug", parseTenant)
     .action(async ({ tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
-        const rows = await deps.queue.listDeadLetters({ tenantId: await requireTenant(deps, tenant) });
-        for (const row of rows)
-          console.log(
-            `${row.id}  ${row.receivedAt}  ${describeLetter(row)}  ${row.attempts} tries  ${row.error}`,
-          );
-        if (rows.length === 0) console.log("There are none.");
+        const ctx = { tenantId: await requireTenant(deps, tenant) };
+        let listed = 0;
+        for (let cursor: string | null | undefined; cursor !== null; ) {
+          const page = await deps.queue.listDeadLetters(ctx, { limit: LETTERS_A_PAGE, cursor });
+          for (const row of page.items)
+            console.log(
+              `${row.id}  ${row.receivedAt}  ${describeLetter(row)}  ${row.attempts} tries  ${row.error}`,
+            );
+          listed += page.items.length;
+          cursor = page.nextCursor;
+        }
+        if (listed === 0) console.log("There are none.");
       });
     });
   deadLetters
@@ -77,7 +85,9 @@ export function addAdminCommands(program: Command): void {
     });
 }
 
-function describeLetter(letter: Awaited<ReturnType<Deps["queue"]["listDeadLetters"]>>[number]): string {
+type DeadLetter = Awaited<ReturnType<Deps["queue"]["listDeadLetters"]>>["items"][number];
+
+function describeLetter(letter: DeadLetter): string {
   return letter.kind === "event_batch"
     ? `${letter.events} events`
     : `${letter.command} of order ${letter.orderId}`;

@@ -1,5 +1,5 @@
 import { type ImportFormat, type Mapping, type Preview, previewImport } from "../features/importing/index.ts";
-import { createReasonCounts, judgeRejections } from "./rejection-report.ts";
+import { createReasonCounts, judgeRejections, reportWarnings } from "./rejection-report.ts";
 
 const ROWS = 1_000;
 
@@ -17,6 +17,11 @@ export async function showDryRun(file: string, format: ImportFormat, mapping: Ma
   if (preview.unusedColumns?.length) console.log(`  not used: ${preview.unusedColumns.join(", ")}`);
   if (preview.events.length > 0) console.log("\nThe first events:");
   for (const event of preview.events) console.log(`  ${JSON.stringify(presentEvent(event))}`);
+  reportWarnings(preview.warnings);
+  if (preview.unpriced > 0)
+    console.log(
+      `${preview.unpriced} sales have no price: an import takes the catalogue's and rejects purchases of unknown products.`,
+    );
   judgeRejections(reasons, preview.rows);
 }
 

@@ -20,7 +20,7 @@ import {
   parseTimeZone,
   withProgress,
 } from "./load.ts";
-import { createRejectionReport } from "./rejection-report.ts";
+import { createRejectionReport, reportWarnings } from "./rejection-report.ts";
 import { parseTenant, requireTenant, withDeps } from "./session.ts";
 
 interface ImportArguments {
@@ -54,6 +54,7 @@ them). timestamp and type are required, everything else may be left out:
     "messageId": "Line id",
     "quantity": { "column": "Qty", "negative": "refund" },
     "price": { "column": "Unit price", "negative": "adjustment" },
+    "revenue": "Line total",
     "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
   }
   decimal            the mark in numbers, "." (default) or ","; numbers with marks between thousands are rejected
@@ -62,6 +63,7 @@ them). timestamp and type are required, everything else may be left out:
   type               a constant, or { "column": "Kind", "values": { "sale": "purchase" } }
   quantity.negative  "refund" makes a row with a negative quantity a refund; otherwise such a row is rejected
   price.negative     "adjustment" makes a row with a negative price an adjustment, which counts in revenue alone
+  revenue            a row's total, which counts where the row has no price; "negative" as of price
   properties.*.as    text, number or boolean; default: as it is in the file
 
 A row without a messageId is known by its values: importing a file again stores nothing, and repeated rows all count.
@@ -113,7 +115,7 @@ async function importFile(file: string, args: ImportArguments): Promise<void> {
         ? await ensureTenant(deps, config, { slug, name, timeZone })
         : await requireTenant(deps, slug);
       const { write: onRejected } = rejections;
-      const run = createImport(deps.writer, { tenantId, file, format, mapping, onRejected });
+      const run = createImport(deps, { tenantId, file, format, mapping, onRejected });
       await runImport(deps, tenantId, run, file, slug);
       rejections.judge(run.totals.rows);
     });
@@ -137,7 +139,7 @@ async function chooseMapping({ preset, mapping }: ImportArguments): Promise<Mapp
 async function runImport(
   deps: Deps,
   tenantId: string,
-  { totals, run }: ImportRun,
+  { totals, warnings, run }: ImportRun,
   file: string,
   slug: string,
 ): Promise<void> {
@@ -160,4 +162,5 @@ async function runImport(
   );
   const speed = `in ${watch.seconds()} s (${watch.rate(totals.rows)})`;
   console.log(`${file} into ${slug}: ${describe()}, ${speed}.`);
+  reportWarnings(warnings);
 }

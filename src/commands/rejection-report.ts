@@ -1,4 +1,4 @@
-import { createRejectionFile, type Rejection } from "../features/importing/index.ts";
+import { createRejectionFile, type Rejection, type WarningTotals } from "../features/importing/index.ts";
 
 const MAX_ROWS_SHOWN = 10;
 const MAX_REASONS_SHOWN = 5;
@@ -66,4 +66,13 @@ export function judgeRejections(reasons: ReasonCounts, rows: number): void {
 
 function reasonOf({ path, message }: Rejection["errors"][number]): string {
   return path ? `${path} ${message}` : message;
+}
+
+/** What was stored but counts for nothing, by code. */
+export function reportWarnings(warnings: WarningTotals): void {
+  if (warnings.size === 0) return;
+  const parts = [...warnings].map(([code, { count, paths }]) => {
+    return `${count} ${code} (${[...paths].sort().join(", ")})`;
+  });
+  console.log(`Warnings: ${parts.sort().join("; ")}. docs/money.md says what they mean.`);
 }

@@ -3,7 +3,10 @@ import type { OpenAPIHono } from "@hono/zod-openapi";
 import swaggerStyle from "swagger-ui-dist/swagger-ui.css" with { type: "file" };
 import swaggerBundle from "swagger-ui-dist/swagger-ui-bundle.js" with { type: "file" };
 import { stringify } from "yaml";
+import { ProblemSchema } from "./problem.ts";
 import type { HttpEnv } from "./router.ts";
+import { HEADERS, PARAMETERS, responseParts } from "./shared-parts.ts";
+import { tidyDocument } from "./tidy-document.ts";
 
 export const DOCS_PATH = "/docs";
 const BOOT_PATH = "/docs/boot.js";
@@ -27,10 +30,16 @@ export function addDocs(app: OpenAPIHono<HttpEnv>, version: string): void {
     name: "X-Api-Key",
   });
 
+  registry.register("Problem", ProblemSchema);
+  for (const [name, part] of Object.entries(PARAMETERS)) registry.registerComponent("parameters", name, part);
+  for (const [name, part] of Object.entries(HEADERS)) registry.registerComponent("headers", name, part);
+  for (const [name, part] of Object.entries(responseParts()))
+    registry.registerComponent("responses", name, part);
+
   // Made when first asked for, since it describes the routes that are there by then; each text once.
   let document: object | undefined;
   const openApiDocument = () => {
-    document ??= app.getOpenAPI31Document(describe(version));
+    document ??= tidyDocument(app.getOpenAPI31Document(describe(version)));
     return document;
   };
   let json: string | undefined;
@@ -68,6 +77,7 @@ function describe(version: string) {
     info: {
       title: "Footfall",
       version,
+      license: { name: "MIT", identifier: "MIT" },
       description:
         "Self-hosted product analytics for online shops. Every route is served at the root and under /api. Errors are RFC 9457 problem details.",
     },

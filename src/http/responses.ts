@@ -1,5 +1,7 @@
 import { z } from "@hono/zod-openapi";
+import { TOPICS } from "../core/domain-events.ts";
 import type { PreparedJson } from "../core/json-text.ts";
+import { PRODUCT_STATUSES } from "../core/product-fields.ts";
 import type { HttpContext } from "./router.ts";
 
 /** A JSON answer for a route definition. */
@@ -44,8 +46,60 @@ function streamOf(bytes: Uint8Array): ReadableStream {
 /** RFC 3339 UTC with milliseconds. */
 export const Instant = z.iso.datetime().openapi({ example: "2026-11-21T09:30:00.000Z" });
 
+/** A flag of a query: `true` or `false`. */
+export const Flag = z
+  .enum(["true", "false"])
+  .transform((text) => text === "true")
+  .openapi({ type: "boolean" });
+
+/** Sent by domain events to notifications, webhooks and streams. */
+export const Topic = z.enum(TOPICS).openapi("Topic");
+
+export const ProductStatus = z.enum(PRODUCT_STATUSES).openapi("ProductStatus");
+
+export const SortDirection = z.enum(["asc", "desc"]).openapi("SortDirection");
+
+/** A name of a list, with its default told in words: a reference to the list has no place for it. */
+export function withDefault<S extends z.ZodEnum>(names: S, fallback: z.output<S>) {
+  return names.default(fallback as never).openapi({ description: `Default: ${fallback}` });
+}
+
+const limit = z.coerce.number().int().min(1).max(100).default(20);
+const cursor = z
+  .string()
+  .max(1000)
+  .optional()
+  .openapi({ description: "The `nextCursor` of the page before" });
+
 /** The query of a keyset list without filters. */
-export const PageQuery = z.strictObject({
-  limit: z.coerce.number().int().min(1).max(100).default(20),
-  cursor: z.string().max(1000).optional(),
-});
+export const PageQuery = z.strictObject({ limit, cursor });
+
+const NextCursor = z
+  .string()
+  .nullable()
+  .openapi({ description: "Sent as `cursor`, it brings the next page; null on the last one" });
+
+/** A page of a keyset list. */
+export function pageOf<S extends z.ZodType>(item: S, name: string) {
+  return z.object({ items: z.array(item), nextCursor: NextCursor }).openapi(name);
+}
+
+/** A page of a list that goes by cursor or by number: one shape, whichever was asked for. */
+export function numberedPageOf<S extends z.ZodType>(item: S, name: string) {
+  return z
+    .object({
+      items: z.array(item),
+      nextCursor: NextCursor.openapi({
+        description:
+          "Sent as `cursor`, it brings the next page; null on the last one, and where `page` was asked for",
+      }),
+      page: z.number().int().nullable().openapi({ description: "null unless it was asked for" }),
+      limit: z.number().int(),
+      total: z
+        .number()
+        .int()
+        .nullable()
+        .openapi({ description: "Of all pages; null for a page by cursor, which counts nothing" }),
+    })
+    .openapi(name);
+}

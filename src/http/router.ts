@@ -7,7 +7,16 @@ import { actingSeller, grantedPriority, type Principal, type RequestContext } fr
 import { isPriority, PRIORITIES, type Priority } from "../core/priority.ts";
 import type { OperationPolicyName } from "../core/rate-limits.ts";
 import { fieldErrorsOf, invalidInput } from "../core/validation.ts";
-import { ProblemSchema } from "./problem.ts";
+import { tagAnswers } from "./etag.ts";
+import {
+  type HeaderField,
+  headerReferences,
+  NOT_MODIFIED_REFERENCE,
+  type PARAMETERS,
+  type ProblemStatus,
+  parameterReference,
+  problemReference,
+} from "./shared-parts.ts";
 
 /** What middleware leaves for the handlers. */
 export interface HttpEnv {
@@ -52,93 +61,100 @@ export function createRouter(options: { getPath?: (request: Request) => string }
   });
 }
 
-const PROBLEMS = {
-  400: "Invalid input",
-  401: "No or bad credential",
-  403: "Not allowed",
-  404: "Absent, or another tenant's",
-  409: "Conflict",
-  412: "Precondition failed",
-  413: "Too large",
-  415: "Unsupported media type",
-  422: "Idempotency-Key reused with another payload",
-  429: "Too many requests",
-  503: "Temporarily unavailable",
-} as const;
-type ProblemStatus = keyof typeof PROBLEMS;
-
-type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware"> & {
+type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware" | "parameters"> & {
   operationId: OperationId;
-  /** Statuses of problems beside those that follow from the rule and the body. */
+  /** Statuses of problems beside those that follow from the rule, the body and the options below. */
   problems?: readonly ProblemStatus[];
+  /** Fields of the 2xx answers beside those that follow. */
+  headers?: readonly HeaderField[];
   /** The answer holds a credential: nothing on the way may keep it. */
   secret?: boolean;
+  /** Tags its answers, and answers 304 to If-None-Match. */
+  etag?: boolean;
+  /** Takes If-Match, and answers 412. */
+  ifMatch?: boolean;
+  /** Takes an Idempotency-Key: 409 while the first request is in flight, 422 with another payload. */
+  idempotent?: boolean;
   middleware?: MiddlewareHandler<HttpEnv>[];
 };
 
 /**
- * A route of the contract: zod-openapi's createRoute plus what follows from its rule in core/access.ts: `security`,
- * the problems it can answer, and the check itself, which runs before any input is looked at.
+ * A route of the contract: zod-openapi's createRoute plus what follows from its rule in core/access.ts and its options:
+ * `security`, parameters, headers and problems of the document, and the checks themselves, which run before any input is
+ * looked at.
  */
 export function defineRoute<const R extends Operation>(operation: R) {
   const rule = accessRule(operation.operationId);
-  const { problems = [], secret = false, middleware = [], ...config } = operation;
-  const statuses = new Set<ProblemStatus>([400, 503, ...problems]);
+  const {
+    problems,
+    headers,
+    secret = false,
+    etag,
+    ifMatch,
+    idempotent,
+    middleware = [],
+    ...config
+  } = operation as Operation;
   const isPublic = "public" in rule;
-  if (!isPublic) statuses.add(401).add(403);
-  if (rule.limit !== null) statuses.add(429);
-  if (operation.request?.body) statuses.add(413).add(415);
   return createRoute({
     ...(config as R),
-    ...(isPublic ? {} : { parameters: CALLER_HEADERS }),
+    parameters: parametersOf(operation, rule),
     security: isPublic ? [] : securityOf(rule),
     middleware: [
       cacheability(isPublic, secret),
       guard(rule),
+      ...(etag ? [tagAnswers()] : []),
       ...(operation.request?.body ? [requireJsonText] : []),
       ...middleware,
     ],
-    responses: { ...problemResponses(statuses), ...config.responses } as R["responses"],
+    responses: responsesOf(operation, rule) as R["responses"],
   });
 }
 
-/** Documented by hand, because the guard reads them before any input is looked at. */
-const CALLER_HEADERS = [
-  {
-    name: "X-Tenant-Id",
-    in: "header" as const,
-    description: "Which of my tenants is meant; that of the credential unless said",
-    schema: { type: "string" as const, format: "uuid" },
-  },
-  {
-    name: "X-Seller-Id",
-    in: "header" as const,
-    description:
-      "For which seller an admin or a key acts, where products and their notifications are concerned",
-    schema: { type: "string" as const, minLength: 1, maxLength: 100 },
-  },
-  {
-    name: "X-Priority",
-    in: "header" as const,
-    description:
-      "How much the request matters under load. Staff (admins, analysts, API keys that may read analytics) have `high` unless they say otherwise, everybody else `normal`; customers and sellers can't have more than that",
-    schema: { type: "string" as const, enum: [...PRIORITIES] },
-  },
-];
+/** The header fields that the operation reads, as references; those of its own schemas stand beside them. */
+function parametersOf({ etag, ifMatch, idempotent }: Operation, rule: AccessRule | PublicRule) {
+  const isPublic = "public" in rule;
+  const isShed = rule.limit !== null && rule.limit !== "eventsWrite" && !("neverShed" in rule);
+  const names: (keyof typeof PARAMETERS | false | undefined)[] = [
+    "RequestId",
+    !isPublic && "TenantId",
+    !isPublic && "SellerId",
+    isShed && "Priority",
+    etag && "IfNoneMatch",
+    ifMatch && "IfMatch",
+    idempotent && "IdempotencyKey",
+  ];
+  return names.filter((name) => typeof name === "string").map(parameterReference);
+}
+
+function responsesOf(
+  { responses, request, problems = [], headers = [], etag, ifMatch, idempotent }: Operation,
+  rule: AccessRule | PublicRule,
+): RouteConfig["responses"] {
+  const statuses = new Set<ProblemStatus>([400, 500, 503, ...problems]);
+  if (!("public" in rule)) statuses.add(401).add(403);
+  if (rule.limit !== null) statuses.add(429);
+  if (request?.body) statuses.add(413).add(415);
+  if (ifMatch) statuses.add(412);
+  if (idempotent) statuses.add(409).add(422);
+  const fields: HeaderField[] = ["X-Request-Id", ...headers];
+  if (rule.limit !== null) fields.push("RateLimit", "RateLimit-Policy");
+  if (etag) fields.push("ETag");
+  if (idempotent) fields.push("Idempotent-Replayed");
+  const own = Object.entries(responses).map(([status, response]) => [
+    status,
+    "$ref" in response ? response : { ...response, headers: headerReferences(fields) },
+  ]);
+  return {
+    ...Object.fromEntries([...statuses].sort().map((status) => [status, problemReference(status)])),
+    ...(etag ? { 304: NOT_MODIFIED_REFERENCE } : {}),
+    ...Object.fromEntries(own),
+  };
+}
 
 function securityOf(rule: AccessRule): Record<string, string[]>[] {
   const byPerson = { bearer: rule.roles.map((role) => `role:${role}`) };
   return rule.scope === null ? [byPerson] : [byPerson, { apiKey: [rule.scope] }];
-}
-
-function problemResponses(statuses: Iterable<ProblemStatus>) {
-  const entries = [...statuses]
-    .sort()
-    .map((status) => [
-      status,
-      { description: PROBLEMS[status], content: { "application/problem+json": { schema: ProblemSchema } } },
-    ]);
-  return Object.fromEntries(entries);
 }
 
 const CREDENTIAL_HEADERS = "Authorization, X-Api-Key, X-Tenant-Id, X-Seller-Id";

@@ -447,6 +447,7 @@ describe("GET /analytics/realtime", () => {
         type: k === 0 ? "view" : "purchase",
         productId: n % 2 ? "p-even" : "p-odd",
         anonymousId: `a-${n % 4}`,
+        properties: { price: 1 },
         timestamp: nowMs - age,
       })),
     );

@@ -95,7 +95,7 @@ test.each(CASES)("%s", async (_, path, day, read, before, after) => {
   const again = await ask();
   expect(again.meta.cache).toBe("hit");
   expect(read(again)).toEqual(before);
-  await send(eventInput({ type: "purchase", timestamp: at(day), properties: { country: "DE" } }));
+  await send(eventInput({ type: "purchase", timestamp: at(day), properties: { country: "DE", price: 1 } }));
   const fresh = await ask();
   expect(fresh.meta.cache).toBe("miss");
   expect(read(fresh)).toEqual(after);

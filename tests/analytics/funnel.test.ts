@@ -17,6 +17,8 @@ const STEP_MS = 1_800_000;
 const HOUR_MS = 3_600_000;
 const TYPES = ["view", "add_to_cart", "purchase", "search"] as const;
 const USERS = 300;
+/** A purchase has a price; of other types it says nothing. */
+const PRICED = { properties: { price: 1 } };
 
 interface Happened {
   type: string;
@@ -43,7 +45,9 @@ beforeAll(async () => {
     }));
   });
   orders = users.map(everyOrder);
-  const rows = users.flatMap((events, n) => events.map((event) => ({ ...event, anonymousId: `user-${n}` })));
+  const rows = users.flatMap((events, n) =>
+    events.map((event) => ({ ...event, anonymousId: `user-${n}`, ...PRICED })),
+  );
   const write = createFiles();
   shops = [];
   for (const name of ["one", "other"]) {
@@ -118,7 +122,12 @@ test("needs an event a step, also of equal types and times", async () => {
   const shop = await createTenant(api, { time_zone: ZONE });
   const at = START_MS + 24 * HOUR_MS;
   const visitor = (name: string, happened: [type: string, hours: number][]) =>
-    happened.map(([type, hours]) => ({ type, timestamp: at + hours * HOUR_MS, anonymousId: name }));
+    happened.map(([type, hours]) => ({
+      type,
+      timestamp: at + hours * HOUR_MS,
+      anonymousId: name,
+      ...PRICED,
+    }));
   const events = [
     ...visitor("one view", [["view", 0]]),
     ...visitor("two at once", [

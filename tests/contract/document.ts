@@ -23,6 +23,8 @@ export interface Operation {
   security: Record<string, string[]>[];
   /** Status to media type to schema; no media types where there is no body. */
   responses: Map<number, Record<string, Schema>>;
+  /** Status to the names of its header fields, in lower case. */
+  headers: Map<number, string[]>;
 }
 
 export interface ContractDocument {
@@ -32,9 +34,11 @@ export interface ContractDocument {
 
 export async function readDocument(call: TestApi["call"]): Promise<ContractDocument> {
   const { body: document } = await call("GET", "/openapi.json");
+  const part = (given: Schema) => followed(document, given);
   const operations = Object.entries<Record<string, Schema>>(document.paths).flatMap(([path, item]) =>
     Object.entries(item).map(([method, one]): Operation => {
-      const responses = Object.entries<Schema>(one.responses).map(([status, { content = {} }]) => {
+      const responses = Object.entries<Schema>(one.responses).map(([status, response]) => {
+        const { content = {} } = part(response);
         const schemas = Object.entries<Schema>(content).map(([type, media]) => [type, media.schema]);
         return [Number(status), Object.fromEntries(schemas)] as const;
       });
@@ -42,14 +46,30 @@ export async function readDocument(call: TestApi["call"]): Promise<ContractDocum
         id: one.operationId,
         method: method.toUpperCase(),
         path,
-        parameters: one.parameters ?? [],
+        parameters: (one.parameters ?? []).map(part),
         body: one.requestBody?.content["application/json"]?.schema ?? null,
         security: one.security ?? [],
         responses: new Map(responses),
+        headers: new Map(
+          Object.entries<Schema>(one.responses).map(([status, response]) => [
+            Number(status),
+            Object.keys(part(response).headers ?? {}).map((name) => name.toLowerCase()),
+          ]),
+        ),
       };
     }),
   );
   return { schemas: document.components.schemas, operations };
+}
+
+/** A parameter, header, response or schema itself where the document refers to it by name. */
+export function followed(document: Schema, given: Schema): Schema {
+  if (typeof given?.$ref !== "string") return given;
+  const path: string[] = given.$ref.slice(2).split("/");
+  return followed(
+    document,
+    path.reduce((at, key) => at?.[key], document),
+  );
 }
 
 /** The schema itself, past references and with `allOf` put together. */

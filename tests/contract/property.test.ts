@@ -22,6 +22,9 @@ import { type ContractDocument, type Operation, readDocument } from "./document.
 const CASES = Number(process.env.PROPERTY_CASES ?? 1_000);
 const SEED = process.env.PROPERTY_SEED === undefined ? undefined : Number(process.env.PROPERTY_SEED);
 const SLOW_MS = 2_000;
+/** What HTTP and browsers need, and no client of this API branches on. */
+const OF_EVERY_SERVER =
+  /^(content-(type|length|security-policy)|cache-control|vary|x-content-type-options|referrer-policy|cross-origin-.*|x-frame-options|permissions-policy|x-accel-buffering|strict-transport-security)$/;
 
 let api: TestApi;
 let document: ContractDocument;
@@ -85,6 +88,11 @@ async function check({ operation, path, init, what }: GeneratedRequest): Promise
   if (took > SLOW_MS) throw new Error(`${Math.round(took)} ms: ${story}`);
   const promised = operation.responses.get(status);
   if (!promised) throw new Error(`an undocumented status: ${story}`);
+  const declared = operation.headers.get(status) ?? [];
+  const undeclared = [...response.headers.keys()].filter(
+    (name) => !declared.includes(name) && !OF_EVERY_SERVER.test(name),
+  );
+  if (undeclared.length > 0) throw new Error(`undocumented header fields ${undeclared}: ${story}`);
   const mediaType = response.headers.get("content-type")?.split(";")[0] ?? "";
   if (Object.keys(promised).length === 0) {
     if (text !== "") throw new Error(`a body where none is documented: ${story}`);

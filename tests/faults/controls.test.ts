@@ -51,6 +51,7 @@ function appOver(writer: EventWriter) {
     readGuard: deps.readGuard,
     writer,
     readTenantSettings: deps.readTenantSettings,
+    findPrices: deps.findPrices,
     maxAgeDays: 1,
   });
   const app = createApp({ ...deps, events }, { ...parseConfig(stage.env), version: "test" });

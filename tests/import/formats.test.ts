@@ -28,7 +28,7 @@ async function load(file: string, format: ImportFormat, mapping: Mapping | null 
   const rejections: Rejection[] = [];
   const onRejected = (some: readonly Rejection[]) => void rejections.push(...some);
   const { tenantId } = tenant;
-  const { totals, run } = createImport(api.deps.writer, { tenantId, file, format, mapping, onRejected });
+  const { totals, run } = createImport(api.deps, { tenantId, file, format, mapping, onRejected });
   await run();
   return { totals, rejections };
 }

@@ -88,6 +88,7 @@ test("strings and JSON come back character by character", async () => {
           messageKey: null,
           quantity: null,
           unitPrice: null,
+          amount: null,
           properties: one.properties && JSON.stringify(one.properties),
           context: null,
         }),

@@ -12,6 +12,8 @@ export interface RawEvent {
   quantity: number | null;
   /** Exact decimal text. */
   unitPrice: string | null;
+  /** Of the whole line, where it is not quantity times unitPrice. */
+  amount: string | null;
   properties: Record<string, unknown> | null;
   context: Record<string, unknown> | null;
 }
@@ -83,11 +85,12 @@ export function measure(events: readonly RawEvent[]): Measured {
   const count = (type: string) => events.filter((event) => event.type === type).length;
   let units = 0;
   let tenThousandths = 0n;
-  for (const { type, quantity, unitPrice } of events) {
+  for (const { type, quantity, unitPrice, amount } of events) {
     if (type !== "purchase" && type !== "refund" && type !== "adjustment") continue;
-    const signed = type === "refund" ? -(quantity ?? 0) : (quantity ?? 0);
-    if (type !== "adjustment") units += signed;
-    tenThousandths += BigInt(signed) * exact(unitPrice ?? "0");
+    const sign = type === "refund" ? -1 : 1;
+    if (type !== "adjustment") units += sign * (quantity ?? 0);
+    const line = amount === null ? BigInt(quantity ?? 0) * exact(unitPrice ?? "0") : exact(amount);
+    tenThousandths += BigInt(sign) * line;
   }
   const [views, purchases] = [count("view"), count("purchase")];
   return {

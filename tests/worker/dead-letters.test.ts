@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import { createSweeper } from "../../worker/jobs/sweeper.ts";
 import { createTenant, createTestApi, eventInput, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup, runFootfall } from "../harness.ts";
+import { orderInput } from "../orders/shop.ts";
 
 let api: TestApi;
 let healthy: TestTenant;
@@ -159,4 +160,51 @@ describe("listing and retrying", () => {
     expect(exitCode).toBe(1);
     expect(stdout).toContain(`dead-letters list --tenant ${poisoned.slug}`);
   });
+});
+
+test("dead letters of both kinds come page by page, in one order, each once, also those of one millisecond", async () => {
+  await ingest(healthy, 5);
+  for (let n = 0; n < 4; n += 1)
+    await api.call("POST", "/orders", { as: healthy.key, json: orderInput({ groupId: `g-${n}` }) });
+  await api.sql`update order_commands set state = 'dead', last_error = 'given up', finished_at = now()
+    where tenant_id = ${healthy.tenantId}`;
+  await api.sql`update event_batches set dead_lettered_at = now(), last_error = 'given up'
+    where tenant_id = ${healthy.tenantId}`;
+  // Apart by microseconds, which no answer tells.
+  const instant = "2026-11-21T09:30:00.123";
+  await api.sql`update event_batches b set received_at = (${instant} || n || 'Z')::timestamptz
+    from (select batch_id, row_number() over (order by batch_id desc) + 99 as n from event_batches
+      where tenant_id = ${healthy.tenantId}) numbered
+    where b.tenant_id = ${healthy.tenantId} and b.batch_id = numbered.batch_id`;
+  await api.sql`update order_commands set created_at = (${instant} || '500Z')::timestamptz
+    where tenant_id = ${healthy.tenantId}`;
+  const page = async (query: string) =>
+    (await api.call("GET", `/queue/dead-letters${query}`, { as: healthy.key })).body;
+  const { items: all, nextCursor } = await page("?limit=100");
+  expect(nextCursor).toBeNull();
+  expect(all.map(({ kind }: { kind: string }) => kind).sort()).toEqual([
+    ...Array(5).fill("event_batch"),
+    ...Array(4).fill("order_command"),
+  ]);
+  const ids = all.map(({ id }: { id: string }) => id);
+  expect(ids).toEqual(ids.toSorted());
+  const walked: string[] = [];
+  for (let cursor: string | null = ""; cursor !== null; ) {
+    const next: { items: { id: string }[]; nextCursor: string | null } = await page(
+      `?limit=2${cursor && `&cursor=${cursor}`}`,
+    );
+    expect(next.items.length).toBeLessThanOrEqual(2);
+    walked.push(...next.items.map(({ id }) => id));
+    cursor = next.nextCursor;
+  }
+  expect(walked).toEqual(ids);
+  const foreign = await api.call("GET", "/queue/dead-letters?cursor=WyJ4IiwieSJd", { as: healthy.key });
+  expect(foreign.status).toBe(400);
+  const { stdout } = await runFootfall(["dead-letters", "list", "--tenant", healthy.slug], api.env);
+  expect(
+    stdout
+      .trim()
+      .split("\n")
+      .map((line) => line.slice(0, 36)),
+  ).toEqual(ids);
 });

@@ -33,6 +33,7 @@ const stored = (type: string, quantity: number | null, unitPrice: string | null)
   messageKey: null,
   quantity,
   unitPrice,
+  amount: null,
   properties: JSON.stringify({ price: -11_062.06, country: "United Kingdom" }),
   context: null,
 });

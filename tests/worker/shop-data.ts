@@ -89,7 +89,8 @@ export async function ingestShop(
           ...(SALES.includes(type)
             ? {
                 quantity: 1 + Math.floor(random() * 4),
-                price: Math.round(random() * 1e6 - (type === "adjustment" ? 5e5 : 0)) / 1e4,
+                [random() < 0.3 ? "revenue" : "price"]:
+                  Math.round(random() * 1e6 - (type === "adjustment" ? 5e5 : 0)) / 1e4,
               }
             : {}),
         },
@@ -106,7 +107,7 @@ export async function ingestShop(
 export async function readRaw(sql: Sql, tenantId: string): Promise<RawEvent[]> {
   const rows = await sql<RawEvent[]>`
     select id, extract(epoch from ts) * 1000 as "tsMs", type, product_id as "productId", session_id as "sessionId", user_id,
-      anonymous_id, quantity, unit_price::text as "unitPrice", properties, context
+      anonymous_id, quantity, unit_price::text as "unitPrice", amount::text, properties, context
     from events where tenant_id = ${tenantId}`;
   return rows.map((row) => {
     const { user_id, anonymous_id, ...event } = row as RawEvent & {

@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { Instant } from "../../http/responses.ts";
-import { Day, GRANULARITIES, MEASURE_NAMES, PERIODS } from "./schema.ts";
+import { Day, GranularityName, MEASURE_NAMES, PeriodName } from "./schema.ts";
 
 const count = z.number().int();
 
@@ -38,8 +38,8 @@ export const Meta = z
     }),
     cache: z.enum(["hit", "miss", "stale"]),
     degraded: z.boolean(),
-    granularity: z.enum(GRANULARITIES),
-    requestedGranularity: z.enum(GRANULARITIES).optional(),
+    granularity: GranularityName,
+    requestedGranularity: GranularityName.optional(),
     reason: z.string().optional(),
   })
   .openapi("AnalyticsMeta");
@@ -196,7 +196,7 @@ export const Funnel = z
 
 export const Retention = z
   .object({
-    period: z.enum(PERIODS),
+    period: PeriodName,
     cohorts: z.array(
       z.object({
         cohort: Day.openapi({ description: "First day of the period in which these users first came" }),

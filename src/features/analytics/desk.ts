@@ -69,4 +69,4 @@ async function unlessAway<T>(asked: Promise<T> | T): Promise<T | null> {
   }
 }
 
-export const skips = (query: { skipCache?: "true" | "false" }) => query.skipCache === "true";
+export const skips = (query: { skipCache?: boolean }) => query.skipCache === true;

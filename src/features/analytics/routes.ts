@@ -51,6 +51,7 @@ function addProductRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/products/top",
     tags,
     summary: "The products with the most of a measure",
+    etag: true,
     request: { query: TopQuery },
     responses: { 200: json(TopProducts, "Best first, ties by productId") },
   });
@@ -64,6 +65,7 @@ function addProductRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/products/{id}/timeseries",
     tags,
     summary: "One product day by day",
+    etag: true,
     request: { params: IdParam, query: RangeQuery },
     responses: { 200: json(ProductTimeseries, "A point a day, zeros where nothing happened") },
   });
@@ -78,6 +80,7 @@ function addProductRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/products/stats",
     tags,
     summary: "The table of all products",
+    etag: true,
     description:
       "The live products of the catalogue, with or without events, and every other product that has events in the range. A deleted product keeps its name; one that the catalogue never knew has none.",
     request: { query: ProductStatsQuery },
@@ -95,6 +98,7 @@ function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/users/me/summary",
     tags,
     summary: "What I have done",
+    etag: true,
     request: { query: RangeQuery },
     responses: { 200: json(UserSummary, "Totals of the signed-in user") },
   });
@@ -108,6 +112,7 @@ function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/users/{id}/summary",
     tags,
     summary: "What a user has done",
+    etag: true,
     request: { params: IdParam, query: RangeQuery },
     responses: { 200: json(UserSummary, "Totals of the user; zeros for one never seen") },
   });
@@ -122,6 +127,7 @@ function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/summary",
     tags,
     summary: "Totals, event types and a series of the whole shop",
+    etag: true,
     request: { query: SummaryQuery },
     responses: { 200: json(Summary, "Gaps are filled with zeros") },
   });
@@ -135,6 +141,7 @@ function addSummaryRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/summary/paginated",
     tags,
     summary: "The series of the whole shop, page by page",
+    etag: true,
     request: { query: SummaryPageQuery },
     responses: { 200: json(SummaryPage, "The oldest bucket first, gaps filled with zeros") },
   });
@@ -181,6 +188,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/breakdown",
     tags,
     summary: "The values of a property with the most of a measure",
+    etag: true,
     request: { query: BreakdownQuery },
     responses: { 200: json(Breakdown, "Best first, ties by value") },
   });
@@ -194,6 +202,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/funnel",
     tags,
     summary: "How many users take one step after the other",
+    etag: true,
     description:
       "Per unique user (userId, else anonymousId, else sessionId). A chain begins with an event of the first type in the range; every next step is another event of its type, not earlier than the one before and no later than windowHours after the first. Events of equal time count as in any order, so the same data always gives the same funnel. Of all chains of a user the deepest counts. Reads raw events, over at most 93 days.",
     request: { query: FunnelQuery },
@@ -209,6 +218,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/retention",
     tags,
     summary: "Who comes back",
+    etag: true,
     description:
       "Cohorts of users by the period in which they first came ever, and how many of them were active in each period since. The range is widened to begin with a whole period; by default the last 14 days, 12 weeks or 12 months.",
     request: { query: RetentionQuery },
@@ -224,6 +234,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/realtime",
     tags,
     summary: "The last thirty minutes",
+    etag: true,
     description:
       "Reads raw events, so that nothing waits for a rollup; an answer is shared for five seconds.",
     request: { query: RealtimeQuery },

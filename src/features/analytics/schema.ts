@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { isDay, isTimeZone } from "../../core/days.ts";
 import { isStorable } from "../../core/validation.ts";
+import { Flag, PageQuery, SortDirection, withDefault } from "../../http/responses.ts";
 
 /** Three years: beyond, a question is cheaper asked in parts. */
 export const MAX_RANGE_DAYS = 1_100;
@@ -20,14 +21,12 @@ const rangeFields = {
     .openapi({ description: "The last days, today included; default 30" }),
   startDate: Day.optional(),
   endDate: Day.optional().openapi({ description: "Included" }),
-  skipCache: z
-    .enum(["true", "false"])
-    .optional()
-    .openapi({ description: "Compute afresh; for admins, analysts and keys" }),
+  skipCache: Flag.optional().openapi({ description: "Compute afresh; for admins, analysts and keys" }),
 };
 
 export const GRANULARITIES = ["hour", "day", "week", "month"] as const;
 export type Granularity = (typeof GRANULARITIES)[number];
+export const GranularityName = z.enum(GRANULARITIES).openapi("Granularity");
 
 export const SORTABLE = [
   "views",
@@ -62,9 +61,11 @@ export const METRICS = [
   ...["uniqueUsers", "buyers", "purchaseRate", "sessions", "activeDays"],
 ] as const;
 export type Metric = (typeof METRICS)[number];
+const MetricName = z.enum(METRICS).openapi("Metric");
 
 export const DIMENSIONS = [...GRANULARITIES, "type", "product", "property", "user"] as const;
 export type Dimension = (typeof DIMENSIONS)[number];
+const DimensionName = z.enum(DIMENSIONS).openapi("Dimension");
 
 export const FILTERS = ["type", "productId", "value", "userId"] as const;
 export type FilterName = (typeof FILTERS)[number];
@@ -79,7 +80,7 @@ export type TopQuery = z.infer<typeof TopQuery>;
 
 const seriesFields = {
   ...rangeFields,
-  groupBy: z.enum(GRANULARITIES).default("day"),
+  groupBy: withDefault(GranularityName, "day"),
   timeZone: z
     .string()
     .max(64)
@@ -100,8 +101,7 @@ export type SummaryQuery = z.infer<typeof SummaryQuery>;
 export const SummaryStreamQuery = SummaryQuery.omit({ skipCache: true });
 export type SummaryStreamQuery = z.infer<typeof SummaryStreamQuery>;
 
-const pageLimit = z.coerce.number().int().min(1).max(100).default(20);
-const cursor = z.string().max(1000).optional();
+const { limit: pageLimit, cursor } = PageQuery.shape;
 
 export const SummaryPageQuery = z.strictObject({ ...seriesFields, limit: pageLimit, cursor });
 export type SummaryPageQuery = z.infer<typeof SummaryPageQuery>;
@@ -119,7 +119,7 @@ export const ProductStatsQuery = z.strictObject({
     .optional()
     .openapi({ description: "Part of the name, id or sku; the case of letters does not count" }),
   sortBy: z.enum(["name", "events", ...MEASURE_NAMES]).default("views"),
-  sortDir: z.enum(["asc", "desc"]).default("desc"),
+  sortDir: withDefault(SortDirection, "desc"),
   limit: pageLimit,
   page: z.coerce.number().int().min(1).max(MAX_PAGE).optional(),
   cursor: cursor.openapi({ description: "Instead of page: goes on where the last page ended" }),
@@ -152,8 +152,9 @@ export type FunnelQuery = z.infer<typeof FunnelQuery>;
 
 export const PERIODS = ["day", "week", "month"] as const;
 export type Period = (typeof PERIODS)[number];
+export const PeriodName = z.enum(PERIODS).openapi("Period");
 
-export const RetentionQuery = z.strictObject({ ...rangeFields, period: z.enum(PERIODS).default("week") });
+export const RetentionQuery = z.strictObject({ ...rangeFields, period: withDefault(PeriodName, "week") });
 export type RetentionQuery = z.infer<typeof RetentionQuery>;
 
 export const RealtimeQuery = z.strictObject({ skipCache: rangeFields.skipCache });
@@ -166,9 +167,9 @@ const filter = z
 
 export const MetricsQueryBody = z
   .strictObject({
-    metrics: z.array(z.enum(METRICS)).min(1).max(METRICS.length),
+    metrics: z.array(MetricName).min(1).max(METRICS.length),
     dimensions: z
-      .array(z.enum(DIMENSIONS))
+      .array(DimensionName)
       .max(2)
       .default([])
       .openapi({ description: "At most one of hour, day, week and month" }),
@@ -192,7 +193,7 @@ export const MetricsQueryBody = z
     endDate: Day.optional(),
     timeZone: seriesFields.timeZone,
     sort: z
-      .strictObject({ by: z.enum([...METRICS, ...DIMENSIONS]), direction: z.enum(["asc", "desc"]) })
+      .strictObject({ by: z.enum([...METRICS, ...DIMENSIONS]), direction: SortDirection })
       .optional()
       .openapi({
         description: "By default by time, the newest first, or else by the first metric, the largest first",
@@ -203,7 +204,17 @@ export const MetricsQueryBody = z
     }),
     skipCache: z.boolean().default(false),
   })
-  .openapi("MetricsQuery");
+  .openapi("MetricsQuery", {
+    example: {
+      metrics: ["revenue", "purchases"],
+      dimensions: ["week", "product"],
+      filters: { productId: ["tea-100", "tea-200"] },
+      startDate: "2026-10-01",
+      endDate: "2026-11-21",
+      sort: { by: "revenue", direction: "desc" },
+      limit: 50,
+    },
+  });
 export type MetricsQueryBody = z.infer<typeof MetricsQueryBody>;
 
 export const BreakdownQuery = z.strictObject({

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { Instant, json, PageQuery } from "../../http/responses.ts";
+import { Instant, json, PageQuery, pageOf } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import type { AuditService } from "./index.ts";
 
@@ -28,7 +28,7 @@ export function createAuditRoutes(audit: AuditService) {
     summary: "Who changed what, newest first",
     request: { query: PageQuery },
     responses: {
-      200: json(z.object({ items: z.array(AuditEntry), nextCursor: z.string().nullable() }), "A page"),
+      200: json(pageOf(AuditEntry, "AuditPage"), "A page"),
     },
   });
   router.openapi(listAudit, async (c) =>

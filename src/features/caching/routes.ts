@@ -53,6 +53,7 @@ export function createCachingRoutes(caching: CachingService) {
     path: "/analytics/cache/stats",
     tags,
     summary: "The same for analytics alone",
+    etag: true,
     responses: { 200: json(CacheStats, "Counts of all processes") },
   });
   router.openapi(getAnalyticsCacheStats, async (c) =>

@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { PageQuery, pageOf } from "../../http/responses.ts";
 
 const count = z.number().int();
 
@@ -14,16 +15,9 @@ export const CacheStats = z
   })
   .openapi("CacheStats");
 
-export const CacheKeysQuery = z.strictObject({
+export const CacheKeysQuery = PageQuery.extend({
   prefix: z.string().max(200).default(""),
-  limit: z.coerce.number().int().min(1).max(100).default(20),
-  cursor: z.string().max(1000).optional(),
 });
 export type CacheKeysQuery = z.infer<typeof CacheKeysQuery>;
 
-export const CacheKeys = z
-  .object({
-    items: z.array(z.object({ key: z.string(), ttlSeconds: count })),
-    nextCursor: z.string().nullable(),
-  })
-  .openapi("CacheKeys");
+export const CacheKeys = pageOf(z.object({ key: z.string(), ttlSeconds: count }), "CacheKeys");

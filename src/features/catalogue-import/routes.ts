@@ -7,6 +7,7 @@ import type { CatalogueImportService } from "./index.ts";
 import { ExportQuery, ImportAccepted, ProductImportPage, ProductImportReport } from "./schema.ts";
 
 const CSV = "text/csv";
+const FILE_EXAMPLE = 'sku,name,price,quantity,category\nTEA-100,"Green tea, 100 g",4.95,25,tea\n';
 const tags = ["Products"];
 const params = z.object({ id: z.string() });
 const csvAnswer = (description: string) => ({ description, content: { [CSV]: { schema: z.string() } } });
@@ -29,8 +30,11 @@ export function createCatalogueImportRoutes(
       body: {
         required: true,
         content: {
-          [CSV]: { schema: z.string() },
-          "multipart/form-data": { schema: z.object({ file: z.string().openapi({ format: "binary" }) }) },
+          [CSV]: { schema: z.string(), example: FILE_EXAMPLE },
+          "multipart/form-data": {
+            schema: z.object({ file: z.string().openapi({ format: "binary" }) }),
+            example: { file: FILE_EXAMPLE },
+          },
         },
       },
     },
@@ -62,6 +66,7 @@ export function createCatalogueImportRoutes(
     path: "/products/imports/{id}",
     tags,
     summary: "How an import stands, and its first 100 refused rows",
+    etag: true,
     request: { params },
     responses: { 200: json(ProductImportReport, "The report") },
     problems: [404],
@@ -76,6 +81,7 @@ export function createCatalogueImportRoutes(
     path: "/products/imports/{id}/errors",
     tags,
     summary: "The refused rows of an import as CSV",
+    headers: ["Content-Disposition"],
     request: { params },
     responses: { 200: csvAnswer("line, path and message of each, at most 100,000 rows") },
     problems: [404],
@@ -91,6 +97,7 @@ export function createCatalogueImportRoutes(
     path: "/products/export",
     tags,
     summary: "Export products as CSV",
+    headers: ["Content-Disposition"],
     description:
       "The columns of an import. A cell that a spreadsheet would take for a formula begins with an apostrophe, which an import takes off again.",
     request: { query: ExportQuery },

@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
-import { isPlainText, MAX_LABEL, PRODUCT_STATUSES, RULES } from "../../core/product-fields.ts";
-import { Instant } from "../../http/responses.ts";
+import { isPlainText, MAX_LABEL, RULES } from "../../core/product-fields.ts";
+import { Instant, ProductStatus, pageOf } from "../../http/responses.ts";
 
 const Count = z.number().int();
 
@@ -36,15 +36,12 @@ export const ProductImportReport = ProductImport.extend({
   errors: z.array(RowProblem).openapi({ description: "The first 100" }),
 }).openapi("ProductImportReport");
 
-export const ProductImportPage = z.object({
-  items: z.array(ProductImport),
-  nextCursor: z.string().nullable(),
-});
+export const ProductImportPage = pageOf(ProductImport, "ProductImportPage");
 
 const Label = z.string().min(1).max(MAX_LABEL).refine(isPlainText, RULES.plainText);
 
 export const ExportQuery = z.strictObject({
-  status: z.enum(PRODUCT_STATUSES).optional(),
+  status: ProductStatus.optional(),
   category: Label.optional(),
   sellerId: Label.optional(),
 });

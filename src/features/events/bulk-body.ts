@@ -29,6 +29,6 @@ export function checkFrame(input: unknown): BulkFrame {
 /** A misspelt `strict` must not be taken for its opposite. Throws `invalid_input`. */
 export function checkBulkQuery(input: unknown): { strict: boolean } {
   const checked = BulkQuery.safeParse(input);
-  if (checked.success) return { strict: checked.data.strict === "true" };
+  if (checked.success) return { strict: checked.data.strict === true };
   throw invalidInput("query", fieldErrorsOf(checked.error));
 }

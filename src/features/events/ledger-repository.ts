@@ -22,7 +22,7 @@ const KEY_DAYS = 8;
  *
  * Keys go in in key order, or two overlapping retries would deadlock; of two equal ones the first is stored. `on conflict do nothing` waits for a concurrent
  * statement holding the same key, so exactly one of them stores the event. The columns travel as array literals:
- * a parameter a column instead of fourteen a row, and the statement's text is always the same (prepared once).
+ * a parameter a column instead of fifteen a row, and the statement's text is always the same (prepared once).
  */
 export async function insertBatches(
   sql: Sql | Transaction,
@@ -45,9 +45,9 @@ export async function insertBatches(
         ${columns.n}::int[], ${columns.id}::uuid[], ${columns.ms}::float8[], ${columns.type}::text[],
         ${columns.productId}::text[], ${columns.userId}::text[], ${columns.anonymousId}::text[],
         ${columns.sessionId}::text[], ${columns.messageId}::text[], ${columns.messageKey}::text[], ${columns.quantity}::int[],
-        ${columns.unitPrice}::numeric[], ${columns.properties}::text[], ${columns.context}::text[]
+        ${columns.unitPrice}::numeric[], ${columns.amount}::numeric[], ${columns.properties}::text[], ${columns.context}::text[]
       ) with ordinality as e(n, id, ms, type, product_id, user_id, anonymous_id, session_id, message_id, message_key,
-        quantity, unit_price, properties, context, position)
+        quantity, unit_price, amount, properties, context, position)
     ), fresh_key as (
       insert into event_keys (tenant_id, message_id, event_id, expires_at)
       select tenant_id, coalesce(message_key, message_id), id, ${expiry}::timestamptz from input
@@ -60,9 +60,9 @@ export async function insertBatches(
         and not exists (select from fresh_key k where k.tenant_id = i.tenant_id and k.event_id = i.id)
     ), stored as (
       insert into events (tenant_id, ts, id, batch_id, received_at, type, product_id, user_id, anonymous_id, session_id,
-        message_id, quantity, unit_price, properties, context)
+        message_id, quantity, unit_price, amount, properties, context)
       select tenant_id, ts, id, batch_id, received_at, type, product_id, user_id, anonymous_id, session_id,
-        message_id, quantity, unit_price, properties::jsonb, context::jsonb
+        message_id, quantity, unit_price, amount, properties::jsonb, context::jsonb
       from input where id not in (select id from duplicate)
     ), summary as (
       select i.n, count(*) filter (where d.id is null) as stored, count(d.id) as duplicates,
@@ -126,6 +126,7 @@ function toColumns(batches: readonly Batch[]) {
     ms: plain(events, ({ event }) => event.tsMs),
     quantity: plain(events, ({ event }) => event.quantity),
     unitPrice: plain(events, ({ event }) => event.unitPrice),
+    amount: plain(events, ({ event }) => event.amount),
     type: text((event) => event.type),
     productId: text((event) => event.productId),
     userId: text((event) => event.userId),

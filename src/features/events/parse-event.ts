@@ -1,9 +1,10 @@
 import type { FieldError } from "../../core/errors.ts";
 import { idAt } from "../../core/ids.ts";
 import { fieldErrorsOf, isStorable } from "../../core/validation.ts";
-import { type MessageSpace, messageKeyOf } from "./message-key.ts";
+import { type MessageSpace, messageKeyOf, SHOP_MESSAGES } from "./message-key.ts";
 import { NO_SALE, parseSale, SALE_TYPES } from "./sale.ts";
 import { EventInput } from "./schema.ts";
+import { type Warning, type WarningCode, warnOfNames } from "./warnings.ts";
 
 /** An event as it is stored. Times in ms, price as exact decimal text, JSON as text. */
 export interface ParsedEvent {
@@ -19,6 +20,8 @@ export interface ParsedEvent {
   messageKey: string | null;
   quantity: number | null;
   unitPrice: string | null;
+  /** Of the whole line, where it is not quantity times unitPrice. */
+  amount: string | null;
   properties: string | null;
   context: string | null;
 }
@@ -38,7 +41,27 @@ export interface ParseFrame {
   defaults: { userId?: string; sessionId?: string; context?: Record<string, unknown> };
 }
 
-export type ParseResult = { event: ParsedEvent } | { errors: FieldError[] };
+/** For what the shop loads from its own records: sent by nobody's clock, and as old as a shop can be. */
+export function frameOfRecords(): ParseFrame {
+  return {
+    receivedAtMs: Date.now(),
+    skewMs: 0,
+    oldestMs: EARLIEST_MS,
+    tooOld: BEFORE_EARLIEST,
+    maySell: true,
+    messageSpace: SHOP_MESSAGES,
+    defaults: {},
+  };
+}
+
+/** `unpriced`: the properties of a sale that waits for its price, see catalogue-prices.ts. */
+export interface Accepted {
+  event: ParsedEvent;
+  warnings: readonly Warning[];
+  unpriced?: Record<string, unknown>;
+}
+
+export type ParseResult = Accepted | { errors: FieldError[] };
 
 const MAX_EVENT_BYTES = 32 * 1024;
 const MAX_PROPERTY_KEYS = 64;
@@ -46,7 +69,7 @@ const MAX_DEPTH = 16;
 const MAX_AHEAD_MS = 3_600_000;
 /** No shop has older events. */
 export const EARLIEST_MS = Date.UTC(2000, 0, 1);
-export const BEFORE_EARLIEST = "the earliest time that an event can have";
+const BEFORE_EARLIEST = "the earliest time that an event can have";
 
 /** Checks one event and gives it an id; never throws. Limits: contract section 4. */
 export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
@@ -54,7 +77,9 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   if (!checked.success) return { errors: fieldErrorsOf(checked.error) };
   const given = checked.data;
   const errors: FieldError[] = [];
+  const warnings: Warning[] = [];
   const reject = (path: string, code: string, message: string) => errors.push({ path, code, message });
+  const warn = (path: string, code: WarningCode) => warnings.push({ path, code });
 
   const tsMs = given.timestamp === undefined ? frame.receivedAtMs : instantMs(given.timestamp) + frame.skewMs;
   if (tsMs > frame.receivedAtMs + MAX_AHEAD_MS)
@@ -67,7 +92,7 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   if (context) errors.push(...errorsOfObject("context", context));
   const isSale = SALE_TYPES.has(given.type);
   if (isSale && !frame.maySell) reject("type", "sales_not_trusted", "only the shop itself may send sales");
-  const sale = isSale ? parseSale(given.type, properties, reject) : NO_SALE;
+  const sale = isSale ? parseSale(given, reject, warn) : NO_SALE;
 
   const userId = given.userId ?? frame.defaults.userId ?? null;
   const sessionId = given.sessionId ?? frame.defaults.sessionId ?? null;
@@ -94,7 +119,9 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   };
   if (isTooLarge(event))
     return { errors: [{ path: "", code: "too_large", message: `is larger than ${MAX_EVENT_BYTES} bytes` }] };
-  return { event };
+  warnOfNames(given, isSale, warn);
+  const isUnpriced = isSale && sale.unitPrice === null && sale.amount === null;
+  return isUnpriced ? { event, warnings, unpriced: properties ?? {} } : { event, warnings };
 }
 
 /** What forbids a free-form object to be stored, its size aside. */

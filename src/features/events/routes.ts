@@ -3,6 +3,7 @@ import type { InTime } from "../../core/deadline.ts";
 import { parseJson, readText } from "../../http/body.ts";
 import { json } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext, routeWithOwnBody } from "../../http/router.ts";
+import { BULK_EXAMPLE, EVENT_EXAMPLES } from "./examples.ts";
 import { checkBulkQuery, checkFrame, type EventsService, NDJSON, parseLines } from "./index.ts";
 import {
   BulkAccepted,
@@ -22,8 +23,13 @@ const JSON_TYPE = "application/json";
 const CSV_TYPE = "text/csv";
 
 /** What both ways of sending events say of sales; the whole of it is docs/money.md. */
-const MONEY =
-  "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) and count in purchases, units and revenue; adjustment takes the same, its price may be negative, and it counts in revenue alone. From a customer or a publishable key they are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.";
+const MONEY = [
+  "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) or properties.revenue (of the line), and count in purchases, units and revenue.",
+  "adjustment takes the same, its amount may be negative, and it counts in revenue alone.",
+  "A purchase or refund of a product of the catalogue without either takes the catalogue's present price, which the stored event says with priceSource: catalogue; a purchase of an unknown product is refused then (price_required).",
+  "What is sent in vain, such as revenue beside price, is told in warnings.",
+  "From a customer or a publishable key sales are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.",
+].join(" ");
 
 export interface EventRouteLimits {
   maxBodyBytes: number;
@@ -44,13 +50,18 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     tags: ["Events"],
     summary: "Record one event",
     description: `The answer means: committed in Postgres. With a messageId, sending again is safe for seven days. ${MONEY}`,
-    request: { body: { required: true, content: { [JSON_TYPE]: { schema: SingleEventInput } } } },
+    request: {
+      body: {
+        required: true,
+        content: { [JSON_TYPE]: { schema: SingleEventInput, examples: EVENT_EXAMPLES } },
+      },
+    },
     responses: { 202: json(EventAccepted, "Committed") },
   });
   routeWithOwnBody(router, createEvent, async (c) => {
     const { text } = await limits.inTime(readText(c.req.raw, singleLimits));
-    const { id, duplicate } = await events.createEvent(requestContext(c), parseJson(text));
-    return c.json({ accepted: true, id, duplicate }, 202);
+    const outcome = await events.createEvent(requestContext(c), parseJson(text));
+    return c.json({ accepted: true, ...outcome }, 202);
   });
 
   const createEvents = defineRoute({
@@ -64,7 +75,10 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
       query: BulkQuery,
       body: {
         required: true,
-        content: { [JSON_TYPE]: { schema: BulkInput }, [NDJSON]: { schema: EventInput } },
+        content: {
+          [JSON_TYPE]: { schema: BulkInput, examples: { visit: BULK_EXAMPLE } },
+          [NDJSON]: { schema: EventInput, examples: { view: EVENT_EXAMPLES.view } },
+        },
       },
     },
     responses: { 202: json(BulkAccepted, "Committed; received = inserted + duplicates + rejected") },
@@ -97,6 +111,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     path: "/events/export",
     tags: ["Events"],
     summary: "Export events, newest first, as a stream",
+    headers: ["Content-Disposition"],
     description:
       'One event a line, or a CSV row whose cells are safe to open in a spreadsheet. The last line is the count, {"count":n} or # count=n: an export without it was cut off. Every event that was stored when the export began appears exactly once; those stored meanwhile may or may not.',
     request: { query: EventExportQuery },
@@ -124,6 +139,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     path: "/events/{id}",
     tags: ["Events"],
     summary: "Read one event",
+    etag: true,
     request: { params: z.object({ id: z.string() }) },
     responses: { 200: json(StoredEvent, "The event") },
     problems: [404],

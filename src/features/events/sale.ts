@@ -1,52 +1,86 @@
+import type { Warn } from "./warnings.ts";
+
 /** Event types that count in money. Only the shop itself may send them, unless its tenant trusts others with it. */
 export const SALE_TYPES: ReadonlySet<string> = new Set(["purchase", "refund", "adjustment"]);
 
 /**
  * Bounds of one event. No shop meets them by accident, and a mistake stays a mistake of that size: `units` are added up in
- * a bigint, which takes 9 * 10^12 events of the highest quantity to leave, and `revenue` in a numeric without bound. A
- * price in a JSON number is exact up to 15 digits, four of which are decimals; the catalogue's prices are below it.
+ * a bigint, which takes 9 * 10^12 events of the highest quantity to leave, and `revenue` in a numeric without bound. An
+ * amount in a JSON number is exact up to 15 digits, four of which are decimals; the catalogue's prices are below it.
  */
 const MAX_UNITS = 1_000_000;
 const MAX_UNIT_PRICE = 10_000_000_000;
-const PRICE_DECIMALS = 4;
+const MAX_LINE_TOTAL = 100_000_000_000;
+const AMOUNT_DECIMALS = 4;
 
-/** What an event means in units and money: null where it is no sale. */
+/** What an event means in units and money: null where it is no sale. Amounts are exact decimal text. */
 export interface SaleAmount {
   quantity: number | null;
-  /** Exact decimal text. */
   unitPrice: string | null;
+  /** Of the whole line, where it is not quantity times unitPrice. */
+  amount: string | null;
 }
 
 export type Reject = (path: string, code: string, message: string) => void;
 
-export const NO_SALE: SaleAmount = { quantity: null, unitPrice: null };
+export const NO_SALE: SaleAmount = { quantity: null, unitPrice: null, amount: null };
 
-/** What the properties of a sale of this type say. */
-export function parseSale(
-  type: string,
-  properties: Record<string, unknown> | undefined,
-  reject: Reject,
-): SaleAmount {
-  const { quantity = 1, price = 0 } = properties ?? {};
+export interface SaleInput {
+  type: string;
+  productId?: string;
+  properties?: Record<string, unknown>;
+}
+
+/** What a sale says of its money. Neither unitPrice nor amount: the catalogue has to be asked. */
+export function parseSale(input: SaleInput, reject: Reject, warn: Warn): SaleAmount {
+  const { type } = input;
+  const { quantity = 1, price, revenue } = input.properties ?? {};
   if (typeof quantity !== "number" || !Number.isInteger(quantity) || quantity < 1 || quantity > MAX_UNITS) {
     reject("properties.quantity", "invalid_quantity", `must be a whole number from 1 to ${MAX_UNITS}`);
     return NO_SALE;
   }
-  const lowest = type === "adjustment" ? -MAX_UNIT_PRICE : 0;
-  if (typeof price !== "number" || !(price >= lowest && price <= MAX_UNIT_PRICE)) {
-    const exception = lowest === 0 ? "; only an adjustment may have a negative one" : "";
-    reject(
-      "properties.price",
-      "invalid_price",
-      `must be a number from ${lowest} to ${MAX_UNIT_PRICE}${exception}`,
-    );
-    return NO_SALE;
+  if (price !== undefined) {
+    if (revenue !== undefined) warn("properties.revenue", "ignored");
+    const unitPrice = checkAmount(type, "price", price, MAX_UNIT_PRICE, reject);
+    return { quantity, unitPrice, amount: null };
   }
-  return { quantity, unitPrice: decimalText(price) };
+  if (revenue !== undefined) {
+    const amount = checkAmount(type, "revenue", revenue, MAX_LINE_TOTAL, reject);
+    return { quantity, unitPrice: null, amount };
+  }
+  return parseUnpriced(quantity, input, reject, warn);
+}
+
+/** Without a price: the catalogue may know one, a refund may do without, and anything else would count nothing. */
+function parseUnpriced(
+  quantity: number,
+  { type, productId }: SaleInput,
+  reject: Reject,
+  warn: Warn,
+): SaleAmount {
+  const unpriced = { quantity, unitPrice: null, amount: null };
+  if (type === "adjustment")
+    reject("properties.price", "price_required", "is required, or else revenue: an adjustment is an amount");
+  else if (productId !== undefined) return unpriced;
+  else if (type === "purchase")
+    reject("properties.price", "price_required", "is required of a sale without productId, or else revenue");
+  else {
+    warn("properties.price", "price_unknown");
+    return { ...unpriced, unitPrice: "0" };
+  }
+  return NO_SALE;
+}
+
+function checkAmount(type: string, name: string, value: unknown, max: number, reject: Reject): string | null {
+  const min = type === "adjustment" ? -max : 0;
+  if (typeof value === "number" && value >= min && value <= max) return decimalText(value);
+  const exception = min === 0 ? "; only an adjustment may have a negative one" : "";
+  reject(`properties.${name}`, `invalid_${name}`, `must be a number from ${min} to ${max}${exception}`);
+  return null;
 }
 
 /** The decimal that a client wrote, to four places: the shortest text of a double is what JSON carried. */
-function decimalText(price: number): string {
-  const text = String(price);
-  return /^-?\d+(\.\d{1,4})?$/.test(text) ? text : price.toFixed(PRICE_DECIMALS);
+function decimalText(amount: number): string {
+  const text = String(amount);
+  return /^-?\d+(\.\d{1,4})?$/.test(text) ? text : amount.toFixed(AMOUNT_DECIMALS);
 }

@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { explainEpoch } from "../../core/explain-instant.ts";
 import { isPlainText, MAX_PRODUCT_ID } from "../../core/product-fields.ts";
 import { isStorable } from "../../core/validation.ts";
-import { Instant } from "../../http/responses.ts";
+import { Flag, Instant, PageQuery, pageOf } from "../../http/responses.ts";
 
 export const STANDARD_TYPES = [
   "view",
@@ -20,6 +20,19 @@ export const MAX_BULK_EVENTS = 2_000;
 
 const TYPE = /^[a-z0-9_.:-]{1,64}$/;
 const EVENT_TYPE_RULE = "must have 1 to 64 characters of a-z, 0-9, _ . : and -, such as add_to_cart";
+
+/** Standard types are counted by measures of their own; any other is counted by its name. */
+const EventType = z
+  .string()
+  .regex(TYPE, EVENT_TYPE_RULE)
+  .openapi("EventType", {
+    type: "string",
+    anyOf: [
+      { type: "string", enum: [...STANDARD_TYPES] },
+      { type: "string", pattern: TYPE.source },
+    ],
+    example: "view",
+  });
 
 const Identifier = z.string().min(1).max(200).refine(isStorable, "holds a character that can't be stored");
 
@@ -52,7 +65,7 @@ const FreeObject = z
   .openapi({ type: "object", additionalProperties: true });
 
 const eventFields = {
-  type: z.string().regex(TYPE, EVENT_TYPE_RULE).openapi({ example: "view" }),
+  type: EventType,
   messageId: z
     .string()
     .min(1)
@@ -86,25 +99,36 @@ export const SingleEventInput = z
 
 /** The frame of a bulk request. Its events are checked one by one, so that a bad one does not stop the good ones. */
 export const BulkFrame = z.strictObject({
-  events: z
-    .array(z.unknown())
-    .min(1, "at least one event")
-    .max(MAX_BULK_EVENTS, `at most ${MAX_BULK_EVENTS} events`),
+  events: z.array(z.unknown()).min(1).max(MAX_BULK_EVENTS),
   sentAt: Timestamp.optional(),
   sessionId: Identifier.optional(),
   context: FreeObject.optional(),
 });
 export type BulkFrame = z.infer<typeof BulkFrame>;
 
-export const BulkQuery = z.strictObject({ strict: z.enum(["true", "false"]).optional() });
+export const BulkQuery = z.strictObject({
+  strict: Flag.optional().openapi({
+    description: "All events or none: one that is not valid refuses the request",
+  }),
+});
 
 /** How a bulk request is documented: the frame with its events spelled out. */
 export const BulkInput = BulkFrame.extend({
   events: z.array(EventInput).min(1).max(MAX_BULK_EVENTS),
 }).openapi("BulkInput");
 
+export const WARNING_CODES = ["ignored", "misplaced", "price_unknown"] as const;
+
+const Warnings = z
+  .array(z.object({ index: z.number().int(), path: z.string(), code: z.enum(WARNING_CODES) }))
+  .optional()
+  .openapi({
+    description:
+      "What an accepted event says in vain; absent when there is nothing of that. ignored: nothing reads this name here (revenue beside price, items or products in properties, total or value of a sale). misplaced: it belongs to the event itself, or into its properties. price_unknown: a refund without price of a product that the catalogue does not know, which counts in units alone. The first 100.",
+  });
+
 export const EventAccepted = z
-  .object({ accepted: z.literal(true), id: z.uuid(), duplicate: z.boolean() })
+  .object({ accepted: z.literal(true), id: z.uuid(), duplicate: z.boolean(), warnings: Warnings })
   .openapi("EventAccepted");
 
 export const BulkAccepted = z
@@ -117,6 +141,7 @@ export const BulkAccepted = z
     errors: z.array(
       z.object({ index: z.number().int(), path: z.string(), code: z.string(), message: z.string() }),
     ),
+    warnings: Warnings,
   })
   .openapi("BulkAccepted");
 
@@ -146,7 +171,7 @@ const Filter = z
   .optional();
 
 const filters = {
-  type: z.string().regex(TYPE, EVENT_TYPE_RULE).optional(),
+  type: EventType.optional(),
   productId: ProductId.optional(),
   userId: Filter,
   sessionId: Filter,
@@ -161,16 +186,10 @@ export const EventExportQuery = z.strictObject({
 export type EventExportQuery = z.infer<typeof EventExportQuery>;
 export type ExportFormat = EventExportQuery["format"];
 
-export const EventListQuery = z.strictObject({
-  ...filters,
-  limit: z.coerce.number().int().min(1).max(100).default(20),
-  cursor: z.string().max(1000).optional(),
-});
+export const EventListQuery = PageQuery.extend(filters);
 export type EventListQuery = z.infer<typeof EventListQuery>;
 
-export const EventPage = z
-  .object({ items: z.array(StoredEvent), nextCursor: z.string().nullable() })
-  .openapi("EventPage");
+export const EventPage = pageOf(StoredEvent, "EventPage");
 
 export const ExportedLine = z
   .union([StoredEvent, z.object({ count: z.number().int() })])

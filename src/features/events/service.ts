@@ -7,6 +7,7 @@ import type { Sql } from "../../db/client.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import { MALFORMED_LINE } from "./bulk-body.ts";
+import { type FindPrices, isUnpriced, priceSales } from "./catalogue-prices.ts";
 import type { EventWriter, WriteOutcome } from "./event-writer.ts";
 import { streamEvents } from "./export.ts";
 import { messageSpaceOf } from "./message-key.ts";
@@ -16,6 +17,7 @@ import {
   instantMs,
   type ParsedEvent,
   type ParseFrame,
+  type ParseResult,
   parseEvent,
 } from "./parse-event.ts";
 import { selectEvent, selectEvents, timeOfEvent } from "./repository.ts";
@@ -26,15 +28,20 @@ import {
   type StoredEvent,
   Timestamp,
 } from "./schema.ts";
+import type { Warning } from "./warnings.ts";
 
 export interface EventsDeps {
   read: Sql;
   readGuard: Pick<ReadGuard, "run">;
   writer: EventWriter;
   readTenantSettings: ReadTenantSettings;
+  findPrices: FindPrices;
   /** Of events that are sent; imports may be older. */
   maxAgeDays: number;
 }
+
+/** A warning about an event, by its place in the request. */
+export type PlacedWarning = Warning & { index: number };
 
 export interface BulkResult {
   received: number;
@@ -42,6 +49,8 @@ export interface BulkResult {
   duplicates: number;
   rejected: number;
   errors: { index: number; path: string; code: string; message: string }[];
+  /** Absent when there are none. */
+  warnings?: PlacedWarning[];
 }
 
 export type EventsService = ReturnType<typeof createEventsService>;
@@ -52,7 +61,7 @@ const EXPORT_PAGE = 500;
 
 /** Ingest and reading back of single events. */
 export function createEventsService(deps: EventsDeps) {
-  const { read, readGuard, writer, readTenantSettings, maxAgeDays } = deps;
+  const { read, readGuard, writer, readTenantSettings, findPrices, maxAgeDays } = deps;
 
   async function frameOf(
     ctx: RequestContext,
@@ -77,12 +86,22 @@ export function createEventsService(deps: EventsDeps) {
 
   return {
     /** Resolves after the commit. Throws `invalid_input`, `too_large`, `sales_not_trusted`, `unavailable`. */
-    async createEvent(ctx: RequestContext, input: unknown): Promise<WriteOutcome> {
+    async createEvent(
+      ctx: RequestContext,
+      input: unknown,
+    ): Promise<WriteOutcome & { warnings?: PlacedWarning[] }> {
       const { sentAt, event } = splitSentAt(input);
       const frame = await frameOf(ctx, { sentAt });
-      const parsed = parseFor(ctx, event, frame);
+      const checked = parseFor(ctx, event, frame);
+      const [parsed = checked] = isUnpriced(checked)
+        ? await priceSales(findPrices, ctx.tenantId, [checked])
+        : [];
       if ("errors" in parsed) throw rejection(parsed.errors);
-      return writer.write(ctx.tenantId, parsed.event, frame.receivedAtMs);
+      const outcome = await writer.write(ctx.tenantId, parsed.event, frame.receivedAtMs);
+      const { warnings } = parsed;
+      return warnings.length === 0
+        ? outcome
+        : { ...outcome, warnings: warnings.map((warning) => ({ index: 0, ...warning })) };
     },
 
     /** Stores the valid events and reports the others; `strict` stores all or none. Throws when none is valid. */
@@ -95,13 +114,8 @@ export function createEventsService(deps: EventsDeps) {
       if (contextErrors.length > 0)
         throw new AppError("invalid_input", "The context is not valid.", { errors: contextErrors });
       const frame = await frameOf(ctx, input);
-      const events: ParsedEvent[] = [];
-      const errors: BulkResult["errors"] = [];
-      for (const [index, one] of input.events.entries()) {
-        const parsed = parseFor(ctx, one, frame);
-        if ("event" in parsed) events.push(parsed.event);
-        else for (const error of parsed.errors) errors.push({ index, ...error });
-      }
+      const checked = input.events.map((one) => parseFor(ctx, one, frame));
+      const { events, errors, warnings } = sortOut(await priceSales(findPrices, ctx.tenantId, checked));
       const received = input.events.length;
       const rejected = received - events.length;
       if (events.length === 0 || (strict && rejected > 0)) {
@@ -121,7 +135,13 @@ export function createEventsService(deps: EventsDeps) {
         rejected,
         events,
       });
-      return { received, ...outcome, rejected, errors: errors.slice(0, MAX_REPORTED) };
+      return {
+        received,
+        ...outcome,
+        rejected,
+        errors: errors.slice(0, MAX_REPORTED),
+        ...(warnings.length === 0 ? {} : { warnings: warnings.slice(0, MAX_REPORTED) }),
+      };
     },
 
     async listEvents(
@@ -169,6 +189,21 @@ export function createEventsService(deps: EventsDeps) {
 
 const MAX_REPORTED = 100;
 
+/** The events to store, and what is to be said of the others and of these. */
+function sortOut(results: readonly ParseResult[]) {
+  const events: ParsedEvent[] = [];
+  const errors: BulkResult["errors"] = [];
+  const warnings: PlacedWarning[] = [];
+  for (const [index, result] of results.entries()) {
+    if ("errors" in result) for (const error of result.errors) errors.push({ index, ...error });
+    else {
+      events.push(result.event);
+      for (const warning of result.warnings) warnings.push({ index, ...warning });
+    }
+  }
+  return { events, errors, warnings };
+}
+
 /** The strictest of all limits on an event's age, in the words for those that it refuses. */
 function ageLimit(
   nowMs: number,
@@ -195,7 +230,7 @@ function splitSentAt(input: unknown): { sentAt: string | number | undefined; eve
 }
 
 /** A customer's token may speak for nobody else. */
-function parseFor({ principal }: RequestContext, input: unknown, frame: ParseFrame) {
+function parseFor({ principal }: RequestContext, input: unknown, frame: ParseFrame): ParseResult {
   if (input === MALFORMED_LINE)
     return { errors: [{ path: "", code: "malformed_json", message: "the line is not valid JSON" }] };
   const parsed = parseEvent(input, frame);

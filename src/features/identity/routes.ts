@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { json, jsonBody, PageQuery } from "../../http/responses.ts";
+import { json, jsonBody, PageQuery, pageOf } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import type {
   ApiKeysService,
@@ -31,9 +31,6 @@ import {
 const tags = ["Identity"];
 const IdParam = z.object({ id: z.string() });
 const UserParam = z.object({ userId: z.string() });
-const IdempotencyHeader = z.object({
-  "idempotency-key": z.string().optional().openapi({ pattern: "^[!-~]{1,255}$" }),
-});
 
 export interface IdentityServices {
   identity: IdentityService;
@@ -121,6 +118,7 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
     path: "/auth/me",
     tags,
     summary: "Who am I, and where am I a member",
+    etag: true,
     responses: { 200: json(Me, "The account and its memberships") },
   });
   router.openapi(getMe, async (c) => c.json(await identity.getMe(requestContext(c)), 200));
@@ -150,10 +148,7 @@ function addApiKeyRoutes(router: Router, apiKeys: ApiKeysService): void {
     summary: "List the API keys that work",
     request: { query: PageQuery },
     responses: {
-      200: json(
-        z.object({ items: z.array(ApiKey), nextCursor: z.string().nullable() }),
-        "A page, newest first",
-      ),
+      200: json(pageOf(ApiKey, "ApiKeyPage"), "A page, newest first"),
     },
   });
   router.openapi(listApiKeys, async (c) =>
@@ -205,9 +200,9 @@ function addInvitationRoutes(router: Router, invitations: InvitationsService): v
     summary: "Invite somebody by e-mail and role",
     description:
       "Footfall sends no mail: pass the token on. The answer is the same whether the e-mail has an account or not. Earlier invitations of the e-mail end.",
-    request: { headers: IdempotencyHeader, ...jsonBody(InvitationInput) },
+    idempotent: true,
+    request: jsonBody(InvitationInput),
     responses: { 201: json(CreatedInvitation, "The invitation; `token` is shown this once") },
-    problems: [409, 422],
   });
   router.openapi(inviteMember, async (c) => {
     const key = c.req.header("idempotency-key");
@@ -228,7 +223,7 @@ function addInvitationRoutes(router: Router, invitations: InvitationsService): v
     summary: "List the open invitations, newest first",
     request: { query: PageQuery },
     responses: {
-      200: json(z.object({ items: z.array(Invitation), nextCursor: z.string().nullable() }), "A page"),
+      200: json(pageOf(Invitation, "InvitationPage"), "A page"),
     },
   });
   router.openapi(listInvitations, async (c) =>
@@ -260,7 +255,7 @@ function addMemberRoutes(router: Router, members: MembersService): void {
     summary: "List who belongs to the tenant",
     request: { query: PageQuery },
     responses: {
-      200: json(z.object({ items: z.array(Member), nextCursor: z.string().nullable() }), "A page"),
+      200: json(pageOf(Member, "MemberPage"), "A page"),
     },
   });
   router.openapi(listMembers, async (c) =>
@@ -321,6 +316,7 @@ function addTenantRoutes(router: Router, tenant: TenantService): void {
     path: "/tenants/current",
     tags,
     summary: "The settings of my tenant",
+    etag: true,
     responses: { 200: json(Tenant, "The tenant") },
   });
   router.openapi(getTenant, async (c) => c.json(await tenant.getTenant(requestContext(c)), 200));

@@ -2,7 +2,7 @@ import { z } from "@hono/zod-openapi";
 import { isTimeZone } from "../../core/days.ts";
 import { namesItsSeller, SCOPES } from "../../core/principal.ts";
 import { isStorable } from "../../core/validation.ts";
-import { Instant } from "../../http/responses.ts";
+import { Instant, withDefault } from "../../http/responses.ts";
 
 const MAX_PASSWORD = 128;
 const MAX_NAME = 200;
@@ -39,7 +39,16 @@ export const RegisterInput = z
       .openapi({ description: "Makes a tenant of this name and its admin" }),
     invitationToken: Token.optional().openapi({ description: "Joins the tenant that invited this e-mail" }),
   })
-  .openapi("RegisterInput", { not: { required: ["tenantName", "invitationToken"] } });
+  .openapi("RegisterInput", {
+    // One or the other.
+    not: { required: ["tenantName", "invitationToken"], properties: { tenantName: {}, invitationToken: {} } },
+    example: {
+      email: "ada@example.com",
+      password: "correct horse battery",
+      name: "Ada",
+      tenantName: "Ada's tea shop",
+    },
+  });
 
 export const LoginInput = z
   .strictObject({
@@ -50,11 +59,15 @@ export const LoginInput = z
       description: "Joins the tenant that invited this e-mail, and signs in to it",
     }),
   })
-  .openapi("LoginInput");
+  .openapi("LoginInput", { example: { email: "ada@example.com", password: "correct horse battery" } });
 
-export const RefreshInput = z.strictObject({ refreshToken: Token }).openapi("RefreshInput");
+export const RefreshInput = z
+  .strictObject({ refreshToken: Token })
+  .openapi("RefreshInput", { example: { refreshToken: "ffr_4bq0m7d3h1w9" } });
 
-const RoleName = z.enum(["admin", "seller", "analyst", "customer"]);
+const RoleName = z.enum(["admin", "seller", "analyst", "customer"]).openapi("Role");
+const ScopeName = z.enum(SCOPES).openapi("Scope");
+const KeyKind = z.enum(["secret", "publishable"]).openapi("ApiKeyKind");
 
 export const User = z
   .object({
@@ -93,19 +106,21 @@ export const Me = z
 export const ApiKeyInput = z
   .strictObject({
     name: PlainText(MAX_NAME),
-    kind: z.enum(["secret", "publishable"]).default("secret"),
-    scopes: z.array(z.enum(SCOPES)).min(1).max(SCOPES.length).optional(),
+    kind: withDefault(KeyKind, "secret"),
+    scopes: z.array(ScopeName).min(1).max(SCOPES.length).optional(),
     expiresAt: z.iso.datetime({ offset: true }).optional(),
   })
-  .openapi("ApiKeyInput");
+  .openapi("ApiKeyInput", {
+    example: { name: "Shop backend", kind: "secret", scopes: ["events:write", "analytics:read"] },
+  });
 
 export const ApiKey = z
   .object({
     id: z.uuid(),
     name: z.string(),
-    kind: z.enum(["secret", "publishable"]),
+    kind: KeyKind,
     prefix: z.string(),
-    scopes: z.array(z.enum(SCOPES)),
+    scopes: z.array(ScopeName),
     expiresAt: Instant.nullable(),
     createdAt: Instant,
     lastUsedAt: Instant.nullable(),
@@ -128,7 +143,7 @@ export const RotateInput = z
       .default(86_400)
       .openapi({ description: "How long the old key goes on working" }),
   })
-  .openapi("RotateInput");
+  .openapi("RotateInput", { example: { overlapSeconds: 86_400 } });
 
 /** X-Seller-Id and memberships name sellers by ids of the shop's choice. */
 const SellerId = PlainText(100);
@@ -153,7 +168,9 @@ export const InvitationInput = z
     sellerId: SellerId.optional().openapi({ description: SELLER_RULE }),
   })
   .refine(({ role, sellerId }) => namesItsSeller(role, sellerId), { path: ["sellerId"], error: SELLER_RULE })
-  .openapi("InvitationInput");
+  .openapi("InvitationInput", {
+    example: { email: "grace@example.com", role: "seller", sellerId: "seller-1" },
+  });
 
 export const Invitation = z
   .object({
@@ -172,7 +189,9 @@ export const CreatedInvitation = Invitation.extend({
   }),
 }).openapi("CreatedInvitation");
 
-export const AcceptInput = z.strictObject({ token: Token }).openapi("AcceptInput");
+export const AcceptInput = z
+  .strictObject({ token: Token })
+  .openapi("AcceptInput", { example: { token: "the token of the invitation" } });
 
 export const MemberChange = z
   .strictObject({
@@ -184,7 +203,7 @@ export const MemberChange = z
       }),
   })
   .refine((change) => Object.keys(change).length > 0, "must name something to change")
-  .openapi("MemberChange", { minProperties: 1 });
+  .openapi("MemberChange", { minProperties: 1, example: { role: "seller", sellerId: "seller-1" } });
 
 const TRUSTED_SALES =
   "Whether customers and publishable keys may send purchase, refund and adjustment. Anybody can register as a customer or read a publishable key, so false, the default, keeps strangers away from revenue";
@@ -222,4 +241,7 @@ export const TenantChange = z
     eventRetentionDays: z.number().int().min(1).max(36_500).nullable().optional(),
   })
   .refine((change) => Object.keys(change).length > 0, "must name something to change")
-  .openapi("TenantChange", { minProperties: 1 });
+  .openapi("TenantChange", {
+    minProperties: 1,
+    example: { name: "Ada's tea shop", timeZone: "Europe/Berlin", lowStockThreshold: 5 },
+  });

@@ -14,7 +14,7 @@ const VOIDED_EVENT = "says that the event counts in no figure, so it is not impo
 /** Parts of the envelope with keys of their own: a JSON object in one column, or a column a key (`properties.country`). */
 const OBJECTS = ["properties", "context"];
 /** Numbers by contract; any other property of a CSV file stays text. */
-const NUMERIC = ["properties.quantity", "properties.price"];
+const NUMERIC = ["properties.quantity", "properties.price", "properties.revenue"];
 
 const readTime = timestampReader("auto");
 

@@ -1,13 +1,16 @@
 import { extname } from "node:path";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import {
-  BEFORE_EARLIEST,
-  EARLIEST_MS,
   type EventWriter,
+  type FindPrices,
+  frameOfRecords,
   isTrailer,
+  isUnpriced,
   type ParsedEvent,
+  type ParseResult,
   parseEvent,
-  SHOP_MESSAGES,
+  priceSales,
+  type Warning,
 } from "../events/index.ts";
 import { type BulkLoader, createBulkLoader, type LoadTotals } from "./bulk-loader.ts";
 import { readCsv } from "./csv-rows.ts";
@@ -18,6 +21,7 @@ import { readNdjson } from "./ndjson-rows.ts";
 import { createRowIdentities, type RowIdentities } from "./row-identity.ts";
 import type { ReadCell, Row, RowSource } from "./rows.ts";
 import { badFile, STDIN } from "./source.ts";
+import { createWarningTotals, type WarningTotals } from "./warning-totals.ts";
 
 export type ImportFormat = "csv" | "ndjson";
 
@@ -37,9 +41,15 @@ export interface Rejection {
   errors: FieldError[];
 }
 
+export interface ImportDeps {
+  writer: EventWriter;
+  findPrices: FindPrices;
+}
+
 export interface ImportRun {
   /** Counts so far; live while the import runs and right after it failed. */
   readonly totals: LoadTotals;
+  readonly warnings: WarningTotals;
   /** Resolves after the last commit. Throws `invalid_input` for a file that can't be read; what came before it is stored. */
   run(): Promise<void>;
 }
@@ -64,22 +74,41 @@ export function formatOf(file: string): ImportFormat {
  * is sent; one that fails is refused alone. Importing a file again stores nothing (row-identity.ts). Call checkWholeFile
  * first.
  */
-export function createImport(writer: EventWriter, options: ImportOptions): ImportRun {
-  const loader = createBulkLoader(writer, options.tenantId);
+export function createImport({ writer, findPrices }: ImportDeps, options: ImportOptions): ImportRun {
+  const { tenantId } = options;
+  const loader = createBulkLoader(writer, tenantId);
+  const warnings = createWarningTotals();
+  const run: Load = {
+    loader,
+    options,
+    price: (results) => priceSales(findPrices, tenantId, results),
+    onWarning: warnings.add,
+  };
   return {
     totals: loader.totals,
+    warnings: warnings.totals,
     async run() {
       const source = await openRows(options);
       const mapRow = chooseMapper(source, options);
-      await load(source, mapRow, loader, options);
+      await load(source, mapRow, run);
     },
   };
+}
+
+interface Load {
+  loader: BulkLoader;
+  options: ImportOptions;
+  price(results: readonly ParseResult[]): Promise<readonly ParseResult[]>;
+  onWarning(warning: Warning): void;
 }
 
 export interface Preview {
   /** Rows read; fewer than asked for when the file has no more. */
   rows: number;
   rejections: Rejection[];
+  warnings: WarningTotals;
+  /** Sales without a price of their own: an import asks the catalogue, and rejects purchases of unknown products. */
+  unpriced: number;
   /** The first events that would be stored. */
   events: ParsedEvent[];
   /** Columns of the header that no field of an event takes; null where every row names its own (NDJSON). */
@@ -95,7 +124,15 @@ export async function previewImport(
   const mapRow = chooseMapper(source, options);
   const used = options.mapping ? columnsOf(options.mapping) : source.columns;
   const unusedColumns = source.columns?.filter((column) => !used?.includes(column)) ?? null;
-  const preview: Preview = { rows: 0, rejections: [], events: [], unusedColumns };
+  const warnings = createWarningTotals();
+  const preview: Preview = {
+    rows: 0,
+    rejections: [],
+    warnings: warnings.totals,
+    unpriced: 0,
+    events: [],
+    unusedColumns,
+  };
   const identities = createRowIdentities();
   for await (const rows of source.rows) {
     for (const row of rows) {
@@ -103,7 +140,11 @@ export async function previewImport(
       const result = toEvent(row, mapRow, identities);
       preview.rows += 1;
       if ("errors" in result) preview.rejections.push({ line: row.line, errors: result.errors });
-      else if (preview.events.length < SAMPLE_EVENTS) preview.events.push(result.event);
+      else {
+        result.warnings.forEach(warnings.add);
+        if (isUnpriced(result)) preview.unpriced += 1;
+        if (preview.events.length < SAMPLE_EVENTS) preview.events.push(result.event);
+      }
       if (preview.rows === limit) return preview;
     }
   }
@@ -149,24 +190,14 @@ function keyReader(name: string): ReadCell {
   };
 }
 
-async function load(
-  source: RowSource,
-  mapRow: MapRow,
-  loader: BulkLoader,
-  options: ImportOptions,
-): Promise<void> {
+async function load(source: RowSource, mapRow: MapRow, run: Load): Promise<void> {
+  const { loader, options } = run;
   const identities = createRowIdentities();
   try {
     for await (const rows of source.rows) {
-      const rejections: Rejection[] = [];
-      for (const row of rows) {
-        // In the rows of somebody else's file it would be one of them.
-        if (options.mapping === null && isTrailer(row.cells)) continue;
-        const result = toEvent(row, mapRow, identities);
-        if ("errors" in result) rejections.push({ line: row.line, errors: result.errors });
-        if (loader.add("event" in result ? result.event : null)) await loader.flush();
-      }
-      if (rejections.length > 0) await options.onRejected(rejections);
+      // In the rows of somebody else's file it would be one of them.
+      const events = options.mapping ? rows : rows.filter((row) => !isTrailer(row.cells));
+      await loadRows(events, (row) => toEvent(row, mapRow, identities), run);
     }
   } catch (error) {
     // Rows before the place where the file turned bad are stored like any other; a second failure says nothing new.
@@ -177,20 +208,28 @@ async function load(
   if (loader.totals.rows === 0) throw badFile(options.file, "has no rows");
 }
 
-function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities) {
+/** Rows that were read together share a look at the catalogue, where any of them needs one. */
+async function loadRows(
+  rows: readonly Row[],
+  toResult: (row: Row) => ParseResult,
+  { loader, options, price, onWarning }: Load,
+): Promise<void> {
+  const rejections: Rejection[] = [];
+  const results = await price(rows.map(toResult));
+  for (const [index, result] of results.entries()) {
+    const isRefused = "errors" in result;
+    if (isRefused) rejections.push({ line: rows[index]?.line ?? 0, errors: result.errors });
+    else result.warnings.forEach(onWarning);
+    if (loader.add(isRefused ? null : result.event)) await loader.flush();
+  }
+  if (rejections.length > 0) await options.onRejected(rejections);
+}
+
+function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities): ParseResult {
   if (row.problem) return { errors: [row.problem] };
   const mapped = mapRow(row.cells);
   if ("errors" in mapped) return mapped;
   const { input } = mapped;
   input.messageId ??= identities.messageIdOf(row.identity);
-  // Sent by nobody's clock: no skew, and as old as a shop can be.
-  return parseEvent(input, {
-    receivedAtMs: Date.now(),
-    skewMs: 0,
-    oldestMs: EARLIEST_MS,
-    tooOld: BEFORE_EARLIEST,
-    maySell: true,
-    messageSpace: SHOP_MESSAGES,
-    defaults: {},
-  });
+  return parseEvent(input, frameOfRecords());
 }

@@ -13,3 +13,4 @@ export { type Mapping, PRESETS, parseMapping } from "./mapping.ts";
 export { createRejectionFile, type RejectionFile } from "./rejection-file.ts";
 export { rollUpWaiting } from "./roll-up-waiting.ts";
 export { checkWholeFile } from "./source.ts";
+export type { WarningTotals } from "./warning-totals.ts";

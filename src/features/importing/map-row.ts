@@ -15,8 +15,9 @@ const DECIMALS: Readonly<Record<Mapping["decimal"], RegExp>> = {
 
 /** The columns that a mapping takes values from. */
 export function columnsOf(mapping: Mapping): string[] {
-  const { timestamp, type, messageId, productId, userId, anonymousId, sessionId, quantity, price } = mapping;
-  const fields = [timestamp, type, messageId, productId, userId, anonymousId, sessionId, quantity, price];
+  const { timestamp, type, messageId, productId, userId, anonymousId, sessionId } = mapping;
+  const amounts = [mapping.quantity, mapping.price, mapping.revenue];
+  const fields = [timestamp, type, messageId, productId, userId, anonymousId, sessionId, ...amounts];
   return [...fields, ...Object.values(mapping.properties)].flatMap((field) => field?.column ?? []);
 }
 
@@ -32,11 +33,13 @@ export function createRowMapper(mapping: Mapping, readerOf: (column: string) => 
     const properties = read.properties(cells, errors);
     const quantity = read.quantity(cells, errors);
     const price = read.price(cells, errors);
+    const revenue = read.revenue(cells, errors);
     if (errors.length > 0) return { errors };
 
-    const sign = signOf(mapping, quantity, price);
+    const sign = signOf(mapping, { quantity, price, revenue });
     if (quantity !== undefined) properties.quantity = sign.quantity * quantity;
     if (price !== undefined) properties.price = sign.price * price;
+    if (revenue !== undefined) properties.revenue = sign.revenue * revenue;
     const named = type.constant ?? read.type(cells);
     const userId = read.userId(cells);
     const isKnown = anonymous?.onlyWithoutUser && userId !== undefined;
@@ -60,17 +63,27 @@ interface Sign {
   type?: "refund" | "adjustment";
   quantity: 1 | -1;
   price: 1 | -1;
+  revenue: 1 | -1;
 }
 
 /**
  * What negative numbers of a row mean, and what makes them those of an event, whose quantity has no sign. An adjustment is
- * quantity times price, so its price takes over the sign of a negative quantity.
+ * quantity times price, so its price takes over the sign of a negative quantity. The total of a return is negative as a
+ * rule; as that of a refund it is not.
  */
-function signOf(mapping: Mapping, quantity = 1, price = 0): Sign {
-  const isReturn = mapping.quantity?.negative === "refund" && quantity < 0;
-  if (mapping.price?.negative === "adjustment" && price < 0)
-    return { type: "adjustment", quantity: isReturn ? -1 : 1, price: isReturn ? -1 : 1 };
-  return isReturn ? { type: "refund", quantity: -1, price: 1 } : { quantity: 1, price: 1 };
+function signOf(
+  { quantity, price, revenue }: Mapping,
+  of: { quantity: number | undefined; price: number | undefined; revenue: number | undefined },
+): Sign {
+  const isReturn = quantity?.negative === "refund" && (of.quantity ?? 1) < 0;
+  const turned = isReturn ? -1 : 1;
+  if (price?.negative === "adjustment" && (of.price ?? 0) < 0)
+    return { type: "adjustment", quantity: turned, price: turned, revenue: 1 };
+  const isNegative = (of.revenue ?? 0) < 0;
+  if (revenue?.negative === "adjustment" && isNegative && !isReturn)
+    return { type: "adjustment", quantity: 1, price: 1, revenue: 1 };
+  const signs = { quantity: turned, price: 1, revenue: isReturn && isNegative ? -1 : 1 } as const;
+  return isReturn ? { type: "refund", ...signs } : signs;
 }
 
 /** A reader for each field of an event; those that can fail add what is wrong to `errors`. */
@@ -99,6 +112,7 @@ function compileReaders(mapping: Mapping, readerOf: (column: string) => ReadCell
     sessionId: text(mapping.sessionId),
     quantity: number(mapping.quantity),
     price: number(mapping.price),
+    revenue: number(mapping.revenue),
     properties: compileProperties(mapping, readerOf),
   };
 }

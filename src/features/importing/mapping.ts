@@ -22,6 +22,7 @@ import { timestampReader } from "./timestamp-format.ts";
  *     "messageId": "Line id",                                     else the row itself is its identity
  *     "quantity": { "column": "Qty", "negative": "refund" },      or just "Qty", where a negative one is refused
  *     "price": { "column": "Unit price", "negative": "adjustment" },   or just "Unit price", likewise
+ *     "revenue": "Line total",                                    of the whole row, where it has no price; likewise
  *     "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
  *   }
  */
@@ -54,6 +55,7 @@ export const Mapping = z.strictObject({
   sessionId: column({}).optional(),
   quantity: column({ negative: z.literal("refund").optional() }).optional(),
   price: column({ negative: z.literal("adjustment").optional() }).optional(),
+  revenue: column({ negative: z.literal("adjustment").optional() }).optional(),
   properties: z
     .record(z.string(), column({ as: z.enum(["text", "number", "boolean"]).optional() }))
     .default({}),

@@ -1,8 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { TOPICS } from "../../core/domain-events.ts";
-import { Instant } from "../../http/responses.ts";
-
-const Topic = z.enum(TOPICS);
+import { Flag, Instant, PageQuery, pageOf, Topic } from "../../http/responses.ts";
 
 /** Separated by commas, as in `topics=product.created,product.lowstock`. */
 const Topics = z
@@ -17,11 +15,9 @@ const Topics = z
     example: "product.created,product.lowstock",
   });
 
-export const NotificationListQuery = z.strictObject({
+export const NotificationListQuery = PageQuery.extend({
   topics: Topics,
-  unread: z.enum(["true", "false"]).optional().openapi({ description: "true: only those nobody has read" }),
-  limit: z.coerce.number().int().min(1).max(100).default(20),
-  cursor: z.string().max(1000).optional(),
+  unread: Flag.optional().openapi({ description: "true: only those nobody has read" }),
 });
 export type NotificationListQuery = z.infer<typeof NotificationListQuery>;
 
@@ -63,6 +59,4 @@ export type NotificationContent = {
 
 export const Notification = z.object({ ...content, readAt: Instant.nullable() }).openapi("Notification");
 
-export const NotificationPage = z
-  .object({ items: z.array(Notification), nextCursor: z.string().nullable() })
-  .openapi("NotificationPage");
+export const NotificationPage = pageOf(Notification, "NotificationPage");

@@ -68,7 +68,7 @@ export function createNotificationsService(deps: NotificationsDeps) {
         throw new AppError("invalid_input", "The cursor is not valid.");
       const rows = await repository.selectNotifications(db.read, ctx.tenantId, {
         ...visible,
-        unread: filters.unread === "true",
+        unread: filters.unread === true,
         before,
         limit: limit + 1,
       });

@@ -81,7 +81,7 @@ export function createPurchasesService(deps: PurchasesDeps) {
           repository.selectPurchases(db.read, tenantId, userId, { limit, offset: (page - 1) * limit }),
           repository.countPurchases(db.read, tenantId, userId),
         ]);
-        return { page, limit, total, items: rows.map(toPurchase) };
+        return { items: rows.map(toPurchase), nextCursor: null, page, limit, total };
       }
       const [createdAt = "", id = ""] = cursor ? decodeCursor("purchases", cursor, 2) : [];
       if (cursor && !(isUuid(id) && !Number.isNaN(Date.parse(createdAt))))
@@ -90,7 +90,8 @@ export function createPurchasesService(deps: PurchasesDeps) {
       const rows = await repository.selectPurchases(db.read, tenantId, userId, { limit: limit + 1, before });
       const items = rows.slice(0, limit).map(toPurchase);
       const last = rows.length > limit ? items.at(-1) : undefined;
-      return { items, nextCursor: last ? encodeCursor("purchases", [last.createdAt, last.id]) : null };
+      const nextCursor = last ? encodeCursor("purchases", [last.createdAt, last.id]) : null;
+      return { items, nextCursor, page: null, limit, total: null };
     },
   };
 }

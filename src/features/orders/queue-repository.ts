@@ -67,12 +67,19 @@ export interface DeadCommand {
   deadLetteredAt: Date;
 }
 
-/** A tenant's dead-lettered commands, the oldest first. */
-export async function selectDead(sql: Sql, tenantId: string, limit: number): Promise<DeadCommand[]> {
+/** A tenant's dead-lettered commands, the oldest first; beyond the place where the last page ended. */
+export async function selectDead(
+  sql: Sql,
+  tenantId: string,
+  { limit, after }: { limit: number; after?: { receivedAt: string; id: string } },
+): Promise<DeadCommand[]> {
+  // A place is written to the millisecond, as answers are.
   return sql<DeadCommand[]>`
     select id, order_id as "orderId", group_id as "groupId", kind as command, attempts,
       coalesce(last_error, '') as error, created_at as "receivedAt", finished_at as "deadLetteredAt"
-    from order_commands where tenant_id = ${tenantId} and state = 'dead' order by created_at, id limit ${limit}`;
+    from order_commands where tenant_id = ${tenantId} and state = 'dead'
+      ${after ? sql`and (date_trunc('milliseconds', created_at), id) > (${after.receivedAt}, ${after.id})` : sql``}
+    order by date_trunc('milliseconds', created_at), id limit ${limit}`;
 }
 
 /**

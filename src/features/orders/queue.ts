@@ -22,7 +22,6 @@ export type OrderQueue = ReturnType<typeof createOrderQueue>;
 export const HEARTBEAT_MS = 2_000;
 /** A worker that has been silent for so long is taken for dead. */
 const ALIVE_MS = 5 * HEARTBEAT_MS;
-const MAX_DEAD_LISTED = 100;
 const PURGE_A_TRANSACTION = 1_000;
 /** What one request may purge; whoever has more asks again. */
 const PURGE_TRANSACTIONS = 50;
@@ -84,8 +83,11 @@ export function createOrderQueue({ db, announcer, invalidator, metrics }: OrderQ
       return total;
     },
 
-    async listDead({ tenantId }: Pick<RequestContext, "tenantId">) {
-      const rows = await repository.selectDead(db.read, tenantId, MAX_DEAD_LISTED);
+    async listDead(
+      { tenantId }: Pick<RequestContext, "tenantId">,
+      page: { limit: number; after?: { receivedAt: string; id: string } },
+    ) {
+      const rows = await repository.selectDead(db.read, tenantId, page);
       return rows.map(({ receivedAt, deadLetteredAt, ...row }) => ({
         ...row,
         kind: "order_command" as const,

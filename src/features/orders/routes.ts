@@ -18,9 +18,6 @@ import {
 
 const tags = ["Orders"];
 const IdParam = z.object({ id: z.string() });
-const IdempotencyHeader = z.object({
-  "idempotency-key": z.string().optional().openapi({ pattern: "^[!-~]{1,255}$" }),
-});
 
 type Router = ReturnType<typeof createRouter>;
 
@@ -43,9 +40,9 @@ export function createOrderRoutes({
     summary: "Place an order",
     description:
       "The answer means: queued in Postgres. Orders of a group are handled strictly in order; whether it was accepted (`pending`) or rejected shows when the order is read.",
-    request: { headers: IdempotencyHeader, ...jsonBody(OrderInput) },
+    idempotent: true,
+    request: jsonBody(OrderInput),
     responses: { 202: json(OrderQueued, "Queued; `deduplicated` tells that it is an earlier order") },
-    problems: [409, 422],
   });
   router.openapi(createOrder, async (c) => {
     const key = c.req.header("idempotency-key");
@@ -97,9 +94,10 @@ function addPurchaseRoutes(router: Router, purchases: PurchasesService): void {
     path: "/purchases",
     tags,
     summary: "Buy a product at once, at the store's price",
-    request: { headers: IdempotencyHeader, ...jsonBody(PurchaseInput) },
+    idempotent: true,
+    request: jsonBody(PurchaseInput),
     responses: { 201: json(Purchase, "Bought; the stock is taken") },
-    problems: [404, 409, 422],
+    problems: [404],
   });
   router.openapi(createPurchase, async (c) => {
     const key = c.req.header("idempotency-key");
@@ -146,6 +144,7 @@ function addReadRoutes(router: Router, orders: OrdersService): void {
     path: "/orders/{id}",
     tags,
     summary: "Read one order, with its history and where it may go",
+    etag: true,
     request: { params: IdParam },
     responses: { 200: json(Order, "The order") },
     problems: [404],

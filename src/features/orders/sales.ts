@@ -43,6 +43,7 @@ export async function writeSales(
     sessionId: null,
     messageId: null,
     messageKey: null,
+    amount: null,
     // As in the events that others send: an exported sale can be imported elsewhere.
     properties: JSON.stringify({ ...properties, quantity: sale.quantity, price: Number(sale.unitPrice) }),
     context: null,

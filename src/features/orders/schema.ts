@@ -1,6 +1,6 @@
 import { z } from "@hono/zod-openapi";
 import { isStorable } from "../../core/validation.ts";
-import { Instant } from "../../http/responses.ts";
+import { Instant, numberedPageOf, PageQuery, pageOf } from "../../http/responses.ts";
 
 export const ORDER_STATUSES = [
   "queued",
@@ -12,7 +12,7 @@ export const ORDER_STATUSES = [
   "rejected",
 ] as const;
 export type OrderStatus = (typeof ORDER_STATUSES)[number];
-const Status = z.enum(ORDER_STATUSES);
+const Status = z.enum(ORDER_STATUSES).openapi("OrderStatus");
 
 /** More than a shopping cart holds; it bounds what one command locks. */
 const MAX_LINES = 100;
@@ -25,12 +25,10 @@ const Text = (max: number) =>
 const Email = z.email().max(254).toLowerCase().openapi({ example: "ada@example.com" });
 const ProductId = z.string().min(1).max(128).refine(isStorable, "holds a character that can't be stored");
 const Quantity = z.number().int().min(1).max(MAX_QUANTITY);
-const limit = z.coerce.number().int().min(1).max(100).default(20);
-const cursor = z.string().max(1000).optional();
 
 export const PurchaseInput = z
   .strictObject({ productId: ProductId, quantity: Quantity.default(1) })
-  .openapi("PurchaseInput");
+  .openapi("PurchaseInput", { example: { productId: "tea-100", quantity: 2 } });
 export type PurchaseInput = z.infer<typeof PurchaseInput>;
 
 export const Purchase = z
@@ -46,22 +44,12 @@ export const Purchase = z
   .openapi("Purchase");
 export type Purchase = z.infer<typeof Purchase>;
 
-export const PurchaseListQuery = z.strictObject({
-  limit,
-  cursor,
+export const PurchaseListQuery = PageQuery.extend({
   page: z.coerce.number().int().min(1).max(MAX_PAGE).optional(),
 });
 export type PurchaseListQuery = z.infer<typeof PurchaseListQuery>;
 
-export const PurchaseList = z
-  .object({
-    items: z.array(Purchase),
-    nextCursor: z.string().nullable().optional().openapi({ description: "Unless `page` was asked for" }),
-    page: z.number().int().optional(),
-    limit: z.number().int().optional(),
-    total: z.number().int().optional(),
-  })
-  .openapi("PurchaseList");
+export const PurchaseList = numberedPageOf(Purchase, "PurchaseList");
 export type PurchaseList = z.infer<typeof PurchaseList>;
 
 export const OrderInput = z
@@ -79,7 +67,14 @@ export const OrderInput = z
       description: "For five minutes, the same id is answered with the first order instead of making another",
     }),
   })
-  .openapi("OrderInput");
+  .openapi("OrderInput", {
+    example: {
+      customerName: "Ada Lovelace",
+      customerEmail: "ada@example.com",
+      items: [{ productId: "tea-100", quantity: 2 }],
+      deduplicationId: "cart-4711",
+    },
+  });
 export type OrderInput = z.infer<typeof OrderInput>;
 
 export const OrderQueued = z
@@ -92,7 +87,9 @@ export const OrderQueued = z
   .openapi("OrderQueued");
 export type OrderQueued = z.infer<typeof OrderQueued>;
 
-export const StatusInput = z.strictObject({ status: Status }).openapi("OrderStatusInput");
+export const StatusInput = z
+  .strictObject({ status: Status })
+  .openapi("OrderStatusInput", { example: { status: "confirmed" } });
 
 export const CommandQueued = z
   .object({ id: z.uuid(), messageId: z.uuid(), status: z.literal("queued") })
@@ -143,17 +140,13 @@ export const Order = z
   .openapi("Order");
 export type Order = z.infer<typeof Order>;
 
-export const OrderPage = z
-  .object({ items: z.array(OrderSummary), nextCursor: z.string().nullable() })
-  .openapi("OrderPage");
+export const OrderPage = pageOf(OrderSummary, "OrderPage");
 export type OrderPage = z.infer<typeof OrderPage>;
 
-export const OrderListQuery = z.strictObject({
+export const OrderListQuery = PageQuery.extend({
   status: Status.optional(),
   customerEmail: Email.optional(),
   from: z.iso.datetime({ offset: true }).optional().openapi({ description: "Included" }),
   to: z.iso.datetime({ offset: true }).optional().openapi({ description: "Not included" }),
-  limit,
-  cursor,
 });
 export type OrderListQuery = z.infer<typeof OrderListQuery>;

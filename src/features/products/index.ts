@@ -1,3 +1,4 @@
+export { createPriceLookUp } from "./price-look-up.ts";
 export {
   BLANK_PRODUCT,
   isLowStockCrossing,

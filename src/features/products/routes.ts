@@ -1,5 +1,4 @@
 import { z } from "@hono/zod-openapi";
-import { tagAnswers } from "../../http/etag.ts";
 import { json, jsonBody } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import type { ProductsService, ProductTarget } from "./index.ts";
@@ -16,16 +15,6 @@ import {
 
 const tags = ["Products"];
 const params = z.object({ id: ProductId });
-const headers = z.object({
-  "if-match": z
-    .string()
-    .optional()
-    .openapi({ description: "ETags of the product; another version by now is a 412", example: '"3-EUR"' }),
-});
-const IdempotencyHeader = z.object({
-  "idempotency-key": z.string().optional().openapi({ pattern: "^[!-~]{1,255}$" }),
-});
-const NOT_MODIFIED = { 304: { description: "If-None-Match names what would be sent" } } as const;
 
 type Router = ReturnType<typeof createRouter>;
 
@@ -61,8 +50,8 @@ function addReads(router: Router, products: ProductsService): void {
     path: "/products/categories",
     tags,
     summary: "The categories and how many products each has",
-    middleware: [tagAnswers()],
-    responses: { 200: json(Categories, "The largest first, at most 1,000"), ...NOT_MODIFIED },
+    etag: true,
+    responses: { 200: json(Categories, "The largest first, at most 1,000") },
   });
   router.openapi(listCategories, async (c) => c.json(await products.listCategories(requestContext(c)), 200));
 
@@ -73,9 +62,9 @@ function addReads(router: Router, products: ProductsService): void {
     tags,
     summary: "Read one product",
     description: "Ids are percent-encoded in paths: `A/1` is `A%2F1`.",
-    middleware: [tagAnswers()],
+    etag: true,
     request: { params },
-    responses: { 200: json(Product, "The product, its version in the ETag"), ...NOT_MODIFIED },
+    responses: { 200: json(Product, "The product, its version in the ETag") },
     problems: [404],
   });
   router.openapi(getProduct, async (c) => {
@@ -93,9 +82,10 @@ function addCreation(router: Router, products: ProductsService): void {
     tags,
     summary: "Create a product, with an id of your own or without",
     description: "Acting for a seller, the product is the seller's. An id stays taken by a deleted product.",
-    request: { headers: IdempotencyHeader, ...jsonBody(ProductInput) },
+    idempotent: true,
+    request: jsonBody(ProductInput),
     responses: { 201: json(Product, "The product; Location names it") },
-    problems: [409, 422],
+    headers: ["Location", "ETag"],
   });
   router.openapi(createProduct, async (c) => {
     const key = c.req.header("idempotency-key");
@@ -114,9 +104,11 @@ function addChanges(router: Router, products: ProductsService): void {
     path: "/products/{id}",
     tags,
     summary: "Replace a product; what is left out becomes null",
-    request: { params, headers, ...jsonBody(ProductReplacement) },
+    ifMatch: true,
+    request: { params, ...jsonBody(ProductReplacement) },
     responses: { 200: json(Product, "The product as it is now") },
-    problems: [404, 409, 412],
+    problems: [404, 409],
+    headers: ["ETag"],
   });
   router.openapi(replaceProduct, async (c) => {
     const product = await products.replaceProduct(
@@ -135,9 +127,11 @@ function addChanges(router: Router, products: ProductsService): void {
     tags,
     summary: "Change parts of a product; null clears",
     description: "What changes nothing makes no new version.",
-    request: { params, headers, ...jsonBody(ProductChange) },
+    ifMatch: true,
+    request: { params, ...jsonBody(ProductChange) },
     responses: { 200: json(Product, "The product as it is now") },
-    problems: [404, 409, 412],
+    problems: [404, 409],
+    headers: ["ETag"],
   });
   router.openapi(updateProduct, async (c) => {
     const product = await products.updateProduct(
@@ -157,9 +151,10 @@ function addDeletion(router: Router, products: ProductsService): void {
     path: "/products/{id}",
     tags,
     summary: "Delete a product; it can be restored",
-    request: { params, headers },
+    ifMatch: true,
+    request: { params },
     responses: { 204: { description: "Gone from reads, its sku free for others" } },
-    problems: [404, 412],
+    problems: [404],
   });
   router.openapi(deleteProduct, async (c) => {
     await products.deleteProduct(
@@ -176,9 +171,11 @@ function addDeletion(router: Router, products: ProductsService): void {
     tags,
     summary: "Bring a deleted product back",
     description: "A deletion counts as a version, too. A product that is not deleted stays as it is.",
-    request: { params, headers },
+    ifMatch: true,
+    request: { params },
     responses: { 200: json(Product, "The product as it is now") },
-    problems: [404, 409, 412],
+    problems: [404, 409],
+    headers: ["ETag"],
   });
   router.openapi(restoreProduct, async (c) => {
     const product = await products.restoreProduct(

@@ -11,11 +11,10 @@ import {
   MAX_PRODUCT_ID,
   MAX_QUANTITY,
   MAX_URL,
-  PRODUCT_STATUSES,
   RULES,
 } from "../../core/product-fields.ts";
 import { isStorable } from "../../core/validation.ts";
-import { Instant } from "../../http/responses.ts";
+import { Instant, numberedPageOf, ProductStatus, SortDirection } from "../../http/responses.ts";
 
 const MAX_SEARCH = 1_000;
 /** Deep pages are read from the start; a cursor costs the same everywhere. */
@@ -44,8 +43,6 @@ export const ProductId = z.string().min(1).max(MAX_PRODUCT_ID).refine(isPlainTex
 export const NewProductId = ProductId.refine(isReachableProductId, RULES.reachable).openapi({
   example: "tea-100",
 });
-
-export const Status = z.enum(PRODUCT_STATUSES);
 
 const named = {
   name: Text(MAX_NAME)
@@ -83,8 +80,17 @@ const optionalClearable = z.object(clearable).partial().shape;
 
 /** A whole product; what is absent is null, and active. */
 export const ProductReplacement = z
-  .strictObject({ ...named, ...optionalClearable, status: Status.optional() })
-  .openapi("ProductReplacement");
+  .strictObject({ ...named, ...optionalClearable, status: ProductStatus.optional() })
+  .openapi("ProductReplacement", {
+    example: {
+      name: "Green tea, 100 g",
+      sku: "TEA-100",
+      price: 4.95,
+      quantity: 25,
+      category: "tea",
+      imageUrl: "https://shop.example/tea.jpg",
+    },
+  });
 export type ProductReplacement = z.infer<typeof ProductReplacement>;
 
 /** Not ProductReplacement.extend(): that is documented as `allOf` of two schemas that each forbid the other's keys. */
@@ -93,14 +99,28 @@ export const ProductInput = z
     id: NewProductId.optional(),
     ...named,
     ...optionalClearable,
-    status: Status.optional(),
+    status: ProductStatus.optional(),
   })
-  .openapi("ProductInput");
+  .openapi("ProductInput", {
+    example: {
+      id: "tea-100",
+      name: "Green tea, 100 g",
+      sku: "TEA-100",
+      price: 4.95,
+      quantity: 25,
+      category: "tea",
+      imageUrl: "https://shop.example/tea.jpg",
+    },
+  });
 export type ProductInput = z.infer<typeof ProductInput>;
 
 export const ProductChange = z
-  .strictObject({ ...z.object(named).partial().shape, ...optionalClearable, status: Status.optional() })
-  .openapi("ProductChange");
+  .strictObject({
+    ...z.object(named).partial().shape,
+    ...optionalClearable,
+    status: ProductStatus.optional(),
+  })
+  .openapi("ProductChange", { example: { price: 5.25, quantity: 40 } });
 export type ProductChange = z.infer<typeof ProductChange>;
 
 export const Product = z
@@ -115,7 +135,7 @@ export const Product = z
     quantity: z.number().int().nullable(),
     category: z.string().nullable(),
     imageUrl: z.string().nullable(),
-    status: Status,
+    status: ProductStatus,
     lowStockThreshold: z.number().int().nullable(),
     version: z
       .number()
@@ -130,7 +150,7 @@ export type Product = z.infer<typeof Product>;
 export const SORTABLE = ["createdAt", "name", "price", "quantity"] as const;
 
 export const ProductListQuery = z.strictObject({
-  status: Status.optional(),
+  status: ProductStatus.optional(),
   category: Label.optional(),
   sellerId: Label.optional(),
   minPrice: PriceText.optional(),
@@ -140,7 +160,7 @@ export const ProductListQuery = z.strictObject({
       "Words of name, sku, description and category, each from its beginning, all of them needed; the first 32 count",
   }),
   sortBy: z.enum(SORTABLE).default("createdAt"),
-  sortDir: z.enum(["asc", "desc"]).optional().openapi({
+  sortDir: SortDirection.optional().openapi({
     description: "Default: desc by createdAt, else asc. Untracked quantities come last either way",
   }),
   limit: z.coerce.number().int().min(1).max(100).default(20),
@@ -150,26 +170,12 @@ export const ProductListQuery = z.strictObject({
     .min(1)
     .max(MAX_PAGE)
     .optional()
-    .openapi({ description: "From 1; answers {page,limit,total,items} instead of a cursor" }),
+    .openapi({ description: "From 1; the answer has the total then, and no cursor" }),
   cursor: z.string().max(MAX_CURSOR).optional(),
 });
 export type ProductListQuery = z.infer<typeof ProductListQuery>;
 
-export const ProductList = z
-  .union([
-    z
-      .object({ items: z.array(Product), nextCursor: z.string().nullable() })
-      .openapi("ProductPage", { description: "By cursor" }),
-    z
-      .object({
-        page: z.number().int(),
-        limit: z.number().int(),
-        total: z.number().int(),
-        items: z.array(Product),
-      })
-      .openapi("NumberedProductPage", { description: "By page" }),
-  ])
-  .openapi("ProductList");
+export const ProductList = numberedPageOf(Product, "ProductList");
 export type ProductList = z.infer<typeof ProductList>;
 
 export const Categories = z

@@ -70,7 +70,13 @@ export function createProductsService(deps: ProductsDeps) {
       const words = search.trim() === "" ? undefined : searchWords(tenantId, search);
       // Punctuation only: it names nothing.
       if (words === null)
-        return page === undefined ? { items: [], nextCursor: null } : { page, limit, total: 0, items: [] };
+        return {
+          items: [],
+          nextCursor: null,
+          page: page ?? null,
+          limit,
+          total: page === undefined ? null : 0,
+        };
       const filter = { ...filters, ...visibilityOf(ctx), words };
       const { currency } = await readTenantSettings(tenantId);
       const present = (row: StoredProduct) => ({ ...row, currency });
@@ -85,7 +91,7 @@ export function createProductsService(deps: ProductsDeps) {
             ]),
           ctx,
         );
-        return { page, limit, total, items: rows.map(present) };
+        return { items: rows.map(present), nextCursor: null, page, limit, total };
       }
       const rows = await readGuard.run(
         () => repository.selectProducts(db.read, tenantId, filter, order, { limit: limit + 1, after }),
@@ -95,6 +101,9 @@ export function createProductsService(deps: ProductsDeps) {
       return {
         items: rows.slice(0, limit).map(present),
         nextCursor: last ? encodeCursor(bound, [repository.placeOf(last, order), last.id]) : null,
+        page: null,
+        limit,
+        total: null,
       };
     },
 

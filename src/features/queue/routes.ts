@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { json } from "../../http/responses.ts";
+import { json, PageQuery, pageOf } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import type { QueueService } from "./index.ts";
 import { DeadLetter, QueueStats, WorkerStats, WorkerStatus } from "./schema.ts";
@@ -59,10 +59,11 @@ export function createQueueRoutes(queue: QueueService) {
     path: "/queue/dead-letters",
     tags,
     summary: "List what was given up, with its error: event batches and order commands",
-    responses: { 200: json(z.object({ items: z.array(DeadLetter) }), "The oldest 100 of each kind") },
+    request: { query: PageQuery },
+    responses: { 200: json(pageOf(DeadLetter, "DeadLetterPage"), "A page, the oldest first") },
   });
   router.openapi(listDeadLetters, async (c) =>
-    c.json({ items: await queue.listDeadLetters(requestContext(c)) }, 200),
+    c.json(await queue.listDeadLetters(requestContext(c), c.req.valid("query")), 200),
   );
 
   const retryDeadLetter = defineRoute({

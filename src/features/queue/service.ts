@@ -1,4 +1,6 @@
+import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError } from "../../core/errors.ts";
+import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { OrderQueue } from "../orders/index.ts";
 import type { RollupService } from "../rollups/index.ts";
@@ -46,10 +48,22 @@ export function createQueueService({ orderQueue, rollups }: QueueDeps) {
       return { windowSeconds: 60, handled: total, perSecond: total / 60, p50Ms, p99Ms, workers: perWorker };
     },
 
-    /** The oldest of each kind. */
-    async listDeadLetters(ctx: Pick<RequestContext, "tenantId">) {
-      const [batches, commands] = await Promise.all([rollups.listDeadLetters(ctx), orderQueue.listDead(ctx)]);
-      return [...batches, ...commands].sort((a, b) => a.receivedAt.localeCompare(b.receivedAt));
+    /** Both kinds in one order, the oldest first. Throws `invalid_input` for a cursor of another list. */
+    async listDeadLetters(
+      ctx: Pick<RequestContext, "tenantId">,
+      { limit, cursor }: { limit: number; cursor?: string },
+    ) {
+      const page = { limit: limit + 1, after: placeOf(cursor) };
+      const [batches, commands] = await Promise.all([
+        rollups.listDeadLetters(ctx, page),
+        orderQueue.listDead(ctx, page),
+      ]);
+      const letters = [...batches, ...commands].sort(byPlace);
+      const last = letters.length > limit ? letters[limit - 1] : undefined;
+      return {
+        items: letters.slice(0, limit),
+        nextCursor: last ? encodeCursor(LIST, [last.receivedAt, last.id]) : null,
+      };
     },
 
     /** Throws `not_found` when it is of no kind. */
@@ -62,6 +76,28 @@ export function createQueueService({ orderQueue, rollups }: QueueDeps) {
       }
     },
   };
+}
+
+/** Binds cursors to this list. */
+const LIST = "deadLetters";
+
+interface Place {
+  receivedAt: string;
+  id: string;
+}
+
+function placeOf(cursor: string | undefined): Place | undefined {
+  if (cursor === undefined) return undefined;
+  const [receivedAt = "", id = ""] = decodeCursor(LIST, cursor, 2);
+  if (!isUuid(id) || Number.isNaN(Date.parse(receivedAt)))
+    throw new AppError("invalid_input", "The cursor is not valid.");
+  return { receivedAt, id };
+}
+
+/** As Postgres orders them: UUIDs by their bytes, which is how their lower-case text compares. */
+function byPlace(a: Place, b: Place): number {
+  const [one, other] = [`${a.receivedAt} ${a.id}`, `${b.receivedAt} ${b.id}`];
+  return one < other ? -1 : Number(one > other);
 }
 
 /** Beyond the longest that a head is retried, its tries included. */

@@ -164,8 +164,14 @@ export const ROLLUPS: readonly Rollup[] = [
  * alone. Events of before the bounds and signs of today keep what they counted then.
  */
 export const SALE_UNITS = "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end";
-export const SALE_REVENUE =
-  "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity when 'adjustment' then e.quantity end * e.unit_price";
+export const SALE_REVENUE = `case e.type when 'purchase' then 1 when 'refund' then -1 when 'adjustment' then 1 end
+        * coalesce(e.amount, e.quantity * e.unit_price)`;
+
+/** What `facts` read of an event `e`, all but its user and its mark: for statements that change one of these two. */
+export const UNOWNED_COLUMNS = `e.tenant_id, e.ts, e.type, e.product_id, e.anonymous_id, e.session_id, e.quantity,
+  e.unit_price, e.amount, e.properties, e.context`;
+/** For the source of facts about an event that counts now, or did until now. */
+export const NOT_VOIDED = "null::timestamptz as voided_at";
 
 /**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an

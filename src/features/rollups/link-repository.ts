@@ -1,6 +1,14 @@
 import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import { addStatement, BUYER_DAILY, factsFrom, type Rollup, USER_DAILY } from "./definitions.ts";
+import {
+  addStatement,
+  BUYER_DAILY,
+  factsFrom,
+  NOT_VOIDED,
+  type Rollup,
+  UNOWNED_COLUMNS,
+  USER_DAILY,
+} from "./definitions.ts";
 import { type EmptyRow, selectEmpty } from "./empty-rows-repository.ts";
 import type { LedgerRow } from "./repository.ts";
 
@@ -31,7 +39,7 @@ export async function selectUndoneBatches(
 
 /** What moved events count under one key: the very definition of the rollup, over them alone. */
 function countedBy({ aggregate }: Rollup, userId: string): string {
-  const source = `(select moved.*, ${userId} as user_id from moved) e join tenants t on t.id = e.tenant_id`;
+  const source = `(select moved.*, ${userId} as user_id, ${NOT_VOIDED} from moved) e join tenants t on t.id = e.tenant_id`;
   return `with ${factsFrom(source, "t.id = $1")} ${aggregate}`;
 }
 
@@ -56,8 +64,7 @@ function moveStatement(rollup: Rollup): string {
     update events e set user_id = $3 from picked
     where e.tenant_id = picked.tenant_id and e.ts = picked.ts and e.id = picked.id and e.tenant_id = $1
       and e.user_id is null and e.voided_at is null
-    returning e.tenant_id, e.ts, e.type, e.product_id, e.anonymous_id, e.session_id, e.quantity, e.unit_price,
-      e.properties, e.context, e.voided_at
+    returning ${UNOWNED_COLUMNS}
   ), lost as (${countedBy(rollup, "null::text")}
   ), gained as (${countedBy(rollup, "$3::text")}
   ), effect as (

@@ -131,6 +131,13 @@ export async function recordFailure(
   return row?.dead ?? false;
 }
 
+/** Where a page of dead letters ended. */
+export interface DeadLetterPlace {
+  /** RFC 3339 with milliseconds. */
+  receivedAt: string;
+  id: string;
+}
+
 export interface DeadLetter {
   id: string;
   events: number;
@@ -140,14 +147,20 @@ export interface DeadLetter {
   deadLetteredAt: Date;
 }
 
-/** A tenant's dead-lettered batches, the oldest first. */
-export async function selectDeadLetters(sql: Sql, tenantId: string, limit: number): Promise<DeadLetter[]> {
+/** A tenant's dead-lettered batches, the oldest first; beyond the place where the last page ended. */
+export async function selectDeadLetters(
+  sql: Sql,
+  tenantId: string,
+  { limit, after }: { limit: number; after?: DeadLetterPlace },
+): Promise<DeadLetter[]> {
+  // A place is written to the millisecond, as answers are.
   return sql<DeadLetter[]>`
     select batch_id as id, stored as events, attempts, coalesce(last_error, '') as error,
       received_at as "receivedAt", dead_lettered_at as "deadLetteredAt"
     from event_batches
     where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is not null
-    order by received_at, batch_id limit ${limit}`;
+      ${after ? sql`and (date_trunc('milliseconds', received_at), batch_id) > (${after.receivedAt}, ${after.id})` : sql``}
+    order by date_trunc('milliseconds', received_at), batch_id limit ${limit}`;
 }
 
 /** Gives a dead letter all its tries again, among what is held; false when there is none with this id. */

@@ -6,7 +6,7 @@ export const LinkSession = z
   .strictObject({
     sessionId: z.string().min(1).max(200).refine(isStorable, "holds a character that can't be stored"),
   })
-  .openapi("LinkSession");
+  .openapi("LinkSession", { example: { sessionId: "session-4711" } });
 
 export const VoidedEvent = z
   .object({

@@ -22,7 +22,6 @@ export type RollupService = ReturnType<typeof createRollupService>;
 
 /** A batch that failed this often is a dead letter; the retries of its tenant make the tries (failing-tenants.ts). */
 const MAX_ATTEMPTS = 5;
-const MAX_DEAD_LETTERS_LISTED = 100;
 const MAX_HELD_AT_ONCE = 5_000;
 const MAX_ERROR_LENGTH = 1_000;
 
@@ -95,8 +94,11 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
     /** In the transaction that mends the cause: all of the tenant that could not be rolled up is tried again, dead letters too. */
     retryAll: (tx: Transaction, tenantId: string): Promise<void> => retrySoon(tx, tenantId, true),
 
-    async listDeadLetters({ tenantId }: Pick<RequestContext, "tenantId">) {
-      const rows = await repository.selectDeadLetters(sql, tenantId, MAX_DEAD_LETTERS_LISTED);
+    async listDeadLetters(
+      { tenantId }: Pick<RequestContext, "tenantId">,
+      page: { limit: number; after?: repository.DeadLetterPlace },
+    ) {
+      const rows = await repository.selectDeadLetters(sql, tenantId, page);
       return rows.map((row) => ({
         ...row,
         kind: "event_batch" as const,

@@ -1,5 +1,5 @@
 import type { Transaction } from "../../db/transaction.ts";
-import { addStatement, factsFrom, ROLLUPS } from "./definitions.ts";
+import { addStatement, factsFrom, NOT_VOIDED, ROLLUPS, UNOWNED_COLUMNS } from "./definitions.ts";
 import { dropEmptyRows, type EmptyRow, selectEmpty } from "./empty-rows-repository.ts";
 import type { BatchId, LedgerRow } from "./repository.ts";
 
@@ -73,10 +73,9 @@ export async function markVoided(
  */
 const TAKE_OUT = `with voided as (
     update events e set voided_at = $4 ${UNVOIDED}
-    returning e.tenant_id, e.ts, e.type, e.product_id, e.user_id, e.anonymous_id, e.session_id, e.quantity, e.unit_price,
-      e.properties, e.context
+    returning ${UNOWNED_COLUMNS}, e.user_id
   ), ${factsFrom(
-    "(select voided.*, null::timestamptz as voided_at from voided) e join tenants t on t.id = e.tenant_id",
+    `(select voided.*, ${NOT_VOIDED} from voided) e join tenants t on t.id = e.tenant_id`,
     "t.id = $1",
   )},
   ${ROLLUPS.map((rollup) => {

@@ -1,10 +1,4 @@
-import {
-  BEFORE_EARLIEST,
-  EARLIEST_MS,
-  type EventWriter,
-  parseEvent,
-  SHOP_MESSAGES,
-} from "../events/index.ts";
+import { type EventWriter, frameOfRecords, parseEvent } from "../events/index.ts";
 import { createBulkLoader, type LoadTotals } from "../importing/index.ts";
 import { generateEvents, type SeedOptions } from "./generate-events.ts";
 
@@ -22,15 +16,7 @@ export function createSeedRun(writer: EventWriter, tenantId: string, options: Se
     totals: loader.totals,
     async run() {
       for (const input of generateEvents(options)) {
-        const parsed = parseEvent(input, {
-          receivedAtMs: Date.now(),
-          skewMs: 0,
-          oldestMs: EARLIEST_MS,
-          tooOld: BEFORE_EARLIEST,
-          maySell: true,
-          messageSpace: SHOP_MESSAGES,
-          defaults: {},
-        });
+        const parsed = parseEvent(input, frameOfRecords());
         if ("errors" in parsed) throw new Error(`generated a bad event: ${JSON.stringify(parsed.errors)}`);
         if (loader.add(parsed.event)) await loader.flush();
       }

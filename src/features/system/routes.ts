@@ -5,7 +5,9 @@ import { LOAD_LEVELS } from "../../resilience/load-level.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { SystemService } from "./index.ts";
 
-const ServiceHealth = z.object({ status: z.enum(["up", "down"]), responseTimeMs: z.number() });
+const ServiceHealth = z
+  .object({ status: z.enum(["up", "down"]), responseTimeMs: z.number() })
+  .openapi("ServiceHealth");
 
 const Health = z
   .object({
@@ -19,7 +21,7 @@ const Health = z
 
 const Readiness = z.object({ ready: z.boolean(), reasons: z.array(z.string()) }).openapi("Readiness");
 
-const BreakerState = z.enum(["closed", "half-open", "open"]);
+const BreakerState = z.enum(["closed", "half-open", "open"]).openapi("BreakerState");
 
 const AnalyticsHealth = z
   .object({
@@ -67,6 +69,7 @@ export function createSystemRoutes(system: SystemService, metrics: Metrics) {
     path: "/analytics/health",
     tags: ["Analytics"],
     summary: "What analytics answers are worth right now: breakers, load, lag, hit rate of this process",
+    etag: true,
     description:
       "Answered under every load, whatever the priority, and at once also while Postgres is silent: what it does not tell within a quarter of a second is null.",
     responses: { 200: json(AnalyticsHealth, "Also when degraded") },

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { json, jsonBody, PageQuery } from "../../http/responses.ts";
+import { json, jsonBody, PageQuery, pageOf } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import type { WebhooksService } from "./index.ts";
 import {
@@ -34,7 +34,7 @@ function addEndpointRoutes(router: Router, webhooks: WebhooksService): void {
     summary: "List the webhooks, newest first",
     request: { query: PageQuery },
     responses: {
-      200: json(z.object({ items: z.array(Webhook), nextCursor: z.string().nullable() }), "A page"),
+      200: json(pageOf(Webhook, "WebhookPage"), "A page"),
     },
   });
   router.openapi(listWebhooks, async (c) =>
@@ -64,6 +64,7 @@ function addEndpointRoutes(router: Router, webhooks: WebhooksService): void {
     path: "/webhooks/{id}",
     tags,
     summary: "Read a webhook",
+    etag: true,
     request: { params: IdParam },
     responses: { 200: json(Webhook, "The webhook, without its secret") },
     problems: [404],
@@ -129,7 +130,7 @@ function addDeliveryRoutes(router: Router, webhooks: WebhooksService): void {
     summary: "List a webhook's deliveries of the last 30 days, newest first",
     request: { params: IdParam, query: DeliveriesQuery },
     responses: {
-      200: json(z.object({ items: z.array(WebhookDelivery), nextCursor: z.string().nullable() }), "A page"),
+      200: json(pageOf(WebhookDelivery, "WebhookDeliveryPage"), "A page"),
     },
     problems: [404],
   });

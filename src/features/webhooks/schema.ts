@@ -1,7 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import { TOPICS } from "../../core/domain-events.ts";
 import { isStorable } from "../../core/validation.ts";
-import { Instant, PageQuery } from "../../http/responses.ts";
+import { Instant, PageQuery, Topic } from "../../http/responses.ts";
 
 const MAX_URL = 2_048;
 const MAX_DESCRIPTION = 500;
@@ -11,12 +11,15 @@ export const WEBHOOK_STATUSES = ["enabled", "disabled"] as const;
 export const DISABLED_REASONS = ["manual", "gone", "failing"] as const;
 export const DELIVERY_STATUSES = ["pending", "succeeded", "failed"] as const;
 
+const WebhookStatus = z.enum(WEBHOOK_STATUSES).openapi("WebhookStatus");
+const DeliveryStatus = z.enum(DELIVERY_STATUSES).openapi("WebhookDeliveryStatus");
+
 const Url = z.string().min(1).max(MAX_URL).openapi({
   description: "An https URL on any port whose host resolves to public addresses only",
   example: "https://hooks.example.com/footfall",
 });
 const Topics = z
-  .array(z.enum(TOPICS))
+  .array(Topic)
   .max(TOPICS.length)
   .openapi({ description: "What is delivered; empty means everything" });
 const Description = z
@@ -28,24 +31,30 @@ const Description = z
 
 export const WebhookInput = z
   .strictObject({ url: Url, topics: Topics.default([]), description: Description.default(null) })
-  .openapi("WebhookInput");
+  .openapi("WebhookInput", {
+    example: {
+      url: "https://hooks.example.com/footfall",
+      topics: ["order.created", "product.lowstock"],
+      description: "Warehouse",
+    },
+  });
 
 export const WebhookChange = z
   .strictObject({
     url: Url.optional(),
     topics: Topics.optional(),
     description: Description.optional(),
-    status: z.enum(WEBHOOK_STATUSES).optional(),
+    status: WebhookStatus.optional(),
   })
-  .openapi("WebhookChange");
+  .openapi("WebhookChange", { example: { status: "disabled" } });
 
 export const Webhook = z
   .object({
     id: z.uuid(),
     url: z.string(),
     description: z.string().nullable(),
-    topics: z.array(z.enum(TOPICS)),
-    status: z.enum(WEBHOOK_STATUSES),
+    topics: z.array(Topic),
+    status: WebhookStatus,
     disabledReason: z.enum(DISABLED_REASONS).nullable(),
     failingSince: Instant.nullable().openapi({ description: "Since when every attempt has failed" }),
     previousSecretUntil: Instant.nullable().openapi({
@@ -71,7 +80,7 @@ export const WebhookDelivery = z
       description: "The webhook-id header: the same for every attempt, every replay and every endpoint",
     }),
     topic: z.string(),
-    status: z.enum(DELIVERY_STATUSES),
+    status: DeliveryStatus,
     attempts: z.number().int(),
     nextAttemptAt: Instant.nullable(),
     lastStatus: z.number().int().nullable().openapi({ description: "HTTP status of the last answer" }),
@@ -82,4 +91,4 @@ export const WebhookDelivery = z
   })
   .openapi("WebhookDelivery");
 
-export const DeliveriesQuery = PageQuery.extend({ status: z.enum(DELIVERY_STATUSES).optional() });
+export const DeliveriesQuery = PageQuery.extend({ status: DeliveryStatus.optional() });
