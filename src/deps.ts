@@ -108,7 +108,7 @@ export function createDeps(config: Config, role: string) {
   const partitions = new EventPartitions(db.write);
   const readTenantSettings = createTenantSettingsReader(db.orm, readGuard);
   const findPrices = createPriceLookUp(db.lookUps, readGuard);
-  const timeZones = createTimeZones(db.lookUps);
+  const timeZones = createTimeZones(db.lookUps, readGuard);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);

@@ -65,8 +65,8 @@ export function createStopwatch() {
  * right: a load that is complete does not fail by it.
  */
 export async function completeRollups(deps: Deps, tenantId: string): Promise<void> {
-  const { rollups, invalidator, returnsFolder } = deps;
-  const left = await rollUpWaiting(rollups, invalidator, tenantId);
+  const { rollups, rollupRetries, invalidator, returnsFolder } = deps;
+  const left = await rollUpWaiting(rollups, rollupRetries, invalidator, tenantId);
   if (left > 0)
     console.error(`${left} batches could not be rolled up; a running worker tries them again by itself.`);
   await orElseSay(

@@ -52,9 +52,13 @@ export function nextMonth(day: Day): Day {
     : toDay(Date.UTC(year, month, 1));
 }
 
+/** What a document says of a time zone that a client names; the codes are those of `db/time-zones.ts`. */
+export const TIME_ZONE_RULE =
+  "IANA name. Refused, with the code `unknown_time_zone` or `uncertain_time_zone` of a field error, where the server and its Postgres do not both know the zone by the same clock";
+
 /**
- * True for a name that JavaScript and Postgres both know as the same IANA time zone. Short names such as CET are
- * refused: Postgres takes them for an abbreviation with one offset all year.
+ * True for the name of an IANA time zone that the runtime knows; whether Postgres has the same clock for it is looked at
+ * later (db/time-zones.ts). Short names such as CET are refused: Postgres takes them for an abbreviation with one offset.
  */
 export function isTimeZone(name: string): boolean {
   if (/^[A-Za-z]{1,5}$/.test(name)) return /^(UTC|GMT)$/i.test(name);

@@ -110,7 +110,7 @@ describe("a Postgres whose clocks change an hour earlier", () => {
         return Reflect.apply(target, self, args);
       },
     });
-    return { timeZones: createTimeZones(counting), looks: () => looks };
+    return { timeZones: createTimeZones(counting, api.deps.readGuard), looks: () => looks };
   }
 
   test("has every zone refused that changes its clock, and the others not", async () => {

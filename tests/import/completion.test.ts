@@ -48,3 +48,17 @@ test("though folding and analyzing wait in vain for a lock", async () => {
   await api.deps.returnsFolder.fold();
   expect((await countMemberDays()).unfolded).toBe(0);
 }, 60_000);
+
+test("with what a failure has paused before, and where that goes on failing it says how much waits", async () => {
+  const { tenantId } = tenant;
+  await api.sql`update tenants set time_zone = 'Nowhere/Land' where id = ${tenantId}`;
+  const failed = await importSample();
+  expect(failed.stderr).toMatch(/^\d+ batches? could not be rolled up; a running worker tries/m);
+  await api.sql`update tenants set time_zone = 'UTC' where id = ${tenantId}`;
+  await api.sql`update rollup_failures set retry_at = now() + interval '1 hour' where tenant_id = ${tenantId}`;
+  // Nothing new: it ends what the first one began.
+  const { exitCode, stderr } = await importSample();
+  expect(exitCode).toBe(0);
+  expect(stderr).not.toContain("could not be rolled up");
+  expect(await verify(api, tenantId)).toEqual(CLEAN);
+});

@@ -20,7 +20,8 @@ async function tenantIdOf(slug: string): Promise<string> {
 test("fills a tenant, rolls it up, and adds nothing when repeated", async () => {
   const options = ["--tenant", "demo", "--events", "5000", "--days", "10", "--until", "2026-03-01T12:00:00Z"];
   const first = await seed(...options);
-  expect(first.stderr).toBe("");
+  // Progress, once a second: on a busy machine there is some.
+  expect(first.stderr.replace(/^demo: \d+ of 5000 events.*\n/gm, "")).toBe("");
   expect(first.stdout).toContain("demo: 5000 events made, 5000 stored, 0 duplicates, 0 rejected");
   expect(first.exitCode).toBe(0);
 

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isTimeZone } from "../../core/days.ts";
+import { isTimeZone, TIME_ZONE_RULE } from "../../core/days.ts";
 import { namesItsSeller, SCOPES } from "../../core/principal.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant, withDefault } from "../../http/responses.ts";
@@ -228,6 +228,7 @@ export const TenantChange = z
       .string()
       .max(64)
       .refine(isTimeZone, "must be an IANA time zone, such as Europe/Berlin")
+      .openapi({ description: TIME_ZONE_RULE, example: "Europe/Berlin" })
       .optional(),
     currency: z
       .string()

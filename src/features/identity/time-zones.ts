@@ -3,6 +3,7 @@ import { AppError } from "../../core/errors.ts";
 import { createSemaphore } from "../../core/semaphore.ts";
 import type { Sql } from "../../db/client.ts";
 import { findZoneFault, type ZoneFault } from "../../db/time-zones.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 
 /** Days are counted by Postgres and named by the runtime, so a zone is used only if both have the same clock for it. */
 export interface TimeZones {
@@ -18,15 +19,24 @@ const REMEMBER_MS = 600_000;
 const LOOKS_AT_ONCE = 1;
 
 /** As many zones are remembered as the runtime knows. */
-export function createTimeZones(sql: Sql): TimeZones {
+export function createTimeZones(sql: Sql, guard: Pick<ReadGuard, "lookUp">): TimeZones {
   const remembered = new Map<string, { fault: ZoneFault | null; untilMs: number }>();
   const looking = new Map<string, Promise<ZoneFault | null>>();
   const looks = createSemaphore(LOOKS_AT_ONCE, Number.POSITIVE_INFINITY);
 
   async function look(name: string, key: string): Promise<ZoneFault | null> {
-    const fault = await looks.run(() => findZoneFault(sql, name));
+    const fault = await looks.run(() => guard.lookUp(() => findZoneFault(sql, name)));
     remembered.set(key, { fault, untilMs: Date.now() + REMEMBER_MS });
     return fault;
+  }
+
+  /** All who ask share one look. */
+  function startLook(name: string, key: string): Promise<ZoneFault | null> {
+    const running = looking.get(key);
+    if (running) return running;
+    const started = look(name, key).finally(() => looking.delete(key));
+    looking.set(key, started);
+    return started;
   }
 
   function findFault(name: string): Promise<ZoneFault | null> | ZoneFault | null {
@@ -38,17 +48,11 @@ export function createTimeZones(sql: Sql): TimeZones {
         code: "unknown_time_zone",
         message: `"${name}" is a time zone that this server does not know.`,
       };
-    const running = looking.get(key);
-    if (running) return running;
-    // While Postgres is away, what was known holds.
-    const started = look(name, key)
-      .catch((error) => {
-        if (known) return known.fault;
-        throw error;
-      })
-      .finally(() => looking.delete(key));
-    looking.set(key, started);
-    return started;
+    const fresh = startLook(name, key);
+    if (known?.fault !== null) return fresh;
+    // A zone that was good is so until the look says otherwise: nobody waits for it, nor for a Postgres that is away.
+    fresh.catch(() => {});
+    return null;
   }
 
   return {

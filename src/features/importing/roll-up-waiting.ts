@@ -1,5 +1,5 @@
 import type { Invalidator } from "../../cache/invalidator.ts";
-import type { RollupService } from "../rollups/index.ts";
+import type { RollupRetries, RollupService } from "../rollups/index.ts";
 
 /** 200,000 events a statement when batches are full: where rolling up is fastest, and far from the statement timeout. */
 const BATCHES_A_STATEMENT = 100;
@@ -8,11 +8,12 @@ const CLOCK_SLACK_MS = 60_000;
 
 /**
  * Rolls up every batch that waited when it was called, so that the numbers are complete when a command ends, whether a
- * worker runs or not; workers may take some of them meanwhile. Later batches are left to the workers. Returns how many
- * batches of the tenant could not be rolled up.
+ * worker runs or not; workers may take some of them meanwhile. Later batches are left to the workers. What is paused of the
+ * tenant, by this or from before, is tried at once. Returns how many batches of the tenant could not be rolled up.
  */
 export async function rollUpWaiting(
   rollups: RollupService,
+  retries: RollupRetries,
   invalidator: Invalidator,
   tenantId: string,
 ): Promise<number> {
@@ -22,10 +23,12 @@ export async function rollUpWaiting(
     const overdueMs = Date.now() - startedMs - CLOCK_SLACK_MS;
     const waiting = await rollups.findOverdue(overdueMs, BATCHES_A_STATEMENT);
     const page = waiting.map(({ batchId }) => batchId).join();
-    // Neither we nor a worker got any further: what is left is tried again by the workers, later and later.
-    if (page === stuckPage || page === "") return rollups.countOverdue(tenantId, overdueMs);
+    // Neither we nor a worker got any further.
+    if (page === stuckPage || page === "") break;
     const claimed = await rollups.rollUp(waiting);
     await invalidator.invalidate(waiting);
     stuckPage = claimed === 0 ? page : undefined;
   }
+  for (let more = true; more; ) more = (await retries.retryNow(tenantId)) > 0;
+  return rollups.countOverdue(tenantId, Date.now() - startedMs - CLOCK_SLACK_MS);
 }

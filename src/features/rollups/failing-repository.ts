@@ -63,6 +63,11 @@ export async function selectDueTenants(sql: Sql, limit: number): Promise<string[
   return rows.map(({ id }) => id);
 }
 
+/** Before its time; where nothing is held, nothing is due. */
+export async function hastenRetry(sql: Sql, tenantId: string): Promise<void> {
+  await sql`update rollup_failures set retry_at = now() where tenant_id = ${tenantId} and retry_at is not null`;
+}
+
 /** Makes it due again later, so that one worker tries, and one that dies while it does costs that delay. */
 export async function claimRetry(sql: Sql, tenantId: string): Promise<FailingTenant | null> {
   const [claimed] = await sql<FailingTenant[]>`

@@ -75,6 +75,12 @@ export function createRollupRetries({ db, rollups, announcer, invalidator, log }
   }
 
   return {
+    /** For a command that waits for the outcome, whenever the next retry were due. Returns how many batches were rolled up. */
+    async retryNow(tenantId: string): Promise<number> {
+      await repository.hastenRetry(sql, tenantId);
+      return retryTenant(tenantId);
+    },
+
     /** One round over the tenants whose retry is due. Returns how many batches were rolled up. */
     async retryDue(): Promise<number> {
       let claimed = 0;
