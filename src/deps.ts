@@ -181,7 +181,7 @@ export function createDeps(config: Config, role: string) {
       log,
       retentionDays: config.notificationRetentionDays,
     }),
-    outbox: createOutboxService({ db, redis, invalidator, metrics }),
+    outbox: createOutboxService({ db, redis, invalidator, metrics, log }),
     rollups,
     rollupRetries: createRollupRetries({ db, rollups, announcer, invalidator, log }),
     returnsFolder: createReturnsFolder(db),

@@ -1,10 +1,9 @@
 import type { Config } from "../src/config.ts";
 import { newId } from "../src/core/ids.ts";
 import { closeDeps, createDeps, type Deps } from "../src/deps.ts";
-import { createNotificationConsumer } from "./consumers/notifications.ts";
+import { createNotificationConsumer, createWebhookConsumer } from "./consumers/domain-events.ts";
 import { createOrderConsumer } from "./consumers/orders.ts";
 import { createRollupConsumer } from "./consumers/rollup.ts";
-import { createWebhookConsumer } from "./consumers/webhooks.ts";
 import { createHeartbeat } from "./jobs/heartbeat.ts";
 import { createHousekeeping } from "./jobs/housekeeping.ts";
 import { createOrderSweeper } from "./jobs/order-sweeper.ts";

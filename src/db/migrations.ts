@@ -15,7 +15,8 @@ import idleOrderGroups from "../../drizzle/0008_idle_order_groups.sql" with { ty
 import failingTenants from "../../drizzle/0009_failing_tenants.sql" with { type: "text" };
 import buyers from "../../drizzle/0010_buyers.sql" with { type: "text" };
 import lineAmounts from "../../drizzle/0011_line_amounts.sql" with { type: "text" };
-import voidedEvents from "../../drizzle/0012_voided_events.sql" with { type: "text" };
+import orderOfDomainEvents from "../../drizzle/0012_order_of_domain_events.sql" with { type: "text" };
+import voidedEvents from "../../drizzle/0013_voided_events.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -33,5 +34,6 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0009_failing_tenants": failingTenants,
   "0010_buyers": buyers,
   "0011_line_amounts": lineAmounts,
-  "0012_voided_events": voidedEvents,
+  "0012_order_of_domain_events": orderOfDomainEvents,
+  "0013_voided_events": voidedEvents,
 };

@@ -45,7 +45,10 @@ function isTime(timeMs: number | null): boolean {
   return timeMs === null || (timeMs >= 0 && timeMs <= LATEST_MS);
 }
 
-/** "Domain event e of tenant t waits in the outbox for its consumers." */
+/**
+ * "Domain events of tenant t wait in the outbox for their consumers." `id` is one of them: a process of an older version
+ * handles that one only.
+ */
 export interface DomainAnnouncement {
   tenantId: string;
   id: string;
@@ -55,12 +58,9 @@ export function encodeDomainAnnouncement({ tenantId, id }: DomainAnnouncement): 
   return ["v", "1", "t", tenantId, "e", id];
 }
 
-/** Null for a message that is not an announcement this program understands. */
-export function decodeDomainAnnouncement(
-  fields: Readonly<Record<string, string>>,
-): DomainAnnouncement | null {
-  const { v, t, e } = fields;
-  return v === "1" && t && e && isUuid(t) && isUuid(e) ? { tenantId: t, id: e } : null;
+/** The tenant; null for a message that is not an announcement this program understands. */
+export function decodeDomainAnnouncement({ v, t }: Readonly<Record<string, string>>): string | null {
+  return v === "1" && t && isUuid(t) ? t : null;
 }
 
 /** "Group g of tenant t has a command that waits". Several of them mean no more than one. */

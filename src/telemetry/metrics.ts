@@ -105,7 +105,12 @@ export function createMetrics() {
     }),
     domainEventsAnnounced: counter(
       "footfall_domain_events_announced_total",
-      "Announcements of domain events on the stream, repetitions included",
+      "Domain events announced on the stream, repetitions included",
+    ),
+    domainEventsGivenUp: counter(
+      "footfall_domain_events_given_up_total",
+      "Domain events that a consumer could not handle, after its last try",
+      ["consumer"],
     ),
     notificationsStored: counter("footfall_notifications_stored_total", "Notifications stored"),
     notificationsPushed: counter(

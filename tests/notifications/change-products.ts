@@ -28,8 +28,8 @@ interface Own {
   quantity: number;
 }
 
-const CLIENTS = 6;
-const PRODUCTS_EACH = 8;
+const CLIENTS = 8;
+const PRODUCTS_EACH = 13;
 /** The tenant's. */
 const LOW_STOCK = 5;
 const PAUSE_MS = 15;

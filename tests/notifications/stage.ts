@@ -1,7 +1,7 @@
 import type { DomainEvent } from "../../src/core/domain-events.ts";
 import { newId } from "../../src/core/ids.ts";
 import { insertDomainEvents } from "../../src/features/outbox/index.ts";
-import { createNotificationConsumer } from "../../worker/consumers/notifications.ts";
+import { createNotificationConsumer } from "../../worker/consumers/domain-events.ts";
 import { createRelay } from "../../worker/jobs/relay.ts";
 import { createPerson, type TestApi, type TestTenant } from "../factories.ts";
 import { onCleanup } from "../harness.ts";

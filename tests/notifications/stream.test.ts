@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { parseConfig } from "../../src/config.ts";
 import { operatorContext } from "../../src/core/principal.ts";
+import { storeNotifications } from "../../src/features/notifications/repository.ts";
 import { type Running, startApi } from "../../src/main.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
 import { keys } from "../../src/redis/keys.ts";
@@ -237,7 +238,7 @@ describe("without its helpers a stream goes on", () => {
     const refs = await api.sql<{ tenantId: string; id: string }[]>`
       select tenant_id as "tenantId", id from outbox where tenant_id = ${tenant.tenantId}`;
     // As by a worker that dies between its commit and the push.
-    await api.deps.notifications.store(refs);
+    await storeNotifications(api.deps.db.write, refs);
     await client.untilEvents(3);
   });
 
@@ -250,11 +251,11 @@ describe("without its helpers a stream goes on", () => {
     await api.redis.kill();
     const during = await openStream(url, tenant.key);
     expect(during.status).toBe(200);
-    await api.deps.notifications.publish(await api.deps.notifications.store(refs.slice(0, 2)));
+    await api.deps.notifications.domainHandler.handle(refs.slice(0, 2));
     for (const client of [before, during]) await client.untilEvents(2);
     await api.redis.start();
     await waitUntilReady(api.deps.redis, 5_000);
-    await api.deps.notifications.publish(await api.deps.notifications.store(refs.slice(2)));
+    await api.deps.notifications.domainHandler.handle(refs.slice(2));
     for (const client of [before, during]) {
       await client.untilEvents(4);
       expect(client.subjects()).toEqual(subjects("e", 0, 4));

@@ -4,7 +4,7 @@ import { Webhook } from "standardwebhooks";
 import { encodeDomainAnnouncement } from "../../src/streams/messages.ts";
 import { domainGroup } from "../../src/streams/topology.ts";
 import { VERSION } from "../../src/version.ts";
-import { createWebhookConsumer } from "../../worker/consumers/webhooks.ts";
+import { createWebhookConsumer } from "../../worker/consumers/domain-events.ts";
 import { createHousekeeping } from "../../worker/jobs/housekeeping.ts";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup, eventually, onCleanup } from "../harness.ts";
@@ -127,7 +127,7 @@ describe("one event makes one delivery", () => {
   test("however often it is announced, to however many workers", async () => {
     const webhook = await createWebhook(api, tenant, receiver.url);
     const refs = await writeEvents(api, tenant.tenantId, 20);
-    const { enqueue: handle } = api.deps.webhookDeliveries;
+    const { handle } = api.deps.webhookDeliveries.domainHandler;
     const made = await Promise.all([handle(refs), handle(refs.toReversed()), handle([...refs, ...refs])]);
     expect(made.reduce((sum, n) => sum + n, 0)).toBe(20);
     const items = await deliveriesOf(api, tenant, webhook, "?limit=100");
@@ -149,7 +149,7 @@ describe("one event makes one delivery", () => {
     await redis.xadd(key, "*", "what", "is this");
     // One that read everything, committed half of it and died.
     await redis.xreadgroup("GROUP", group, "dead", "COUNT", 100, "STREAMS", key, ">");
-    await api.deps.webhookDeliveries.enqueue(refs.slice(0, 2));
+    await api.deps.webhookDeliveries.domainHandler.handle(refs.slice(0, 2));
     await redis.xclaim(key, group, "dead", 0, ...(await pendingIds()), "IDLE", 60_000);
     const consumer = createWebhookConsumer(api.deps, "living");
     onCleanup(() => consumer.stop());
@@ -363,14 +363,15 @@ describe("enqueueing", () => {
   test("passes over an event that Postgres refuses, which stays undone, and makes the others' deliveries", async () => {
     const other = await createTenant(api);
     for (const one of [tenant, other]) await createWebhook(api, one, receiver.url);
-    const refs = [
-      ...(await writeEvents(api, other.tenantId, 40)),
-      ...(await writeEvents(api, tenant.tenantId, 1)),
-      ...(await writeEvents(api, other.tenantId, 40)),
-    ];
+    await writeEvents(api, other.tenantId, 80);
+    await writeEvents(api, tenant.tenantId, 1);
+    const { outbox, webhookDeliveries } = api.deps;
+    const handle = () =>
+      outbox.handleWaiting([tenant.tenantId, other.tenantId], webhookDeliveries.domainHandler);
     const cure = await poison(tenant.tenantId);
-    expect(await api.deps.webhookDeliveries.enqueue(refs)).toBe(80);
+    expect(await handle()).toEqual({ effects: 80, left: [] });
     await cure();
-    expect(await api.deps.webhookDeliveries.enqueue(refs)).toBe(1);
+    await api.sql`update outbox_failures set retry_at = now() - interval '1 second'`;
+    expect(await handle()).toEqual({ effects: 1, left: [] });
   });
 });

@@ -85,7 +85,7 @@ export async function writeEvents(
 /** Domain events that have become deliveries. */
 export async function enqueue(api: TestApi, tenantId: string, count = 1, topic: Topic = "product.created") {
   const refs = await writeEvents(api, tenantId, count, topic);
-  const made = await api.deps.webhookDeliveries.enqueue(refs);
+  const made = await api.deps.webhookDeliveries.domainHandler.handle(refs);
   return { refs, made };
 }
 

@@ -94,6 +94,12 @@ const ROWS: Record<string, { columns: string; values: string; live: string; over
     live: "50 minutes",
     over: "70 minutes",
   },
+  outbox_failures: {
+    columns: "tenant_id, consumer, event_id, subject_id, attempts, retry_at, error, died_at",
+    values: "$t, 'webhooks', gen_random_uuid(), 'p', 10, now(), 'e', now() - interval '$age'",
+    live: "29 days",
+    over: "31 days",
+  },
   refresh_tokens: {
     columns: "token_hash, family_id, user_id, tenant_id, expires_at",
     values: "'h' || $n || '$age', gen_random_uuid(), $u, $t, now() - interval '$age'",

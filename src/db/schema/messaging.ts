@@ -4,6 +4,7 @@ import {
   index,
   integer,
   jsonb,
+  pgSequence,
   pgTable,
   primaryKey,
   text,
@@ -14,11 +15,14 @@ import {
 
 const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
 
+/** One for all tenants: taking a number locks nothing. */
+export const outboxSequence = pgSequence("outbox_sequence", { cache: 1 });
+
 /**
  * The outbox: domain events, written in the transaction of what they tell. `undone` names the consumers that have not
- * handled the event yet; each takes itself out in the statement of its effect, so an event has one effect a consumer
- * however often it is delivered. The relay announces an event on the stream from `announce_at` on, and again, later and
- * later, while anyone is left in `undone`.
+ * handled the event yet; each takes itself out in the statement of its effect, so an event has one effect a consumer.
+ * `sequence` is the order in which consumers handle them: see docs/domain-events.md. The relay announces an event's
+ * tenant from `announce_at` on, and again, later and later, while anyone is left in `undone`.
  */
 export const outbox = pgTable(
   "outbox",
@@ -34,11 +38,45 @@ export const outbox = pgTable(
     createdAt: instant("created_at").notNull(),
     announceAt: instant("announce_at").notNull(),
     announcements: integer().notNull().default(0),
+    /** A default, so that processes of an older version take a number, too. Null in rows of before it. */
+    sequence: bigint({ mode: "number" }).default(sql`nextval('outbox_sequence')`),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.id] }),
     index("outbox_undone").on(table.announceAt).where(sql`undone <> '{}'`),
+    index("outbox_notifications")
+      .on(table.tenantId, table.sequence.asc().nullsFirst(), table.id)
+      .where(sql`'notifications' = any(undone)`),
+    index("outbox_webhooks")
+      .on(table.tenantId, table.sequence.asc().nullsFirst(), table.id)
+      .where(sql`'webhooks' = any(undone)`),
     index("outbox_done").on(table.createdAt).where(sql`undone = '{}'`),
+  ],
+);
+
+/**
+ * Events that a consumer could not handle. Until it has, or gives up (`died_at`), what happened to the same subject
+ * later waits; nothing else does. `event` keeps what was given up.
+ */
+export const outboxFailures = pgTable(
+  "outbox_failures",
+  {
+    tenantId: uuid("tenant_id").notNull(),
+    consumer: text().notNull(),
+    eventId: uuid("event_id").notNull(),
+    subjectId: text("subject_id").notNull(),
+    attempts: integer().notNull(),
+    retryAt: instant("retry_at").notNull(),
+    error: text().notNull(),
+    event: jsonb(),
+    diedAt: instant("died_at"),
+  },
+  (table) => [
+    primaryKey({ columns: [table.tenantId, table.consumer, table.eventId] }),
+    index("outbox_failures_held")
+      .on(table.tenantId, table.consumer, table.subjectId)
+      .where(sql`died_at is null`),
+    index("outbox_failures_dead").on(table.diedAt).where(sql`died_at is not null`),
   ],
 );
 
@@ -68,9 +106,9 @@ export const notifications = pgTable(
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.id] }),
-    index("notifications_seller").on(table.tenantId, table.sellerId, table.id),
-    index("notifications_topic").on(table.tenantId, table.topic, table.id),
-    index("notifications_unread").on(table.tenantId, table.id).where(sql`read_at is null`),
+    index("notifications_of_seller").on(table.tenantId, table.sellerId, table.position),
+    index("notifications_of_topic").on(table.tenantId, table.topic, table.position),
+    index("notifications_not_read").on(table.tenantId, table.position).where(sql`read_at is null`),
     index("notifications_stored").on(table.storedAt),
     uniqueIndex("notifications_position").on(table.tenantId, table.position),
   ],
@@ -117,13 +155,19 @@ export const webhookDeliveries = pgTable(
     durationMs: integer("duration_ms"),
     createdAt: instant("created_at").notNull(),
     finishedAt: instant("finished_at"),
+    /** What the event is about, and its place: null for tests, replays and rows of before these columns. */
+    subjectId: text("subject_id"),
+    sequence: bigint({ mode: "number" }),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.id] }),
     index("webhook_deliveries_endpoint").on(table.tenantId, table.endpointId, table.id),
-    index("webhook_deliveries_next")
+    index("webhook_deliveries_untried")
+      .on(table.tenantId, table.endpointId, table.sequence.asc().nullsFirst(), table.id)
+      .where(sql`status = 'pending' and attempts = 0`),
+    index("webhook_deliveries_retry")
       .on(table.tenantId, table.endpointId, table.nextAttemptAt)
-      .where(sql`status = 'pending'`),
+      .where(sql`status = 'pending' and attempts > 0`),
     index("webhook_deliveries_due").on(table.nextAttemptAt).where(sql`status = 'pending'`),
     index("webhook_deliveries_finished").on(table.finishedAt).where(sql`finished_at is not null`),
   ],

@@ -1,3 +1,4 @@
+import { DOMAIN_CONSUMERS } from "../../core/domain-events.ts";
 import type { Sql } from "../../db/client.ts";
 import { deleteByKey, TENANT_AND_ID } from "../../db/prune.ts";
 import { insertFrom } from "../outbox/index.ts";
@@ -169,7 +170,7 @@ export async function finishImport(
   const source = sql`(
     select ${end.eventId}::uuid as id, 'import.finished' as topic, id::text as subject_id, seller_id,
       jsonb_build_object('id', id, 'status', status, 'rows', rows, 'created', created, 'updated', updated,
-        'failed', failed, 'error', error) as payload
+        'failed', failed, 'error', error) as payload, ${[...DOMAIN_CONSUMERS]}::text[] as consumers
     from ended) source`;
   const rows = await sql`
     with ended as (

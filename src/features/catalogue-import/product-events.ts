@@ -2,12 +2,19 @@ import type { DomainEvent } from "../../core/domain-events.ts";
 import { isLowStockCrossing, lowStockEvents, type Product, productEvent } from "../products/index.ts";
 import type { ProductChange, StoredProduct } from "./plan-batch.ts";
 
-/** What a change tells, as a change by the API would: a product that comes back has no state before. */
+/**
+ * What a change tells, as a change by the API would: a product that comes back has no state before. To webhooks only: a
+ * million notifications help nobody.
+ */
 export function changeEvent(change: ProductChange, currency: string): DomainEvent {
   const { before, after } = transitionOf(change);
   const isBack = before === null && change.before !== null;
   const verb = isBack ? "restored" : before === null ? "created" : "updated";
-  return productEvent(verb, { before: before && shown(before, currency), after: shown(after, currency) });
+  const event = productEvent(verb, {
+    before: before && shown(before, currency),
+    after: shown(after, currency),
+  });
+  return { ...event, consumers: ["webhooks"] };
 }
 
 /** A new product, and one that comes back, has not crossed anything. */

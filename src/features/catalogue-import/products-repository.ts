@@ -1,4 +1,4 @@
-import type { DomainEvent } from "../../core/domain-events.ts";
+import { DOMAIN_CONSUMERS, type DomainEvent } from "../../core/domain-events.ts";
 import { newId } from "../../core/ids.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
@@ -78,14 +78,14 @@ export async function lockProducts(
 /**
  * The effect of a batch and its progress, all or nothing: products, their events, the errors of bad rows, and the place in
  * the file. Answers how many products were written and whether progress stood where it should, and whether there is a
- * webhook that could be told. Webhooks alone hear of the single products: a million notifications help nobody.
+ * webhook that could be told.
  */
 export async function storeBatch(
   tx: Transaction,
   { tenantId, id }: Pick<HeldImport, "tenantId" | "id">,
   plan: BatchPlan,
   step: BatchStep,
-  events: { changes: readonly DomainEvent[]; lowStock: readonly DomainEvent[] },
+  events: readonly DomainEvent[],
 ): Promise<BatchOutcome> {
   const changedIds = plan.changes.flatMap(({ before, after }) => (before === null ? [] : [after.id]));
   const [row] = await tx<BatchOutcome[]>`
@@ -98,8 +98,7 @@ export async function storeBatch(
         and position = ${step.from}
       returning tenant_id, id),
     written as (${upsert(tx, plan)}),
-    told as (${insertFrom(tx, tenantId, eventSource(tx, events.changes), ["webhooks"])}),
-    warned as (${insertFrom(tx, tenantId, eventSource(tx, events.lowStock))}),
+    told as (${insertFrom(tx, tenantId, eventSource(tx, events))}),
     refused as (
       insert into product_import_errors (tenant_id, import_id, line, path, message)
       select moved.tenant_id, moved.id, e.line, e.path, e.message
@@ -147,10 +146,13 @@ function eventSource(tx: Transaction, events: readonly DomainEvent[]): Fragment 
     tx.array(events.map((event) => event[key]) as string[]);
   const ids = tx.array(events.map(() => newId()));
   const payloads = tx.array(events.map((event) => JSON.stringify(event.payload)));
+  const consumers = tx.array(events.map((event) => `{${event.consumers ?? DOMAIN_CONSUMERS}}`));
   return tx`(
-    select e.id, e.topic, e.subject_id, e.seller_id, e.payload::jsonb as payload
+    select e.id, e.topic, e.subject_id, e.seller_id, e.payload::jsonb as payload, e.consumers::text[] as consumers
     from moved, unnest(${ids}::uuid[], ${column("topic")}::text[], ${column("subjectId")}::text[],
-      ${column("sellerId")}::text[], ${payloads}::text[]) as e(id, topic, subject_id, seller_id, payload)) source`;
+      ${column("sellerId")}::text[], ${payloads}::text[], ${consumers}::text[]) with ordinality
+      as e(id, topic, subject_id, seller_id, payload, consumers, place)
+    order by e.place) source`;
 }
 
 /**

@@ -69,10 +69,10 @@ export async function storeRows(
         held,
         plan,
         { ...step, to: last.end, line: last.endLine } satisfies BatchStep,
-        {
-          changes: hasListener ? plan.changes.map((change) => changeEvent(change, currency)) : [],
-          lowStock: plan.changes.flatMap((change) => crossingEvents(change, lowStockThreshold, currency)),
-        },
+        plan.changes.flatMap((change) => [
+          ...(hasListener ? [changeEvent(change, currency)] : []),
+          ...crossingEvents(change, lowStockThreshold, currency),
+        ]),
       );
       if (outcome.moved === 0) throw new LostImport();
       if (outcome.written !== plan.changes.length || outcome.hasListener !== hasListener)

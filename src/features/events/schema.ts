@@ -119,13 +119,18 @@ export const BulkInput = BulkFrame.extend({
 
 export const WARNING_CODES = ["ignored", "misplaced", "price_unknown"] as const;
 
-const Warnings = z
-  .array(z.object({ index: z.number().int(), path: z.string(), code: z.enum(WARNING_CODES) }))
-  .optional()
-  .openapi({
-    description:
-      "What an accepted event says in vain; absent when there is nothing of that. ignored: nothing reads this name here (revenue beside price, items or products in properties, total or value of a sale). misplaced: it belongs to the event itself, or into its properties. price_unknown: a refund without price of a product that the catalogue does not know, which counts in units alone. The first 100.",
-  });
+const Warning = z
+  .object({
+    index: z.number().int().openapi({ description: "Place of the event in the request, from 0" }),
+    path: z.string(),
+    code: z.enum(WARNING_CODES),
+  })
+  .openapi("EventWarning");
+
+const Warnings = z.array(Warning).optional().openapi({
+  description:
+    "What an accepted event says in vain; absent when there is nothing of that. ignored: nothing reads this name here (revenue beside price, items or products in properties, total or value of a sale). misplaced: it belongs to the event itself, or into its properties. price_unknown: a refund without price of a product that the catalogue does not know, which counts in units alone. The first 100.",
+});
 
 export const EventAccepted = z
   .object({ accepted: z.literal(true), id: z.uuid(), duplicate: z.boolean(), warnings: Warnings })

@@ -18,9 +18,9 @@ export interface PlacedNotification extends NotificationRow {
 }
 
 /**
- * Claims events and stores them as notifications. The row of notification_feeds is held from here to the commit, so the
- * positions of a tenant become visible in their order and without holes. Tenants in key order: two workers that
- * meet wait, and don't deadlock.
+ * Claims events and stores them as notifications, in their order. The row of notification_feeds is held from here to the
+ * commit, so the positions of a tenant become visible in their order and without holes. Tenants in key order: two
+ * workers that meet wait, and don't deadlock.
  */
 export async function storeNotifications(sql: Sql, refs: readonly EventRef[]): Promise<PlacedNotification[]> {
   return sql<PlacedNotification[]>`
@@ -32,7 +32,8 @@ export async function storeNotifications(sql: Sql, refs: readonly EventRef[]): P
       returning feed.tenant_id, feed.position),
     placed as (
       select claimed.*, moved.position + 1
-        - row_number() over (partition by claimed.tenant_id order by claimed.id desc) as position
+        - row_number() over (partition by claimed.tenant_id order by claimed.sequence desc nulls last, claimed.id desc)
+        as position
       from claimed join moved on moved.tenant_id = claimed.tenant_id)
     insert into notifications as n
       (tenant_id, id, topic, subject_id, seller_id, payload, created_at, stored_at, position)
@@ -55,14 +56,14 @@ export interface NotificationVisibility {
 
 export interface NotificationFilter extends NotificationVisibility {
   unread: boolean;
-  /** Keyset: only those with a smaller id. */
-  before?: string;
+  /** Keyset: only those at a smaller position. */
+  before?: number;
   limit: number;
 }
 
-type ListedNotification = NotificationRow & { readAt: Date | null };
+type ListedNotification = NotificationRow & { readAt: Date | null; position: number };
 
-/** Newest first; ids are time-ordered. */
+/** The last one first. */
 export async function selectNotifications(
   sql: Sql,
   tenantId: string,
@@ -71,11 +72,11 @@ export async function selectNotifications(
   const { sellerId, topics, unread, before, limit } = filter;
   if (topics !== null && sellerId === null) return selectByTopics(sql, tenantId, { ...filter, topics });
   return sql<ListedNotification[]>`
-    select ${columns(sql)}, n.read_at as "readAt" from notifications n
+    select ${columns(sql)}, n.read_at as "readAt", n.position::float8 as position from notifications n
     where n.tenant_id = ${tenantId} ${seen(sql, filter)}
       ${unread ? sql`and n.read_at is null` : sql``}
-      ${before === undefined ? sql`` : sql`and n.id < ${before}`}
-    order by n.id desc limit ${limit}`;
+      ${before === undefined ? sql`` : sql`and n.position < ${before}::bigint`}
+    order by n.position desc limit ${limit}`;
 }
 
 /**
@@ -90,13 +91,13 @@ async function selectByTopics(
   return sql<ListedNotification[]>`
     select page.* from unnest(${[...topics]}::text[]) as wanted(topic)
     cross join lateral (
-      select ${columns(sql)}, n.read_at as "readAt" from notifications n
+      select ${columns(sql)}, n.read_at as "readAt", n.position::float8 as position from notifications n
       where n.tenant_id = ${tenantId} and n.topic >= wanted.topic
-        ${before === undefined ? sql`and n.topic <= wanted.topic` : sql`and (n.topic, n.id) < (wanted.topic, ${before}::uuid)`}
+        ${before === undefined ? sql`and n.topic <= wanted.topic` : sql`and (n.topic, n.position) < (wanted.topic, ${before}::bigint)`}
         ${unread ? sql`and n.read_at is null` : sql``}
-      order by n.topic desc, n.id desc limit ${limit}
+      order by n.topic desc, n.position desc limit ${limit}
     ) page
-    order by page.id desc limit ${limit}`;
+    order by page.position desc limit ${limit}`;
 }
 
 function seen(sql: Sql, { sellerId, topics }: NotificationVisibility): Fragment {

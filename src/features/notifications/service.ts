@@ -6,12 +6,11 @@ import { AppError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
-import { isolatePoison } from "../../db/isolate-poison.ts";
 import { pruneAll } from "../../db/prune.ts";
 import type { RedisFactory } from "../../redis/client.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import type { EventRef } from "../outbox/index.ts";
+import type { DomainHandler } from "../outbox/index.ts";
 import { createFeeds, type FeedClient } from "./feeds.ts";
 import * as repository from "./repository.ts";
 import type { NotificationListQuery } from "./schema.ts";
@@ -26,45 +25,45 @@ export interface NotificationsDeps {
   retentionDays: number;
 }
 
+const EVENTS_A_STATEMENT = 500;
+
 export type NotificationsService = ReturnType<typeof createNotificationsService>;
 
 export function createNotificationsService(deps: NotificationsDeps) {
   const { db, redis, metrics, log, retentionDays } = deps;
   const feeds = createFeeds({ ...deps, sql: db.read });
 
-  return {
-    /**
-     * Stores the notifications of domain events, each once however often it is asked for; returns what is new. An event that
-     * can't be stored is logged and left undone in the outbox, which announces it again, later and later. Throws when
-     * Postgres can't be reached, or not in time.
-     */
-    async store(events: readonly EventRef[]): Promise<repository.PlacedNotification[]> {
-      const stored = await isolatePoison(
-        events,
-        (some) => repository.storeNotifications(db.write, some),
-        async (event, error) => log.error({ ...event, error: String(error) }, "notification not stored"),
-      );
-      const rows = stored.flat();
-      metrics.notificationsStored.inc(rows.length);
-      return rows;
-    },
+  /** May fail or be left out: the feeds find it in Postgres two seconds later. */
+  async function publish(rows: readonly repository.PlacedNotification[]): Promise<void> {
+    const tenants = Map.groupBy(rows, ({ tenantId }) => tenantId);
+    const published = [...tenants].map(([tenantId, own]) =>
+      publishItems(redis, tenantId, own.toSorted((a, b) => a.position - b.position).map(feedItemOf)),
+    );
+    for (const result of await Promise.allSettled(published))
+      if (result.status === "rejected") log.debug({ error: String(result.reason) }, "not published");
+  }
 
-    /** Pushes what was stored. May fail or be left out: the feeds find it in Postgres two seconds later. */
-    async publish(rows: readonly repository.PlacedNotification[]): Promise<void> {
-      const tenants = Map.groupBy(rows, ({ tenantId }) => tenantId);
-      const published = [...tenants].map(([tenantId, own]) =>
-        publishItems(redis, tenantId, own.toSorted((a, b) => a.position - b.position).map(feedItemOf)),
-      );
-      for (const result of await Promise.allSettled(published))
-        if (result.status === "rejected") log.debug({ error: String(result.reason) }, "not published");
-    },
+  return {
+    /** Stores the notifications of domain events, each once however often it is asked for, and pushes them. */
+    domainHandler: {
+      consumer: "notifications",
+      atOnce: EVENTS_A_STATEMENT,
+      async handle(events) {
+        if (events.length === 0) return 0;
+        const rows = await repository.storeNotifications(db.write, events);
+        metrics.notificationsStored.inc(rows.length);
+        await publish(rows);
+        return rows.length;
+      },
+    } satisfies DomainHandler,
 
     /** Throws `invalid_input` for a cursor of another list. */
     async listNotifications(ctx: RequestContext, { limit, cursor, ...filters }: NotificationListQuery) {
       const visible = visibilityOf(ctx, filters.topics);
       const bound = { ...filters, ...visible };
-      const [before] = cursor ? decodeCursor(bound, cursor, 1) : [];
-      if (before !== undefined && !isUuid(before))
+      const [position] = cursor ? decodeCursor(bound, cursor, 1) : [];
+      const before = position === undefined ? undefined : Number(position);
+      if (before !== undefined && !Number.isSafeInteger(before))
         throw new AppError("invalid_input", "The cursor is not valid.");
       const rows = await repository.selectNotifications(db.read, ctx.tenantId, {
         ...visible,
@@ -74,12 +73,12 @@ export function createNotificationsService(deps: NotificationsDeps) {
       });
       const last = rows.length > limit ? rows[limit - 1] : undefined;
       return {
-        items: rows.slice(0, limit).map(({ createdAt, readAt, ...row }) => ({
+        items: rows.slice(0, limit).map(({ createdAt, readAt, position: _, ...row }) => ({
           ...row,
           createdAt: createdAt.toISOString(),
           readAt: readAt?.toISOString() ?? null,
         })),
-        nextCursor: last ? encodeCursor(bound, [last.id]) : null,
+        nextCursor: last ? encodeCursor(bound, [String(last.position)]) : null,
       };
     },
 

@@ -18,7 +18,10 @@ export interface EventRef {
   id: string;
 }
 
-/** Call it in the transaction of the change. */
+/**
+ * Call it in the transaction of the change, once that holds the lock of the row it changes: the rows take their places
+ * in the order (`sequence`) here, and those of one subject must take them one after the other.
+ */
 export async function insertDomainEvents(
   tx: Transaction,
   tenantId: string,
@@ -42,22 +45,18 @@ export async function insertDomainEvents(
 
 /**
  * The same for a write that is one statement: an insert from `source`, a FROM item with the columns `id uuid, topic,
- * subject_id, seller_id, payload jsonb`. For a CTE of that statement.
+ * subject_id, seller_id, payload jsonb, consumers text[]`. For a CTE of that statement.
  */
-export function insertFrom(
-  sql: Sql | Transaction,
-  tenantId: string,
-  source: Fragment,
-  consumers: readonly DomainConsumer[] = DOMAIN_CONSUMERS,
-): Fragment {
+export function insertFrom(sql: Sql | Transaction, tenantId: string, source: Fragment): Fragment {
   return sql`insert into outbox (tenant_id, id, topic, subject_id, seller_id, payload, undone, created_at, announce_at)
     select ${tenantId}::uuid, source.id, source.topic, source.subject_id, source.seller_id, source.payload,
-      ${[...consumers]}::text[], now(), now() from ${source}`;
+      source.consumers, now(), date_trunc('milliseconds', now()) from ${source}`;
 }
 
 /**
  * Claims events for one consumer: an update that returns those which it had not handled yet. Use it as the first CTE of
- * the statement that has the effect; then a redelivered event has none.
+ * the statement that has the effect; then a redelivered event has none. Written so that no index of what is undone fits:
+ * a planner that believes in few such rows would read all of them for each event.
  */
 export function claimFor(sql: Sql, consumer: DomainConsumer, refs: readonly EventRef[]): Fragment {
   // Plain arrays, for Postgres to type: sql.array sends garbage when it is in the first query of a pool, which opens a
@@ -66,12 +65,12 @@ export function claimFor(sql: Sql, consumer: DomainConsumer, refs: readonly Even
   const ids = refs.map((ref) => ref.id);
   return sql`update outbox o set undone = array_remove(o.undone, ${consumer})
     from (select * from unnest(${tenantIds}::uuid[], ${ids}::uuid[]) as w(tenant_id, id) order by 1, 2) wanted
-    where o.tenant_id = wanted.tenant_id and o.id = wanted.id and ${consumer} = any(o.undone)
-    returning o.tenant_id, o.id, o.topic, o.subject_id, o.seller_id, o.payload, o.created_at`;
+    where o.tenant_id = wanted.tenant_id and o.id = wanted.id and array_position(o.undone, ${consumer}) is not null
+    returning o.tenant_id, o.id, o.topic, o.subject_id, o.seller_id, o.payload, o.created_at, o.sequence`;
 }
 
-/** What is announced, and what it is about. */
-export interface Announced extends EventRef {
+/** An event, and what it is about. */
+export interface ToldEvent extends EventRef {
   topic: Topic;
   subjectId: string;
 }
@@ -85,17 +84,17 @@ const MAX_DOUBLINGS = 6;
 /**
  * Takes what is due to be announced, oldest first, and makes it due again later: a relay that dies before its XADD, or a
  * stream that is lost, costs that delay. Two relays that meet wait for the same rows, and the second finds them claimed.
- * Locked in key order, as the consumers do.
+ * Locked in key order, as the consumers do; by their key, see claimFor.
  */
-export async function claimAnnouncements(sql: Sql, limit: number): Promise<Announced[]> {
-  return sql<Announced[]>`
+export async function claimAnnouncements(sql: Sql, limit: number): Promise<ToldEvent[]> {
+  return sql<ToldEvent[]>`
     update outbox o set announcements = o.announcements + 1,
       announce_at = now() + least(${MAX_RETRY_SECONDS},
         ${FIRST_RETRY_SECONDS} * power(2, least(o.announcements, ${MAX_DOUBLINGS}))) * interval '1 second'
     from (select tenant_id, id from (
         select tenant_id, id from outbox where announce_at <= now() and undone <> '{}' order by announce_at limit ${limit}
       ) oldest order by tenant_id, id) due
-    where o.tenant_id = due.tenant_id and o.id = due.id and o.announce_at <= now() and o.undone <> '{}'
+    where o.tenant_id = due.tenant_id and o.id = due.id and o.announce_at <= now() and cardinality(o.undone) > 0
     returning o.tenant_id as "tenantId", o.id, o.topic, o.subject_id as "subjectId"`;
 }
 
@@ -103,9 +102,10 @@ export async function claimAnnouncements(sql: Sql, limit: number): Promise<Annou
 export async function releaseAnnouncements(sql: Sql, refs: readonly EventRef[]): Promise<void> {
   const tenantIds = refs.map((ref) => ref.tenantId);
   const ids = refs.map((ref) => ref.id);
-  await sql`update outbox o set announcements = greatest(o.announcements - 1, 0), announce_at = now()
+  await sql`update outbox o set announcements = greatest(o.announcements - 1, 0),
+      announce_at = date_trunc('milliseconds', now())
     from (select * from unnest(${tenantIds}::uuid[], ${ids}::uuid[]) as w(tenant_id, id) order by 1, 2) failed
-    where o.tenant_id = failed.tenant_id and o.id = failed.id and o.undone <> '{}'`;
+    where o.tenant_id = failed.tenant_id and o.id = failed.id and cardinality(o.undone) > 0`;
 }
 
 /** Deletes events that every consumer has handled, an hour after they happened; returns how many, `limit` at the most. */

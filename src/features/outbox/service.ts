@@ -1,35 +1,40 @@
 import type { Redis } from "ioredis";
 import type { Invalidator } from "../../cache/invalidator.ts";
-import { ORDERS_TAG, orderTag, PRODUCTS_TAG, productTag } from "../../cache/tags.ts";
 import type { Database } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
 import { pruneAll } from "../../db/prune.ts";
 import { encodeDomainAnnouncement } from "../../streams/messages.ts";
 import { DOMAIN_STREAM } from "../../streams/topology.ts";
+import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
+import { tagsOf } from "./cache-tags.ts";
+import { createHandleWaiting } from "./handle-waiting.ts";
 import {
-  type Announced,
   claimAnnouncements,
   type EventRef,
   pruneOutbox,
   readOutboxBacklog,
   releaseAnnouncements,
+  type ToldEvent,
 } from "./repository.ts";
+import { pruneFailures } from "./waiting-repository.ts";
 
 export interface OutboxDeps {
   db: Database;
   redis: Redis;
   invalidator: Invalidator;
   metrics: Metrics;
+  log: Log;
 }
 
 export type OutboxService = ReturnType<typeof createOutboxService>;
 
 /** Both gauges, and every scraper, share one reading. */
 const BACKLOG_REMEMBERED_MS = 5_000;
+const KEEP_FAILURES_DAYS = 30;
 
-/** The relay's half of G7: what the outbox holds for its consumers is announced on the domain stream until it is done. */
-export function createOutboxService({ db, redis, invalidator, metrics }: OutboxDeps) {
+/** G7: what the outbox holds for its consumers is announced on the domain stream until it is done, and handled in order. */
+export function createOutboxService({ db, redis, invalidator, metrics, log }: OutboxDeps) {
   const readBacklog = remembered(() => readOutboxBacklog(db.read), BACKLOG_REMEMBERED_MS);
   metrics.observe("footfall_outbox_undone_events", "Domain events that wait for a consumer", async () => {
     return (await readBacklog()).events;
@@ -40,17 +45,18 @@ export function createOutboxService({ db, redis, invalidator, metrics }: OutboxD
     async () => (await readBacklog()).oldestSeconds,
   );
 
+  /** A message a tenant, however many of its events wait: whoever is told looks at them all. */
   async function announce(events: readonly EventRef[]): Promise<void> {
     if (events.length === 0) return;
     const { key, maxLength } = DOMAIN_STREAM;
     const pipeline = redis.pipeline();
-    for (const event of events)
+    for (const event of new Map(events.map((one) => [one.tenantId, one])).values())
       pipeline.xadd(key, "MAXLEN", "~", maxLength, "*", ...encodeDomainAnnouncement(event));
     for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error;
   }
 
   /** Whoever made the change deleted these tags, unless it died in that moment or had lost Redis. */
-  async function invalidateAgain(events: readonly Announced[]): Promise<void> {
+  async function invalidateAgain(events: readonly ToldEvent[]): Promise<void> {
     for (const [tenantId, ofTenant] of Map.groupBy(events, (event) => event.tenantId))
       await invalidator.invalidateTags(tenantId, ofTenant.flatMap(tagsOf));
   }
@@ -74,14 +80,17 @@ export function createOutboxService({ db, redis, invalidator, metrics }: OutboxD
       return due.length;
     },
 
-    /** One round of housekeeping. Returns how many rows went. */
-    prune: () => pruneAll((limit) => pruneOutbox(db.write, limit)),
-  };
-}
+    /** Tells the consumers of tenants whose events wait. Throws when Redis is away or full. */
+    announce,
 
-function tagsOf({ topic, subjectId }: Announced): string[] {
-  if (topic.startsWith("product.")) return [productTag(subjectId), PRODUCTS_TAG];
-  return topic.startsWith("order.") ? [orderTag(subjectId), ORDERS_TAG] : [];
+    handleWaiting: createHandleWaiting({ sql: db.write, invalidator, metrics, log }),
+
+    /** One round of housekeeping. Returns how many rows went. */
+    async prune(): Promise<number> {
+      const failures = await pruneAll((limit) => pruneFailures(db.write, KEEP_FAILURES_DAYS, limit));
+      return failures + (await pruneAll((limit) => pruneOutbox(db.write, limit)));
+    },
+  };
 }
 
 function remembered<T>(read: () => Promise<T>, forMs: number): () => Promise<T> {

@@ -18,12 +18,13 @@ export async function insertDeliveries(sql: Sql, refs: readonly EventRef[]): Pro
       where e.status = 'enabled' and (cardinality(e.topics) = 0 or c.topic = any(e.topics))
     ),
     made as (
-      insert into webhook_deliveries (tenant_id, id, endpoint_id, event_id, topic, payload, status, next_attempt_at, created_at)
+      insert into webhook_deliveries (tenant_id, id, endpoint_id, event_id, topic, payload, status, next_attempt_at,
+        created_at, subject_id, sequence)
       select tenant_id, (left(id::text, 19) || '8' || substr(hash, 1, 3) || '-' || substr(hash, 4, 12))::uuid,
         endpoint_id, id, topic,
         jsonb_build_object('type', topic, 'data', payload,
           'timestamp', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')),
-        'pending', ${dueNow(sql)}, now()
+        'pending', ${dueNow(sql)}, now(), subject_id, sequence
       from wanted
       returning 1
     )
@@ -67,12 +68,17 @@ export interface Claim {
 }
 
 /**
+ * Of an endpoint's deliveries that were not tried yet, so many are looked at, in the order of their events. Those of one
+ * subject are tried one after the other, so a longer run of one product leaves the endpoint one delivery at a time.
+ */
+const UNTRIED_LOOKED_AT = 100;
+
+/**
  * Due deliveries, of a tenant and an endpoint no more than their slots: one that answers slowly or not at all must not
- * fill the page. Tenants take turns, those that have few slots first; of a tenant the oldest goes first. The claim is a lease:
- * it moves the next attempt behind the end of this one, so whoever dies with it leaves it due again. Two workers that
- * choose the same row meet at its lock, and the second finds it no longer due.
- * An index by endpoint and time finds them without reading the queue; materialized, they are looked for once, whatever
- * the planner believes.
+ * fill the page. Tenants take turns, those that have few slots first; of a tenant the oldest goes first. The claim is a
+ * lease: whoever dies with it leaves it due again. Two workers that choose the same row meet at its lock, and the second
+ * finds it no longer due. Of one subject, only the first untried delivery may begin (docs/domain-events.md).
+ * The range of one endpoint and the `not in` keep the planner from an index of all that is due.
  */
 export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDelivery[]> {
   const { busy, failing, slots, slotsPerTenant, slotsPerEndpoint, leaseSeconds } = claim;
@@ -93,10 +99,23 @@ export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDe
       from webhook_endpoints e
       left join busy on busy.tenant_id = e.tenant_id and busy.endpoint_id = e.id
       cross join lateral (
-        select w.tenant_id, w.id, w.next_attempt_at, row_number() over (order by w.next_attempt_at) as place
-        from webhook_deliveries w
-        where w.tenant_id = e.tenant_id and w.endpoint_id = e.id and w.status = 'pending' and w.next_attempt_at <= now()
-        order by w.next_attempt_at limit ${slotsPerEndpoint}
+        select c.*, row_number() over (order by c.next_attempt_at) as place from (
+          (select first.tenant_id, first.id, first.next_attempt_at from (
+            select u.tenant_id, u.id, u.next_attempt_at, row_number() over (
+              partition by coalesce(u.subject_id, u.id::text) order by u.sequence nulls first, u.id) as nth
+            from (
+              select w.tenant_id, w.id, w.next_attempt_at, w.subject_id, w.sequence from webhook_deliveries w
+              where w.tenant_id = e.tenant_id and w.endpoint_id = e.id and w.status = 'pending' and w.attempts = 0
+              order by w.sequence nulls first, w.id limit ${UNTRIED_LOOKED_AT}
+            ) u
+          ) first where first.nth = 1 and first.next_attempt_at <= now())
+          union all
+          (select w.tenant_id, w.id, w.next_attempt_at from webhook_deliveries w
+          where w.tenant_id = e.tenant_id and w.endpoint_id >= e.id and w.endpoint_id <= e.id and w.status = 'pending'
+            and w.attempts > 0 and w.next_attempt_at <= now()
+          order by w.endpoint_id, w.next_attempt_at limit ${slotsPerEndpoint})
+        ) c
+        order by c.next_attempt_at limit ${slotsPerEndpoint}
       ) due
       where e.status = 'enabled' and (e.failing_since is not null) = ${failing}
         and due.place <= ${slotsPerEndpoint} - coalesce(busy.n, 0)
@@ -109,7 +128,8 @@ export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDe
     )
     update webhook_deliveries d set next_attempt_at = now() + ${leaseSeconds} * interval '1 second'
     from chosen
-    where d.tenant_id = chosen.tenant_id and d.id = chosen.id and d.status = 'pending' and d.next_attempt_at <= now()
+    where d.tenant_id = chosen.tenant_id and d.id = chosen.id and d.next_attempt_at <= now()
+      and d.status not in ('succeeded', 'failed')
     returning d.tenant_id as "tenantId", d.endpoint_id as "endpointId", d.id, d.event_id as "messageId", d.payload,
       d.attempts + 1 as attempts, d.next_attempt_at::text as "leasedUntil", chosen.url,
       array_remove(array[chosen.secret, chosen.former], null) as secrets`;

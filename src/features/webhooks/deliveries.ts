@@ -1,10 +1,9 @@
 import type { Sql } from "../../db/client.ts";
 import { retryRolledBack } from "../../db/failures.ts";
-import { isolatePoison } from "../../db/isolate-poison.ts";
 import { pruneAll } from "../../db/prune.ts";
 import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import type { EventRef } from "../outbox/index.ts";
+import type { DomainHandler } from "../outbox/index.ts";
 import { type AddressGuard, ForbiddenTarget } from "./address-guard.ts";
 import type { Attempt, Claim, ClaimedDelivery } from "./deliveries-repository.ts";
 import * as repository from "./deliveries-repository.ts";
@@ -74,22 +73,12 @@ export function createWebhookDeliveries(deps: DeliveriesDeps) {
   }
 
   return {
-    /**
-     * Domain events -> deliveries; returns how many were made. An event whose deliveries can't be stored is logged and left
-     * undone in the outbox, which announces it again, later and later. Throws when Postgres can't be reached, or not in time.
-     */
-    async enqueue(refs: readonly EventRef[]): Promise<number> {
-      let made = 0;
-      for (let first = 0; first < refs.length; first += EVENTS_A_STATEMENT) {
-        const counts = await isolatePoison(
-          refs.slice(first, first + EVENTS_A_STATEMENT),
-          (some) => repository.insertDeliveries(sql, some),
-          async (event, error) => log.error({ ...event, error: String(error) }, "webhooks not enqueued"),
-        );
-        for (const count of counts) made += count;
-      }
-      return made;
-    },
+    /** Domain events -> deliveries, each once however often it is asked for. */
+    domainHandler: {
+      consumer: "webhooks",
+      atOnce: EVENTS_A_STATEMENT,
+      handle: async (events) => (events.length === 0 ? 0 : repository.insertDeliveries(sql, events)),
+    } satisfies DomainHandler,
 
     hasDue: () => repository.hasDue(sql),
 
