@@ -77,6 +77,9 @@ export const eventBatches = pgTable(
     index("event_batches_overdue")
       .on(table.receivedAt, table.tenantId)
       .where(sql`rolled_up_at is null and dead_lettered_at is null and not held`),
+    index("event_batches_dead")
+      .on(table.tenantId, table.receivedAt)
+      .where(sql`rolled_up_at is null and dead_lettered_at is not null`),
   ],
 );
 

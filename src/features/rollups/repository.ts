@@ -185,6 +185,14 @@ export async function selectBacklog(sql: Sql, tenantId: string) {
   return row ?? { waiting: 0, dead: 0 };
 }
 
+/** Asked by whoever watches a tenant: however many of its batches wait, it looks at none of those. */
+export async function countDeadLetters(sql: Sql, tenantId: string): Promise<number> {
+  const [row] = await sql<{ n: number }[]>`
+    select count(*)::int as n from event_batches
+    where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is not null`;
+  return row?.n ?? 0;
+}
+
 /** Since when (ms) the oldest batch of a tenant waits; asked beside every answer, so it counts none. */
 export async function selectOldestWaiting(sql: Sql, tenantId: string): Promise<{ oldestMs: number | null }> {
   const [row] = await sql<{ oldest: Date }[]>`
