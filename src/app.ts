@@ -16,8 +16,10 @@ import type {
   IdentityService,
   InvitationsService,
   MembersService,
+  PasswordsService,
   TenantService,
 } from "./features/identity/index.ts";
+import { createPasswordRoutes } from "./features/identity/passwords/routes.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
 import type { NotificationsService } from "./features/notifications/index.ts";
 import { createNotificationRoutes } from "./features/notifications/routes.ts";
@@ -27,8 +29,8 @@ import type { ProductsService } from "./features/products/index.ts";
 import { createProductRoutes } from "./features/products/routes.ts";
 import type { QueueService } from "./features/queue/index.ts";
 import { createQueueRoutes } from "./features/queue/routes.ts";
-import type { EventVoids, SessionLinks } from "./features/rollups/index.ts";
-import { createStoredEventRoutes } from "./features/rollups/routes.ts";
+import type { EventVoids, PropertiesService, SessionLinks } from "./features/rollups/index.ts";
+import { createPropertyRoutes, createStoredEventRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
@@ -66,6 +68,7 @@ export interface AppDeps {
   apiKeys: ApiKeysService;
   invitations: InvitationsService;
   members: MembersService;
+  passwords: PasswordsService;
   tenant: TenantService;
   audit: AuditService;
   products: ProductsService;
@@ -73,6 +76,7 @@ export interface AppDeps {
   catalogueImports: CatalogueImportService;
   sessionLinks: SessionLinks;
   eventVoids: EventVoids;
+  properties: PropertiesService;
   purchases: PurchasesService;
   orders: OrdersService;
   queue: QueueService;
@@ -144,6 +148,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
+  app.route("/", createPasswordRoutes(deps.passwords));
   app.route("/", createAuditRoutes(deps.audit));
   // Before /products/{id}, which takes every word.
   app.route("/", createCatalogueImportRoutes(deps.catalogueImports, options));
@@ -153,6 +158,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics, streams));
   app.route("/", createStoredEventRoutes(deps.sessionLinks, deps.eventVoids));
+  app.route("/", createPropertyRoutes(deps.properties));
   app.route("/", createCachingRoutes(deps.caching));
   app.route("/", createWebhookRoutes(deps.webhooks));
   app.route("/", createOrderRoutes(deps));

@@ -64,6 +64,8 @@ export const eventBatches = pgTable(
     minTs: instant("min_ts"),
     maxTs: instant("max_ts"),
     rolledUpAt: instant("rolled_up_at"),
+    /** That of the tenant when it was rolled up. */
+    propertiesVersion: integer("properties_version").notNull().default(0),
     attempts: integer().notNull().default(0),
     lastError: text("last_error"),
     deadLetteredAt: instant("dead_lettered_at"),

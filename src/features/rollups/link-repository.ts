@@ -1,13 +1,13 @@
 import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import {
-  addStatement,
   BUYER_DAILY,
   factsFrom,
   NOT_VOIDED,
   type Rollup,
   UNOWNED_COLUMNS,
   USER_DAILY,
+  upsert,
 } from "./definitions.ts";
 import { type EmptyRow, selectEmpty } from "./empty-rows-repository.ts";
 import type { LedgerRow } from "./repository.ts";
@@ -72,7 +72,7 @@ function moveStatement(rollup: Rollup): string {
       select ${key}, ${negated.join(", ")} from lost union all select ${columns} from gained
     ) sides group by ${key} offset 0
   ), changed as (
-    ${addStatement(rollup, "select * from effect")} returning day, user_key, events
+    ${upsert(rollup, "select * from effect")} returning day, user_key, events
   )
   select (select count(*)::int from moved) as moved,
     (select (extract(epoch from min(ts)) * 1000)::float8 from moved) as "minMs",

@@ -9,6 +9,7 @@ import type { Announcer } from "../../streams/producer.ts";
 import { recordAudit } from "../audit/index.ts";
 import { timeOfEvent } from "../events/index.ts";
 import { waitForRebuild } from "./link-repository.ts";
+import { lockProperties } from "./property-fills-repository.ts";
 import { type LedgerRow, rollUpBatches } from "./repository.ts";
 import type { EventKey, VoidableEvent } from "./void-repository.ts";
 import * as repository from "./void-repository.ts";
@@ -37,6 +38,8 @@ export interface VoidedEvent {
 export function createEventVoids({ db, invalidator, announcer, whyKept }: EventVoidDeps) {
   async function voidOnce(tx: Transaction, ctx: RequestContext, key: EventKey) {
     const { tenantId } = ctx;
+    // In this order, as whoever fills properties.
+    await lockProperties(tx, tenantId);
     await waitForRebuild(tx);
     const event = await repository.selectVoidable(tx, tenantId, key);
     if (!event) return null;

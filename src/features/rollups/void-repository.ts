@@ -1,6 +1,7 @@
 import type { Transaction } from "../../db/transaction.ts";
-import { addStatement, factsFrom, NOT_VOIDED, ROLLUPS, UNOWNED_COLUMNS } from "./definitions.ts";
+import { factsFrom, NOT_VOIDED, ROLLUPS, UNOWNED_COLUMNS, upsert } from "./definitions.ts";
 import { dropEmptyRows, type EmptyRow, selectEmpty } from "./empty-rows-repository.ts";
+import { COUNTED_BY_NOW } from "./property-fills-repository.ts";
 import type { BatchId, LedgerRow } from "./repository.ts";
 
 /** Which event: an id alone says its time, and the time its partition. */
@@ -73,16 +74,18 @@ export async function markVoided(
  */
 const TAKE_OUT = `with voided as (
     update events e set voided_at = $4 ${UNVOIDED}
-    returning ${UNOWNED_COLUMNS}, e.user_id
+    returning ${UNOWNED_COLUMNS}, e.user_id, e.id, e.batch_id
   ), ${factsFrom(
-    `(select voided.*, ${NOT_VOIDED} from voided) e join tenants t on t.id = e.tenant_id`,
+    `(select voided.*, ${NOT_VOIDED} from voided) e join tenants t on t.id = e.tenant_id ${COUNTED_BY_NOW.join}`,
     "t.id = $1",
+    "true",
+    COUNTED_BY_NOW,
   )},
   ${ROLLUPS.map((rollup) => {
     const { table, keys, measures, aggregate } = rollup;
     const negated = [...keys, ...measures.map((measure) => `-${measure} as ${measure}`)];
     const less = `select ${negated.join(", ")} from (${aggregate}) counted`;
-    return `${table}_less as (${addStatement(rollup, less)} returning *)`;
+    return `${table}_less as (${upsert(rollup, less)} returning *)`;
   }).join(",\n  ")}
   select (select count(*)::int from voided) as voided, jsonb_build_object(${ROLLUPS.toReversed()
     .map((rollup) => `'${rollup.table}', ${selectEmpty(rollup, `${rollup.table}_less`)}`)
