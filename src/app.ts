@@ -36,6 +36,7 @@ import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
 import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
+import { createDownloads } from "./http/download.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
 import { createBadCredentials } from "./http/middleware/bad-credentials.ts";
@@ -98,6 +99,9 @@ export interface AppOptions {
   requestTimeoutMs: number;
   sseMaxConnections: number;
   sseMaxConnectionsPerTenant: number;
+  exportMaxConnections: number;
+  exportMaxConnectionsPerTenant: number;
+  exportStallMs: number;
   /** Aborted when the process begins to stop: event streams end then. */
   stopping?: AbortSignal;
 }
@@ -131,6 +135,13 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     stopping: options.stopping,
   });
 
+  const downloads = createDownloads({
+    maxPerProcess: options.exportMaxConnections,
+    maxPerTenant: options.exportMaxConnectionsPerTenant,
+    stallMs: options.exportStallMs,
+    metrics,
+  });
+
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
@@ -151,11 +162,11 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createPasswordRoutes(deps.passwords));
   app.route("/", createAuditRoutes(deps.audit));
   // Before /products/{id}, which takes every word.
-  app.route("/", createCatalogueImportRoutes(deps.catalogueImports, options));
+  app.route("/", createCatalogueImportRoutes(deps.catalogueImports, downloads, options));
   app.route("/", createProductRoutes(deps.products));
   // Before /events/{id}.
   app.route("/", createNotificationRoutes(deps.notifications, streams));
-  app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
+  app.route("/", createEventRoutes(deps.events, downloads, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics, streams));
   app.route("/", createStoredEventRoutes(deps.sessionLinks, deps.eventVoids));
   app.route("/", createPropertyRoutes(deps.properties));

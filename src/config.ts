@@ -103,6 +103,10 @@ const Environment = z.object({
   /** Event streams that one process holds open, of all tenants and of one. */
   SSE_MAX_CONNECTIONS: integer(0, 1_000_000).default(10_000),
   SSE_MAX_CONNECTIONS_PER_TENANT: integer(0, 1_000_000).default(5_000),
+  /** The same for exports, and how long a client may leave a page of one untaken. */
+  EXPORT_MAX_CONNECTIONS: integer(0, 100_000).default(50),
+  EXPORT_MAX_CONNECTIONS_PER_TENANT: integer(0, 100_000).default(5),
+  EXPORT_STALL_MS: integer(100, 3_600_000).default(60_000),
   WEBHOOK_ALLOW_PRIVATE: flag.default(false),
   RATE_LIMIT_BAD_CREDENTIALS: ratePolicy("badCredentials"),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
@@ -141,6 +145,9 @@ export interface Config {
   orderHistoryRetentionDays: number;
   sseMaxConnections: number;
   sseMaxConnectionsPerTenant: number;
+  exportMaxConnections: number;
+  exportMaxConnectionsPerTenant: number;
+  exportStallMs: number;
   /** Webhooks may go to private addresses and over http. */
   webhookAllowPrivate: boolean;
   shutdownGraceMs: number;
@@ -216,6 +223,9 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     orderHistoryRetentionDays: values.ORDER_HISTORY_RETENTION_DAYS,
     sseMaxConnections: values.SSE_MAX_CONNECTIONS,
     sseMaxConnectionsPerTenant: values.SSE_MAX_CONNECTIONS_PER_TENANT,
+    exportMaxConnections: values.EXPORT_MAX_CONNECTIONS,
+    exportMaxConnectionsPerTenant: values.EXPORT_MAX_CONNECTIONS_PER_TENANT,
+    exportStallMs: values.EXPORT_STALL_MS,
     webhookAllowPrivate: checkPrivateWebhooks(environment, values.WEBHOOK_ALLOW_PRIVATE),
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });

@@ -178,7 +178,7 @@ export function createDeps(config: Config, role: string) {
       idempotency,
       readTenantSettings,
     }),
-    catalogueImports: createCatalogueImportService({ db, log }),
+    catalogueImports: createCatalogueImportService({ db, readGuard, log }),
     runNextImport: createRunNextImport({ db, invalidator, log }),
     events: createEventsService({
       read: db.read,

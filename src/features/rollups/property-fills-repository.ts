@@ -1,6 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import { factsFrom, PROPERTY_DAILY, type PropertyScope, upsert } from "./definitions.ts";
+import { factsFrom, PROPERTY_DAILY, upsert } from "./definitions.ts";
 
 export interface Fill {
   property: string;
@@ -19,23 +19,6 @@ export interface Fill {
 export async function lockProperties(tx: Transaction, tenantId: string): Promise<void> {
   await tx`select pg_advisory_xact_lock(hashtextextended(${`properties ${tenantId}`}, 0))`;
 }
-
-/**
- * Of the events `e` and properties of tenant $1, what is counted by now: a property that is being filled counts those that it
- * has come past, and those of batches that may count it by themselves.
- */
-export const COUNTED_BY_NOW: PropertyScope & { join: string } = {
-  join: `left join (select tenant_id, batch_id, properties_version from event_batches where tenant_id = $1 and properties_version >=
-    (select min(version) from property_fills where tenant_id = $1 and state = 'filling')) newer
-      on newer.tenant_id = e.tenant_id and newer.batch_id = e.batch_id`,
-  dimension: (tenants) => `select t.id as tenant_id, chosen.property, fill.version, fill.upto_ts, fill.upto_id
-    from tenants t cross join unnest(t.breakdown_properties) as chosen(property)
-      left join property_fills fill on fill.tenant_id = t.id and fill.property = chosen.property
-    where ${tenants}`,
-  columns: ", e.ts, e.id, newer.properties_version",
-  counted: `dimension.version is null or facts.properties_version >= dimension.version
-    or (facts.ts, facts.id) <= (dimension.upto_ts, dimension.upto_id)`,
-};
 
 /** Times as text: they may be infinite. */
 export async function selectFills(sql: Sql | Transaction, tenantId: string): Promise<Fill[]> {

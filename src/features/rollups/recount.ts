@@ -6,6 +6,7 @@ import { retryRolledBack } from "../../db/failures.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import {
+  COUNTED_BY_NOW,
   factsFrom,
   PRODUCT_DAILY,
   PRODUCT_PERIODS,
@@ -14,7 +15,7 @@ import {
   type Rollup,
 } from "./definitions.ts";
 import { retrySoon } from "./failing-repository.ts";
-import { COUNTED_BY_NOW, selectFilling } from "./property-fills-repository.ts";
+import { selectFilling } from "./property-fills-repository.ts";
 import { type DayRange, describeKept, type Kept, planRecount, type TenantZone } from "./recount-plan.ts";
 import { selectBacklog } from "./repository.ts";
 import { changeReturns, compareReturns, lockReturns, RETURNS, recountReturns } from "./returns-repository.ts";
@@ -56,9 +57,14 @@ const onDays = (instant: string) => `${instant} >= $2::date::timestamp at time z
   and ${instant} < $3::date::timestamp at time zone $4 + interval '1 day'
   and (${instant} at time zone $4)::date >= $2::date and (${instant} at time zone $4)::date < $3::date`;
 
+/** Batches that may count a property by themselves which is still being filled; `counted` looks at their versions. */
+const NEWER = `(select tenant_id, batch_id, properties_version from event_batches where tenant_id = $1 and properties_version >=
+  (select min(version) from property_fills where tenant_id = $1 and state = 'filling'))`;
+
 const RECOUNTED = factsFrom(
-  `events e join tenants t on t.id = e.tenant_id
-    ${COUNTED_BY_NOW.join}`,
+  `(select events.*, newer.properties_version from events
+      left join ${NEWER} newer on newer.tenant_id = events.tenant_id and newer.batch_id = events.batch_id
+    ) e join tenants t on t.id = e.tenant_id`,
   "t.id = $1",
   `e.tenant_id = $1 and t.id = $1 and ${onDays("e.ts")}
     and not exists (select from event_batches b

@@ -1,7 +1,6 @@
 import type { Transaction } from "../../db/transaction.ts";
-import { factsFrom, NOT_VOIDED, ROLLUPS, UNOWNED_COLUMNS, upsert } from "./definitions.ts";
+import { COUNTED_BY_NOW, factsFrom, NOT_VOIDED, ROLLUPS, UNOWNED_COLUMNS, upsert } from "./definitions.ts";
 import { dropEmptyRows, type EmptyRow, selectEmpty } from "./empty-rows-repository.ts";
-import { COUNTED_BY_NOW } from "./property-fills-repository.ts";
 import type { BatchId, LedgerRow } from "./repository.ts";
 
 /** Which event: an id alone says its time, and the time its partition. */
@@ -76,7 +75,9 @@ const TAKE_OUT = `with voided as (
     update events e set voided_at = $4 ${UNVOIDED}
     returning ${UNOWNED_COLUMNS}, e.user_id, e.id, e.batch_id
   ), ${factsFrom(
-    `(select voided.*, ${NOT_VOIDED} from voided) e join tenants t on t.id = e.tenant_id ${COUNTED_BY_NOW.join}`,
+    `(select voided.*, ${NOT_VOIDED}, b.properties_version from voided
+        left join event_batches b on b.tenant_id = voided.tenant_id and b.batch_id = voided.batch_id
+      ) e join tenants t on t.id = e.tenant_id`,
     "t.id = $1",
     "true",
     COUNTED_BY_NOW,
