@@ -27,8 +27,8 @@ import type { ProductsService } from "./features/products/index.ts";
 import { createProductRoutes } from "./features/products/routes.ts";
 import type { QueueService } from "./features/queue/index.ts";
 import { createQueueRoutes } from "./features/queue/routes.ts";
-import type { SessionLinks } from "./features/rollups/index.ts";
-import { createSessionRoutes } from "./features/rollups/routes.ts";
+import type { PropertiesService, SessionLinks } from "./features/rollups/index.ts";
+import { createPropertyRoutes, createSessionRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
@@ -72,6 +72,7 @@ export interface AppDeps {
   events: EventsService;
   catalogueImports: CatalogueImportService;
   sessionLinks: SessionLinks;
+  properties: PropertiesService;
   purchases: PurchasesService;
   orders: OrdersService;
   queue: QueueService;
@@ -152,6 +153,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics, streams));
   app.route("/", createSessionRoutes(deps.sessionLinks));
+  app.route("/", createPropertyRoutes(deps.properties));
   app.route("/", createCachingRoutes(deps.caching));
   app.route("/", createWebhookRoutes(deps.webhooks));
   app.route("/", createOrderRoutes(deps));

@@ -35,6 +35,8 @@ import { createOutboxService } from "./features/outbox/index.ts";
 import { createPriceLookUp, createProductsService } from "./features/products/index.ts";
 import { createQueueService } from "./features/queue/index.ts";
 import {
+  createPropertiesService,
+  createPropertyFills,
   createReturnsFolder,
   createRollupRetries,
   createRollupService,
@@ -183,6 +185,8 @@ export function createDeps(config: Config, role: string) {
     rollups,
     rollupRetries: createRollupRetries({ db, rollups, announcer, invalidator, log }),
     returnsFolder: createReturnsFolder(db),
+    properties: createPropertiesService({ db, invalidator }),
+    propertyFills: createPropertyFills({ db, invalidator }),
     purchases: createPurchasesService({
       db,
       idempotency,

@@ -9,6 +9,7 @@ import { createHousekeeping } from "./jobs/housekeeping.ts";
 import { createOrderSweeper } from "./jobs/order-sweeper.ts";
 import { createPartitionKeeper } from "./jobs/partitions.ts";
 import { createProductImportJob } from "./jobs/product-imports.ts";
+import { createPropertyFilling } from "./jobs/property-fills.ts";
 import { createRelay } from "./jobs/relay.ts";
 import { createReturnsFolding } from "./jobs/returns-folder.ts";
 import { createRollupRetrying } from "./jobs/rollup-retries.ts";
@@ -34,6 +35,7 @@ export async function startWorker(config: Config, shared?: Deps): Promise<Runner
     createPartitionKeeper(deps, name),
     createProductImportJob(deps, name),
     createReturnsFolding(deps, name),
+    createPropertyFilling(deps, name),
     createHousekeeping(deps, name),
   ]);
   runner.start();

@@ -127,6 +127,10 @@ function printReport(slug: string, report: VerifyReport): boolean {
     console.log(
       `${slug}: ${report.dead} batches are dead letters; see \`footfall dead-letters list --tenant ${slug}\`.`,
     );
+  if (report.filling.length > 0)
+    console.log(
+      `${slug}: ${report.filling.join(", ")}: being filled from earlier events; compared with those that are counted by now.`,
+    );
   printKept(slug, report.kept);
   const clean = report.differing === 0 && report.dead === 0;
   console.log(

@@ -68,6 +68,8 @@ export const ACCESS = {
   getMe: { roles: EVERYONE, scope: null, limit: "standard" },
   getTenant: { roles: EVERYONE, scope: "admin", limit: "standard" },
   updateTenant: ADMINISTRATION,
+  listProperties: { roles: ANALYSTS, scope: "analytics:read", limit: "standard" },
+  chooseProperties: ADMINISTRATION,
   listMembers: ADMINISTRATION,
   inviteMember: ADMINISTRATION,
   listInvitations: ADMINISTRATION,
@@ -111,6 +113,8 @@ export const ACCESS = {
   streamSummary: ANALYTICS,
   getBreakdown: ANALYTICS,
   getProductStats: ANALYTICS,
+  /** Shows values of raw events. */
+  findProperties: { ...EVENT_READS, limit: "analytics" },
   getFunnel: ANALYTICS,
   getRetention: ANALYTICS,
   getRealtime: ANALYTICS,

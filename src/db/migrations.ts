@@ -16,6 +16,8 @@ import failingTenants from "../../drizzle/0009_failing_tenants.sql" with { type:
 import buyers from "../../drizzle/0010_buyers.sql" with { type: "text" };
 import lineAmounts from "../../drizzle/0011_line_amounts.sql" with { type: "text" };
 import orderOfDomainEvents from "../../drizzle/0012_order_of_domain_events.sql" with { type: "text" };
+import deadLettersByTenant from "../../drizzle/0013_dead_letters_by_tenant.sql" with { type: "text" };
+import propertyFills from "../../drizzle/0014_property_fills.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -34,4 +36,6 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0010_buyers": buyers,
   "0011_line_amounts": lineAmounts,
   "0012_order_of_domain_events": orderOfDomainEvents,
+  "0013_dead_letters_by_tenant": deadLettersByTenant,
+  "0014_property_fills": propertyFills,
 };

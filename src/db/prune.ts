@@ -29,15 +29,22 @@ export const TENANT_AND_ID = { tenant_id: "uuid", id: "uuid" } as const;
 
 /**
  * Deletes at most `limit` rows that are `over`, the first by `orderBy` first; returns how many. In two statements, since one
- * may not read the table that it deletes from (Citus): what is no longer over by the second one stays.
+ * may not read the table that it deletes from (Citus): what is no longer over by the second one stays. What is `spared`
+ * is not even looked for.
  */
 export async function pruneTable(
   sql: Sql,
-  { table, key, over, orderBy }: { table: string; key: KeyTypes; over: Fragment; orderBy: string },
+  {
+    table,
+    key,
+    over,
+    orderBy,
+    spared = sql`false`,
+  }: { table: string; key: KeyTypes; over: Fragment; orderBy: string; spared?: Fragment },
   limit: number,
 ): Promise<number> {
   const found = await sql<Key<typeof key>[]>`
-    select ${sql(Object.keys(key))} from ${sql(table)} where ${over} order by ${sql(orderBy)} limit ${limit}`;
+    select ${sql(Object.keys(key))} from ${sql(table)} where ${over} and not (${spared}) order by ${sql(orderBy)} limit ${limit}`;
   if (found.length === 0) return 0;
   return (await deleteByKey(sql, { table, key, over }, found)).count;
 }

@@ -1,9 +1,10 @@
 import { isUuid } from "../core/ids.ts";
 
 /**
- * "Batch b of tenant t is committed; its events lie between two instants (ms)". The range is carried so that a
- * redelivered message can delete the cache tags again even when the ledger row is long done and pruned.
- * A new field must be optional: during a rolling deploy old producers and new consumers meet.
+ * "Batch b of tenant t is committed; its events lie between two instants (ms)". The range is
+ * carried so that a redelivered message can delete the cache tags again even when the ledger row is
+ * long done and pruned. A new field must be optional: during a rolling deploy old producers and new
+ * consumers meet.
  */
 export interface BatchAnnouncement {
   tenantId: string;
@@ -46,8 +47,8 @@ function isTime(timeMs: number | null): boolean {
 }
 
 /**
- * "Domain events of tenant t wait in the outbox for their consumers." `id` is one of them: a process of an older version
- * handles that one only.
+ * "Domain events of tenant t wait in the outbox for their consumers." `id` is one of them: a
+ * process of an older version handles that one only.
  */
 export interface DomainAnnouncement {
   tenantId: string;

@@ -39,7 +39,8 @@ export interface Answered extends Told {
 export function findOvertaking(told: readonly Told[], answered: readonly Answered[]): Told[] {
   const nameOf = ({ productId, version }: Told) => `${productId} ${version}`;
   const times = new Map<string, Answered>();
-  // One that changed nothing is answered with the version of another. Of both, the one that began first is safe to judge by.
+  // One that changed nothing is answered with the version of another. Of both, the one that began
+  // first is safe to judge by.
   for (const one of answered.toSorted((a, b) => b.startedAtMs - a.startedAtMs)) times.set(nameOf(one), one);
   let earliestAnswerMs = Number.POSITIVE_INFINITY;
   return told.toReversed().filter((one) => {

@@ -1,4 +1,7 @@
-/** An event that can't be handled holds up what happened to its subject later, nothing else, and not for ever. */
+/**
+ * An event that can't be handled holds up what happened to its subject later, nothing else, and not
+ * for ever.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createTenant, createTestApi, createTestDeps, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";
@@ -15,7 +18,10 @@ beforeEach(async () => {
 });
 afterAll(cleanup);
 
-/** Until it is cured, Postgres refuses the notifications of one subject of the tenant whose price is 13. */
+/**
+ * Until it is cured, Postgres refuses the notifications of one subject of the tenant whose price is
+ * 13.
+ */
 async function poison(): Promise<() => Promise<unknown>> {
   await api.sql.unsafe(`alter table notifications add constraint poison
     check (tenant_id <> '${tenant.tenantId}' or payload->>'price' <> '13') not valid`);

@@ -1,4 +1,7 @@
-/** Two relays and two consumers, driven by hand into the moments in which a later event could overtake an earlier one. */
+/**
+ * Two relays and two consumers, driven by hand into the moments in which a later event could
+ * overtake an earlier one.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { Deps } from "../../src/deps.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";

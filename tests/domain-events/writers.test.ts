@@ -1,7 +1,8 @@
 /**
- * Eight writers change a hundred products while two workers tell it and Redis is wiped: in order, once each, at
- * notifications and at the first attempts of a webhook. Without the order, the same check must see it break.
- * With FAULT_ROUNDS set it is 10,000 changes; kills are in tests/notifications/faults.test.ts.
+ * Eight writers change a hundred products while two workers tell it and Redis is wiped: in order,
+ * once each, at notifications and at the first attempts of a webhook. Without the order, the same
+ * check must see it break. With FAULT_ROUNDS set it is 10,000 changes; kills are in
+ * tests/notifications/faults.test.ts.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Deps } from "../../src/deps.ts";
@@ -56,7 +57,10 @@ async function startTelling(name: string, ordered: boolean): Promise<() => Promi
   return stop;
 }
 
-/** As it was when a claim's order was whatever Postgres returned, and an endpoint's attempts began as they came. */
+/**
+ * As it was when a claim's order was whatever Postgres returned, and an endpoint's attempts began
+ * as they came.
+ */
 function withoutOrder(deps: Deps): Deps {
   const write = rewriting(deps.db.write, {
     "order by claimed.sequence desc nulls last, claimed.id desc": "order by md5(claimed.id::text)",
@@ -177,7 +181,8 @@ test(
   "without the order the same check sees swapped ones",
   async () => {
     const { answered, notified, delivered } = await run(false);
-    // How many attempts arrive swapped is for chance to say: tests/webhooks/first-attempts.test.ts takes that guard away.
+    // How many attempts arrive swapped is for chance to say: tests/webhooks/first-attempts.test.ts
+    // takes that guard away.
     const swapped = {
       notifications: findSwapped(notified).length,
       firstAttempts: findSwapped(delivered).length,

@@ -112,6 +112,7 @@ export async function expectVerified(stage: Stage, seed: string): Promise<void> 
       differing: 0,
       waiting: 0,
       dead: 0,
+      filling: [],
       kept: null,
     });
   }

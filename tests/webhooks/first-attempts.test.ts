@@ -1,4 +1,7 @@
-/** Of one product or order, an endpoint is sent the first attempts in the order of events, one after the other. */
+/**
+ * Of one product or order, an endpoint is sent the first attempts in the order of events, one after
+ * the other.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { createWebhookDeliveries } from "../../src/features/webhooks/index.ts";
 import { createWebhookDeliverer } from "../../worker/jobs/webhook-deliveries.ts";

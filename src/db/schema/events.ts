@@ -62,6 +62,8 @@ export const eventBatches = pgTable(
     minTs: instant("min_ts"),
     maxTs: instant("max_ts"),
     rolledUpAt: instant("rolled_up_at"),
+    /** That of the tenant when it was rolled up. */
+    propertiesVersion: integer("properties_version").notNull().default(0),
     attempts: integer().notNull().default(0),
     lastError: text("last_error"),
     deadLetteredAt: instant("dead_lettered_at"),
@@ -75,6 +77,9 @@ export const eventBatches = pgTable(
     index("event_batches_overdue")
       .on(table.receivedAt, table.tenantId)
       .where(sql`rolled_up_at is null and dead_lettered_at is null and not held`),
+    index("event_batches_dead")
+      .on(table.tenantId, table.receivedAt)
+      .where(sql`rolled_up_at is null and dead_lettered_at is not null`),
   ],
 );
 

@@ -19,6 +19,8 @@ export const tenants = pgTable("tenants", {
     .array()
     .notNull()
     .default(sql`'{country,device,browser,os,referrer,utm_source,utm_medium,utm_campaign}'`),
+  /** Goes up with every property that is added: what was rolled up under an older version does not count it. */
+  propertiesVersion: integer("properties_version").notNull().default(0),
   createdAt: createdAt(),
 });
 

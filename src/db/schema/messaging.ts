@@ -19,10 +19,11 @@ const instant = (name: string) => timestamp(name, { withTimezone: true, precisio
 export const outboxSequence = pgSequence("outbox_sequence", { cache: 1 });
 
 /**
- * The outbox: domain events, written in the transaction of what they tell. `undone` names the consumers that have not
- * handled the event yet; each takes itself out in the statement of its effect, so an event has one effect a consumer.
- * `sequence` is the order in which consumers handle them: see docs/domain-events.md. The relay announces an event's
- * tenant from `announce_at` on, and again, later and later, while anyone is left in `undone`.
+ * The outbox: domain events, written in the transaction of what they tell. `undone` names the
+ * consumers that have not handled the event yet; each takes itself out in the statement of its
+ * effect, so an event has one effect a consumer. `sequence` is the order in which consumers handle
+ * them: see docs/domain-events.md. The relay announces an event's tenant from `announce_at` on, and
+ * again, later and later, while anyone is left in `undone`.
  */
 export const outbox = pgTable(
   "outbox",
@@ -38,7 +39,10 @@ export const outbox = pgTable(
     createdAt: instant("created_at").notNull(),
     announceAt: instant("announce_at").notNull(),
     announcements: integer().notNull().default(0),
-    /** A default, so that processes of an older version take a number, too. Null in rows of before it. */
+    /**
+     * A default, so that processes of an older version take a number, too. Null in rows of before
+     * it.
+     */
     sequence: bigint({ mode: "number" }).default(sql`nextval('outbox_sequence')`),
   },
   (table) => [
@@ -55,8 +59,8 @@ export const outbox = pgTable(
 );
 
 /**
- * Events that a consumer could not handle. Until it has, or gives up (`died_at`), what happened to the same subject
- * later waits; nothing else does. `event` keeps what was given up.
+ * Events that a consumer could not handle. Until it has, or gives up (`died_at`), what happened to
+ * the same subject later waits; nothing else does. `event` keeps what was given up.
  */
 export const outboxFailures = pgTable(
   "outbox_failures",
@@ -81,15 +85,17 @@ export const outboxFailures = pgTable(
 );
 
 /**
- * How many notifications a tenant has had. The statement that stores some moves it on first, and so holds its row until
- * its commit: whoever sees a position sees every position before it.
+ * How many notifications a tenant has had. The statement that stores some moves it on first, and so
+ * holds its row until its commit: whoever sees a position sees every position before it.
  */
 export const notificationFeeds = pgTable("notification_feeds", {
   tenantId: uuid("tenant_id").primaryKey(),
   position: bigint({ mode: "number" }).notNull(),
 });
 
-/** What people are shown; `id` is that of the domain event, `position` counts the tenant's from 1. */
+/**
+ * What people are shown; `id` is that of the domain event, `position` counts the tenant's from 1.
+ */
 export const notifications = pgTable(
   "notifications",
   {
@@ -114,7 +120,10 @@ export const notifications = pgTable(
   ],
 );
 
-/** Secrets are kept readable: signing needs them. The former one stays valid for a while after a rotation. */
+/**
+ * Secrets are kept readable: signing needs them. The former one stays valid for a while after a
+ * rotation.
+ */
 export const webhookEndpoints = pgTable(
   "webhook_endpoints",
   {
@@ -155,7 +164,10 @@ export const webhookDeliveries = pgTable(
     durationMs: integer("duration_ms"),
     createdAt: instant("created_at").notNull(),
     finishedAt: instant("finished_at"),
-    /** What the event is about, and its place: null for tests, replays and rows of before these columns. */
+    /**
+     * What the event is about, and its place: null for tests, replays and rows of before these
+     * columns.
+     */
     subjectId: text("subject_id"),
     sequence: bigint({ mode: "number" }),
   },

@@ -4,6 +4,7 @@ import {
   boolean,
   date,
   index,
+  integer,
   numeric,
   pgTable,
   primaryKey,
@@ -162,6 +163,33 @@ export const propertyDailyStats = pgTable(
     ...measures(),
   },
   (table) => [primaryKey({ columns: [table.tenantId, table.property, table.day, table.value] })],
+);
+
+/**
+ * Properties whose rows are not those of all events: `filling` with events of before they were chosen, or `clearing` after
+ * they were given up. See features/rollups/property-fills.ts.
+ */
+export const propertyFills = pgTable(
+  "property_fills",
+  {
+    tenantId: tenantId(),
+    property: text().notNull(),
+    state: text({ enum: ["filling", "clearing"] }).notNull(),
+    /** Chosen again while it is cleared. */
+    wanted: boolean().notNull().default(false),
+    /** Batches rolled up under it or a later one count the property by themselves. */
+    version: integer().notNull().default(0),
+    /** No roll-up is under way any more that knew the choice of before. */
+    fenced: boolean().notNull().default(false),
+    /** The event up to which it is filled, by (ts, id), and the time of the last one to fill. */
+    uptoTs: timestamp("upto_ts", { withTimezone: true, precision: 3 }).notNull().default(sql`'-infinity'`),
+    uptoId: uuid("upto_id").notNull().default(sql`'00000000-0000-0000-0000-000000000000'`),
+    untilTs: timestamp("until_ts", { withTimezone: true, precision: 3 }).notNull().default(sql`'-infinity'`),
+    /** Events that were looked at, of about so many. */
+    done: count("done"),
+    total: count("total"),
+  },
+  (table) => [primaryKey({ columns: [table.tenantId, table.property] })],
 );
 
 /** Accounting by UTC hour of receipt: received = stored + duplicates + rejected. Outlives the pruned ledger. */

@@ -45,12 +45,14 @@ export const Meta = z
   .openapi("AnalyticsMeta");
 export type Meta = z.infer<typeof Meta>;
 
+export const NOTE_CODES = ["conversion_over_one", "property_filling"] as const;
+
 /** What may stand beside the content of any answer. */
 const noted = {
   notes: z
     .array(
       z.object({
-        code: z.enum(["conversion_over_one"]).openapi({ description: "What clients branch on" }),
+        code: z.enum(NOTE_CODES).openapi({ description: "What clients branch on" }),
         message: z.string(),
       }),
     )
@@ -238,3 +240,33 @@ export const MetricsAnswer = z
 export const Breakdown = z
   .object({ items: z.array(Measures.extend({ value: z.string(), events: count })), ...pageEnd, ...noted })
   .openapi("Breakdown");
+
+export const EventProperties = z
+  .object({
+    sampled: z
+      .object({
+        events: count.openapi({ description: "How many events were looked at" }),
+        limit: count,
+        from: Instant.nullable(),
+        to: Instant.nullable(),
+      })
+      .openapi({
+        description: "The newest events, at most so many; their times. Of others nothing is known here",
+      }),
+    items: z.array(
+      z.object({
+        name: z.string().openapi({ example: "plan" }),
+        types: z
+          .array(z.enum(["string", "number", "boolean", "object", "array"]))
+          .openapi({ description: "Of its values; objects and arrays count in no breakdown" }),
+        seen: count.openapi({ description: "Events of the sample that carry it" }),
+        share: z.number().openapi({ description: "seen / sampled events" }),
+        topValues: z
+          .array(z.object({ value: z.string(), events: count }))
+          .openapi({ description: "The five most frequent, by their first 256 characters" }),
+        chosen: z.boolean().openapi({ description: "Whether breakdowns know it" }),
+      }),
+    ),
+    truncated,
+  })
+  .openapi("EventProperties");

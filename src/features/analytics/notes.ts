@@ -1,6 +1,8 @@
+import type { NOTE_CODES } from "./answer-schema.ts";
+
 /** What a reader of an answer should know of its numbers. */
 export interface Note {
-  code: "conversion_over_one";
+  code: (typeof NOTE_CODES)[number];
   message: string;
 }
 
@@ -14,7 +16,8 @@ const CONVERSION_OVER_ONE: Note = {
 
 /** The answer with a note for whatever in it could be taken for a mistake. */
 export function withNotes<T extends object>(content: T): Noted<T> {
-  return convertsOverOne(content) ? { ...content, notes: [CONVERSION_OVER_ONE] } : content;
+  const { notes = [] } = content as Noted<T>;
+  return convertsOverOne(content) ? { ...content, notes: [...notes, CONVERSION_OVER_ONE] } : content;
 }
 
 function convertsOverOne(value: unknown): boolean {

@@ -2,15 +2,17 @@ import { sha256 } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import { type Desk, skips } from "./desk.ts";
 import { cutPage, readStart } from "./keyset.ts";
+import type { KnownProperties } from "./known-properties.ts";
 import { measuresOf, ROW_METRICS } from "./measures.ts";
 import { checkDimensions, granularityOf, type MetricsQuestion } from "./planner.ts";
 import { type BreakdownQuery, GRANULARITIES, type MetricsQueryBody } from "./schema.ts";
 
 /** Questions whose rows may be more than one answer shows: each says whether it is cut, and where it goes on. */
-export function createQuestionAnswers({ answer, rangeOf, prepare }: Desk) {
+export function createQuestionAnswers({ answer, rangeOf, prepare }: Desk, known: KnownProperties) {
   return {
     async getBreakdown(ctx: RequestContext, query: BreakdownQuery) {
       const { property, sortBy, limit, cursor, days, startDate, endDate } = query;
+      await known.require(ctx, property);
       const asked = { dimensions: ["property"], sort: { by: sortBy, direction: "desc" } } as const;
       const bound = { breakdown: property, sortBy, days, startDate, endDate };
       const start = readStart(bound, cursor, asked);
@@ -21,11 +23,12 @@ export function createQuestionAnswers({ answer, rangeOf, prepare }: Desk) {
       });
       const name = `breakdown:${sha256(JSON.stringify([bound, limit, start]))}`;
       return answer(ctx, { name, range, granularity: "day", skipCache: skips(query) }, async () => {
-        const { shown, ...rest } = cutPage(await measure(), limit, { bound, range, asked });
+        const [measured, notes] = await Promise.all([measure(), known.notesOf(ctx.tenantId, property)]);
+        const { shown, ...rest } = cutPage(measured, limit, { bound, range, asked });
         const items = shown.map(({ property: value = "", ...row }) => {
           return { value, events: Number(row.events), ...measuresOf(row) };
         });
-        return { items, ...rest };
+        return { items, ...rest, ...notes };
       });
     },
 
@@ -39,17 +42,20 @@ export function createQuestionAnswers({ answer, rangeOf, prepare }: Desk) {
       const range = await rangeOf(ctx, given, timeZone);
       const question: MetricsQuestion = { ...asked, sort, range, limit: limit + 1, after: start?.after };
       checkDimensions(question);
+      const { property } = asked;
+      if (property !== undefined) await known.require(ctx, property);
       const measure = prepare(ctx, question);
       // With the texts of the range: the cursor in the answer is bound to them.
       const name = `query:${sha256(JSON.stringify([question, bound]))}`;
       const granularity = granularityOf(asked.dimensions);
       return answer(ctx, { name, range, granularity, skipCache }, async () => {
+        const notes = property === undefined ? {} : await known.notesOf(ctx.tenantId, property);
         const { shown, ...rest } = cutPage(await measure(), limit, { bound, range, asked: question });
         const rows = shown.map((row) => {
           const values = asked.metrics.map((metric) => [metric, Number(row[metric])]);
           return { ...row, ...Object.fromEntries(values) } as Record<string, string | number>;
         });
-        return { rows, ...rest };
+        return { rows, ...rest, ...notes };
       });
     },
   };

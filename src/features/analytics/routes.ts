@@ -4,6 +4,7 @@ import { createRouter, defineRoute, requestContext } from "../../http/router.ts"
 import { createSseEncoder, type SseStreams } from "../../http/sse.ts";
 import {
   Breakdown,
+  EventProperties,
   Funnel,
   MetricsAnswer,
   ProductStats,
@@ -190,11 +191,25 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     summary: "The values of a property with the most of a measure",
     etag: true,
     request: { query: BreakdownQuery },
+    description:
+      "Of the properties that the tenant has chosen (GET /tenants/current/properties); any other is a 400 that lists them. `notes` says when earlier events are still being counted.",
     responses: { 200: json(Breakdown, "Best first, ties by value") },
   });
   router.openapi(getBreakdown, async (c) =>
     sendJson(c, await analytics.getBreakdown(requestContext(c), c.req.valid("query"))),
   );
+
+  const findProperties = defineRoute({
+    operationId: "findProperties",
+    method: "get",
+    path: "/analytics/properties",
+    tags,
+    summary: "What events carry",
+    description:
+      "Names, types and most frequent values of the properties of the newest events, at most 5,000 (`sampled` says how many and of when), looked at once a minute at the most. PUT /tenants/current/properties chooses those that breakdowns know.",
+    responses: { 200: json(EventProperties, "The most frequent first") },
+  });
+  router.openapi(findProperties, async (c) => c.json(await analytics.findProperties(requestContext(c)), 200));
 
   const getFunnel = defineRoute({
     operationId: "getFunnel",

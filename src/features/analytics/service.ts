@@ -3,6 +3,8 @@ import type { RequestContext } from "../../core/principal.ts";
 import { type AnswersDeps, createAnswers } from "./answers.ts";
 import { createBehaviourAnswers } from "./behaviour.ts";
 import { createDesk, type DeskDeps, skips } from "./desk.ts";
+import { createEventProperties } from "./event-properties.ts";
+import { createKnownProperties } from "./known-properties.ts";
 import { measuresOf, ROW_METRICS } from "./measures.ts";
 import { createProductAnswers } from "./products.ts";
 import { createQuestionAnswers } from "./questions.ts";
@@ -48,7 +50,8 @@ export function createAnalyticsService(deps: AnalyticsDeps) {
     ...createProductAnswers(desk),
     ...summaries,
     ...createBehaviourAnswers(desk, deps),
-    ...createQuestionAnswers(desk),
+    ...createQuestionAnswers(desk, createKnownProperties(deps)),
+    ...createEventProperties(deps),
     followSummary: createSummaryStream(summaries.getSummary, deps.summaryPace),
     getUserSummary,
 

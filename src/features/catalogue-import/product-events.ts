@@ -3,8 +3,8 @@ import { isLowStockCrossing, lowStockEvents, type Product, productEvent } from "
 import type { ProductChange, StoredProduct } from "./plan-batch.ts";
 
 /**
- * What a change tells, as a change by the API would: a product that comes back has no state before. To webhooks only: a
- * million notifications help nobody.
+ * What a change tells, as a change by the API would: a product that comes back has no state before.
+ * To webhooks only: a million notifications help nobody.
  */
 export function changeEvent(change: ProductChange, currency: string): DomainEvent {
   const { before, after } = transitionOf(change);
@@ -24,7 +24,8 @@ export function crossingEvents(
   currency: string,
 ): DomainEvent[] {
   const { before, after } = transitionOf(change);
-  // Asked of the rows first: making what the API shows, twice for each of a million rows, would take longer than asking.
+  // Asked of the rows first: making what the API shows, twice for each of a million rows, would
+  // take longer than asking.
   if (before === null || !isLowStockCrossing(before, after, tenantThreshold)) return [];
   return lowStockEvents(shown(before, currency), shown(after, currency), tenantThreshold);
 }

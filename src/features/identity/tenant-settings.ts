@@ -11,6 +11,8 @@ export interface TenantSettings {
   currency: string;
   trustedSales: boolean;
   eventRetentionDays: number | null;
+  /** Those that breakdowns know. */
+  properties: readonly string[];
 }
 
 const REMEMBER_MS = 5_000;
@@ -35,6 +37,7 @@ export function createTenantSettingsReader(orm: Orm, guard: Pick<ReadGuard, "loo
           currency: tenants.currency,
           trustedSales: tenants.trustedSales,
           eventRetentionDays: tenants.eventRetentionDays,
+          properties: tenants.breakdownProperties,
         })
         .from(tenants)
         .where(eq(tenants.id, tenantId)),

@@ -22,7 +22,10 @@ export interface DomainHandler {
   consumer: DomainConsumer;
   /** Events of one statement at the most. */
   atOnce: number;
-  /** One statement that begins with `claimFor` these events, which are in their order; how many effects it had. */
+  /**
+   * One statement that begins with `claimFor` these events, which are in their order; how many
+   * effects it had.
+   */
   handle(events: readonly EventRef[]): Promise<number>;
 }
 
@@ -43,17 +46,21 @@ export type HandleWaiting = (tenantIds: readonly string[], handler: DomainHandle
 
 /** Of all tenants that were announced together. */
 const LOOKED_AT = 500;
-/** Then other tenants have their turn. Far below the time after which messages are taken from a consumer. */
+/**
+ * Then other tenants have their turn. Far below the time after which messages are taken from a
+ * consumer.
+ */
 const BUDGET_MS = 1_000;
 /** Before an event is given up: 40 minutes in all. */
 const RETRY_DELAYS_SECONDS = [10, 20, 40, 80, 160, 320, 600, 600, 600];
 const MAX_ERROR_LENGTH = 1_000;
 
 /**
- * Handles what waits for a consumer in these tenants, each tenant's events in their order. An announcement names a
- * tenant and no event that must come next: whoever looks sees all that was committed before, so a later event can't
- * overtake an earlier one (docs/domain-events.md). An event that can't be handled holds up those of its subject, for
- * RETRY_DELAYS_SECONDS. Throws when Postgres can't be reached, or not in time.
+ * Handles what waits for a consumer in these tenants, each tenant's events in their order. An
+ * announcement names a tenant and no event that must come next: whoever looks sees all that was
+ * committed before, so a later event can't overtake an earlier one (docs/domain-events.md). An
+ * event that can't be handled holds up those of its subject, for RETRY_DELAYS_SECONDS. Throws when
+ * Postgres can't be reached, or not in time.
  */
 export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWaitingDeps): HandleWaiting {
   async function fail(consumer: DomainConsumer, event: FailedEvent, error: unknown): Promise<void> {
@@ -81,14 +88,20 @@ export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWa
     return effects;
   }
 
-  /** Whoever made a change deleted its tags, unless it died in that moment or had lost Redis; the relay did, if it came. */
+  /**
+   * Whoever made a change deleted its tags, unless it died in that moment or had lost Redis; the
+   * relay did, if it came.
+   */
   async function invalidateAgain(events: readonly WaitingEvent[]): Promise<void> {
     const overtaken = events.filter(({ announced }) => !announced);
     for (const [tenantId, own] of Map.groupBy(overtaken, (event) => event.tenantId))
       await invalidator.invalidateTags(tenantId, own.flatMap(tagsOf));
   }
 
-  /** Of a tenant with an event that can't be handled, what comes after that statement is left to the next look. */
+  /**
+   * Of a tenant with an event that can't be handled, what comes after that statement is left to the
+   * next look.
+   */
   async function handleInOrder(events: readonly WaitingEvent[], handler: DomainHandler) {
     const { consumer, atOnce, handle } = handler;
     const held = new Set<string>();
@@ -121,7 +134,8 @@ export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWa
       await invalidateAgain(events);
       const { effects: own, interrupted } = await handleInOrder(events, handler);
       effects += own;
-      // One whose page was full may have more; of the others all is done that was committed when they were announced.
+      // One whose page was full may have more; of the others all is done that was committed when
+      // they were announced.
       const pages = Map.groupBy(events, (event) => event.tenantId);
       const goesOn = ([tenantId, page]: [string, WaitingEvent[]]) =>
         page.length === each || interrupted.has(tenantId);

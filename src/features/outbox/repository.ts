@@ -10,8 +10,9 @@ import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /**
- * G7: a domain event is a row written in the transaction of what it tells, announced by the relay until every consumer
- * named in `undone` has taken itself out, which it does in the statement of its effect.
+ * G7: a domain event is a row written in the transaction of what it tells, announced by the relay
+ * until every consumer named in `undone` has taken itself out, which it does in the statement of
+ * its effect.
  */
 export interface EventRef {
   tenantId: string;
@@ -19,8 +20,9 @@ export interface EventRef {
 }
 
 /**
- * Call it in the transaction of the change, once that holds the lock of the row it changes: the rows take their places
- * in the order (`sequence`) here, and those of one subject must take them one after the other.
+ * Call it in the transaction of the change, once that holds the lock of the row it changes: the
+ * rows take their places in the order (`sequence`) here, and those of one subject must take them
+ * one after the other.
  */
 export async function insertDomainEvents(
   tx: Transaction,
@@ -44,8 +46,9 @@ export async function insertDomainEvents(
 }
 
 /**
- * The same for a write that is one statement: an insert from `source`, a FROM item with the columns `id uuid, topic,
- * subject_id, seller_id, payload jsonb, consumers text[]`. For a CTE of that statement.
+ * The same for a write that is one statement: an insert from `source`, a FROM item with the columns
+ * `id uuid, topic, subject_id, seller_id, payload jsonb, consumers text[]`. For a CTE of that
+ * statement.
  */
 export function insertFrom(sql: Sql | Transaction, tenantId: string, source: Fragment): Fragment {
   return sql`insert into outbox (tenant_id, id, topic, subject_id, seller_id, payload, undone, created_at, announce_at)
@@ -54,13 +57,15 @@ export function insertFrom(sql: Sql | Transaction, tenantId: string, source: Fra
 }
 
 /**
- * Claims events for one consumer: an update that returns those which it had not handled yet. Use it as the first CTE of
- * the statement that has the effect; then a redelivered event has none. Written so that no index of what is undone fits:
- * a planner that believes in few such rows would read all of them for each event.
+ * Claims events for one consumer: an update that returns those which it had not handled yet. Use it
+ * as the first CTE of the statement that has the effect; then a redelivered event has none. Written
+ * so that no index of what is undone fits: a planner that believes in few such rows would read all
+ * of them for each event.
  */
 export function claimFor(sql: Sql, consumer: DomainConsumer, refs: readonly EventRef[]): Fragment {
-  // Plain arrays, for Postgres to type: sql.array sends garbage when it is in the first query of a pool, which opens a
-  // connection and is built before postgres.js has learned the array types there.
+  // Plain arrays, for Postgres to type: sql.array sends garbage when it is in the first query of a
+  // pool, which opens a connection and is built before postgres.js has learned the array types
+  // there.
   const tenantIds = refs.map((ref) => ref.tenantId);
   const ids = refs.map((ref) => ref.id);
   return sql`update outbox o set undone = array_remove(o.undone, ${consumer})
@@ -75,16 +80,23 @@ export interface ToldEvent extends EventRef {
   subjectId: string;
 }
 
-/** An announcement that is not answered is repeated after this long, then after twice as long each time. */
+/**
+ * An announcement that is not answered is repeated after this long, then after twice as long each
+ * time.
+ */
 const FIRST_RETRY_SECONDS = 10;
-/** So a consumer that lags for hours costs its backlog a message a row every ten minutes, and is found soon when it is back. */
+/**
+ * So a consumer that lags for hours costs its backlog a message a row every ten minutes, and is
+ * found soon when it is back.
+ */
 const MAX_RETRY_SECONDS = 600;
 const MAX_DOUBLINGS = 6;
 
 /**
- * Takes what is due to be announced, oldest first, and makes it due again later: a relay that dies before its XADD, or a
- * stream that is lost, costs that delay. Two relays that meet wait for the same rows, and the second finds them claimed.
- * Locked in key order, as the consumers do; by their key, see claimFor.
+ * Takes what is due to be announced, oldest first, and makes it due again later: a relay that dies
+ * before its XADD, or a stream that is lost, costs that delay. Two relays that meet wait for the
+ * same rows, and the second finds them claimed. Locked in key order, as the consumers do; by their
+ * key, see claimFor.
  */
 export async function claimAnnouncements(sql: Sql, limit: number): Promise<ToldEvent[]> {
   return sql<ToldEvent[]>`
@@ -98,7 +110,10 @@ export async function claimAnnouncements(sql: Sql, limit: number): Promise<ToldE
     returning o.tenant_id as "tenantId", o.id, o.topic, o.subject_id as "subjectId"`;
 }
 
-/** Undoes a claim whose announcement failed, or an outage of Redis would be followed by waits of minutes. */
+/**
+ * Undoes a claim whose announcement failed, or an outage of Redis would be followed by waits of
+ * minutes.
+ */
 export async function releaseAnnouncements(sql: Sql, refs: readonly EventRef[]): Promise<void> {
   const tenantIds = refs.map((ref) => ref.tenantId);
   const ids = refs.map((ref) => ref.id);
@@ -108,14 +123,20 @@ export async function releaseAnnouncements(sql: Sql, refs: readonly EventRef[]):
     where o.tenant_id = failed.tenant_id and o.id = failed.id and cardinality(o.undone) > 0`;
 }
 
-/** Deletes events that every consumer has handled, an hour after they happened; returns how many, `limit` at the most. */
+/**
+ * Deletes events that every consumer has handled, an hour after they happened; returns how many,
+ * `limit` at the most.
+ */
 export async function pruneOutbox(sql: Sql, limit: number): Promise<number> {
   const over = sql`undone = '{}' and created_at < now() - interval '1 hour'`;
   return pruneTable(sql, { table: "outbox", key: TENANT_AND_ID, over, orderBy: "created_at" }, limit);
 }
 
 export interface OutboxBacklog {
-  /** Events that some consumer has not handled yet; COUNTED_AT_MOST when there are that many or more. */
+  /**
+   * Events that some consumer has not handled yet; COUNTED_AT_MOST when there are that many or
+   * more.
+   */
   events: number;
   oldestSeconds: number;
 }

@@ -33,7 +33,10 @@ export type OutboxService = ReturnType<typeof createOutboxService>;
 const BACKLOG_REMEMBERED_MS = 5_000;
 const KEEP_FAILURES_DAYS = 30;
 
-/** G7: what the outbox holds for its consumers is announced on the domain stream until it is done, and handled in order. */
+/**
+ * G7: what the outbox holds for its consumers is announced on the domain stream until it is done,
+ * and handled in order.
+ */
 export function createOutboxService({ db, redis, invalidator, metrics, log }: OutboxDeps) {
   const readBacklog = remembered(() => readOutboxBacklog(db.read), BACKLOG_REMEMBERED_MS);
   metrics.observe("footfall_outbox_undone_events", "Domain events that wait for a consumer", async () => {
@@ -55,7 +58,9 @@ export function createOutboxService({ db, redis, invalidator, metrics, log }: Ou
     for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error;
   }
 
-  /** Whoever made the change deleted these tags, unless it died in that moment or had lost Redis. */
+  /**
+   * Whoever made the change deleted these tags, unless it died in that moment or had lost Redis.
+   */
   async function invalidateAgain(events: readonly ToldEvent[]): Promise<void> {
     for (const [tenantId, ofTenant] of Map.groupBy(events, (event) => event.tenantId))
       await invalidator.invalidateTags(tenantId, ofTenant.flatMap(tagsOf));
@@ -63,8 +68,9 @@ export function createOutboxService({ db, redis, invalidator, metrics, log }: Ou
 
   return {
     /**
-     * Announces up to `limit` events that are due; returns how many. Asks Redis first, which is cheaper than claiming what
-     * can't be announced. Throws when Redis or Postgres is away, or Redis is full: then it is due again at once.
+     * Announces up to `limit` events that are due; returns how many. Asks Redis first, which is
+     * cheaper than claiming what can't be announced. Throws when Redis or Postgres is away, or
+     * Redis is full: then it is due again at once.
      */
     async announceDue(limit: number): Promise<number> {
       await redis.ping();

@@ -3,7 +3,10 @@ import type { Fragment, Sql } from "../../db/client.ts";
 import { pruneTable } from "../../db/prune.ts";
 import type { EventRef, ToldEvent } from "./repository.ts";
 
-/** What waits for a consumer, in the order in which it is to be handled, and what could not be handled. */
+/**
+ * What waits for a consumer, in the order in which it is to be handled, and what could not be
+ * handled.
+ */
 
 export interface WaitingEvent extends ToldEvent {
   /** False where a look came before the relay. */
@@ -11,9 +14,10 @@ export interface WaitingEvent extends ToldEvent {
 }
 
 /**
- * The first `each` events of each tenant that wait for a consumer, in their order. Whoever claims them may have been
- * overtaken since: the claim then finds them done. Leaves out what waits behind an event that can't be handled.
- * The consumer's name stands in the text, or the planner could not use its index, whose order this is.
+ * The first `each` events of each tenant that wait for a consumer, in their order. Whoever claims
+ * them may have been overtaken since: the claim then finds them done. Leaves out what waits behind
+ * an event that can't be handled. The consumer's name stands in the text, or the planner could not
+ * use its index, whose order this is.
  */
 export async function selectWaiting(
   sql: Sql,
@@ -57,8 +61,8 @@ export async function selectRetries(
 }
 
 /**
- * Counts a failed try, unless somebody else has counted one since `attempts`, and has the event announced again when its
- * next try is due.
+ * Counts a failed try, unless somebody else has counted one since `attempts`, and has the event
+ * announced again when its next try is due.
  */
 export async function recordFailure(
   sql: Sql,
@@ -86,7 +90,10 @@ export async function deleteFailure(sql: Sql, consumer: DomainConsumer, ref: Eve
     where tenant_id = ${ref.tenantId} and consumer = ${consumer} and event_id = ${ref.id} and died_at is null`;
 }
 
-/** Gives an event up for a consumer, and keeps it with its last error. False when it was handled meanwhile. */
+/**
+ * Gives an event up for a consumer, and keeps it with its last error. False when it was handled
+ * meanwhile.
+ */
 export async function buryEvent(
   sql: Sql,
   consumer: DomainConsumer,

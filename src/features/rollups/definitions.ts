@@ -98,6 +98,25 @@ export const PRODUCT_PERIODS: Rollup = {
     group by tenant_id, period, start, product_id`,
 };
 
+/** Values of the properties that tenants break down by; objects and lists are none. */
+export const PROPERTY_DAILY: Rollup = {
+  table: "property_daily_stats",
+  keys: ["tenant_id", "property", "day", "value"],
+  measures: PRODUCT_MEASURES,
+  bucket: "day",
+  // Asking for the text, and for its type only where it looks like one, takes half the time of jsonb_typeof for every
+  // property of every event.
+  aggregate: sumByType(
+    "tenant_id, property, day, value",
+    `(
+      select tenant_id, property, day, left(value, ${MAX_VALUE_CHARACTERS}) as value, type, units, revenue
+      from described
+      where value is not null and (left(value, 1) not in ('{', '[')
+        or jsonb_typeof(coalesce(properties -> property, context -> property)) = 'string')
+    ) as valued`,
+  ),
+};
+
 export const ROLLUPS: readonly Rollup[] = [
   PRODUCT_DAILY,
   PRODUCT_PERIODS,
@@ -126,27 +145,7 @@ export const ROLLUPS: readonly Rollup[] = [
     bucket: "day",
     aggregate: sumTyped("day"),
   },
-  {
-    table: "property_daily_stats",
-    keys: ["tenant_id", "property", "day", "value"],
-    measures: PRODUCT_MEASURES,
-    bucket: "day",
-    // The event's own properties win over its context; objects and lists are no values. Asking for the text, and for its
-    // type only where it looks like one, takes half the time of jsonb_typeof for every property of every event; the
-    // `offset 0` keeps Postgres from computing the text once a mention.
-    aggregate: sumByType(
-      "tenant_id, property, day, value",
-      `(
-        select tenant_id, property, day, left(value, ${MAX_VALUE_CHARACTERS}) as value, type, units, revenue
-        from (
-          select facts.*, property, coalesce(properties ->> property, context ->> property) as value
-          from dimension join facts using (tenant_id) offset 0
-        ) as described
-        where value is not null and (left(value, 1) not in ('{', '[')
-          or jsonb_typeof(coalesce(properties -> property, context -> property)) = 'string')
-      ) as valued`,
-    ),
-  },
+  PROPERTY_DAILY,
 ];
 
 /**
@@ -157,24 +156,59 @@ export const SALE_UNITS = "case e.type when 'purchase' then e.quantity when 'ref
 export const SALE_REVENUE = `case e.type when 'purchase' then 1 when 'refund' then -1 when 'adjustment' then 1 end
         * coalesce(e.amount, e.quantity * e.unit_price)`;
 
+/** Which properties are counted of which facts. */
+export interface PropertyScope {
+  /** A select of tenants `tenant_id` and properties `property`, given a condition on the tenants `t` concerned. */
+  dimension(tenants: string): string;
+  /** More columns of the events `e` in `facts`, for `counted`. */
+  columns?: string;
+  /** A condition on `dimension` and `facts`. */
+  counted?: string;
+}
+
+/** Those that a tenant has chosen, of all facts. */
+const CHOSEN: PropertyScope = {
+  dimension: (tenants) =>
+    `select t.id as tenant_id, property from tenants t cross join unnest(t.breakdown_properties) as property where ${tenants}`,
+};
+
 /**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
  * event with its local day and hour, its unique user, and what it means in units and money.
- * `typed` sums them up by hour and type, `product_days` by day and product. `dimension` are the properties that tenants
- * break down by. `tenants` is a condition on the tenants `t` concerned.
+ * `typed` sums them up by hour and type, `product_days` by day and product; `described` has a row a fact and property, of
+ * which the event's own win over those of its context. `tenants` is a condition on the tenants `t` concerned.
  */
-export function factsFrom(source: string, tenants: string, condition = "true"): string {
+export function factsFrom(
+  source: string,
+  tenants: string,
+  condition = "true",
+  { dimension, columns = "", counted = "true" }: PropertyScope = CHOSEN,
+): string {
+  // The `offset 0` keeps Postgres from computing the text of a property once a mention.
   return `dimension as materialized (
-    select t.id as tenant_id, property from tenants t cross join unnest(t.breakdown_properties) as property where ${tenants}
+    ${dimension(tenants)}
   ), facts as materialized (
     select e.tenant_id, (e.ts at time zone t.time_zone)::date as day, date_trunc('hour', e.ts, t.time_zone) as hour,
       e.type, e.product_id, coalesce(e.user_id, e.anonymous_id, e.session_id) as user_key, e.session_id,
-      ${SALE_UNITS} as units, ${SALE_REVENUE} as revenue, e.properties, e.context
+      ${SALE_UNITS} as units, ${SALE_REVENUE} as revenue, e.properties, e.context ${columns}
     from ${source}
     where ${condition}
   ), typed as (
     select tenant_id, day, hour, type, ${TYPE_SUMS} from facts group by tenant_id, day, hour, type
   ), product_days as (
     ${PRODUCT_DAYS}
+  ), described as (
+    select facts.*, property, coalesce(properties ->> property, context ->> property) as value
+    from dimension join facts using (tenant_id) where ${counted} offset 0
   )`;
+}
+
+/** Adds what the aggregate says to the rows of the table, in key order. */
+export function upsert({ table, keys, measures, aggregate }: Rollup): string {
+  const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
+  const columns = [...keys, ...measures].join(", ");
+  // `offset 0` keeps the sort above the grouping: Postgres then hashes the facts and sorts only the groups.
+  return `insert into ${table} as kept (${columns})
+    select ${columns} from (${aggregate} offset 0) grouped order by ${keys.join(", ")}
+    on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;
 }

@@ -1,8 +1,11 @@
 export { SALE_REVENUE, SALE_UNITS } from "./definitions.ts";
 export { createRollupRetries, type RollupRetries } from "./failing-tenants.ts";
 export { createSessionLinks, type SessionLinks } from "./link-session.ts";
+export { createPropertiesService, type PropertiesService } from "./properties.ts";
+export { createPropertyFills, type PropertyFills } from "./property-fills.ts";
+export { selectChoice as readPropertyChoice, selectFills as readFills } from "./property-fills-repository.ts";
 export { changeTimeZone, rebuildTenant, type VerifyReport, verifyTenant } from "./recount.ts";
 export { type DayRange, describeKept, type Kept, type TenantZone } from "./recount-plan.ts";
-export { selectBacklog as readBacklog, selectOldestWaiting as readOldestWaiting } from "./repository.ts";
+export { countDeadLetters, selectOldestWaiting as readOldestWaiting } from "./repository.ts";
 export { createReturnsFolder, type ReturnsFolder } from "./returns.ts";
 export { createRollupService, type RollupService } from "./service.ts";

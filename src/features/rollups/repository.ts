@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import { pruneTable } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import { factsFrom, ROLLUPS, type Rollup } from "./definitions.ts";
+import { factsFrom, ROLLUPS, upsert } from "./definitions.ts";
 
 export interface BatchId {
   tenantId: string;
@@ -20,13 +20,14 @@ export interface LedgerRow extends BatchId {
  * (80 k events/s with 10 batches of 1000 a statement, 305 k with 200), and its own copy of the facts is the only one.
  * No bounds on `ts`, though they would skip partitions: on a month without statistics yet, they lure Postgres into
  * reading the tenant's whole range by another index, once a batch. A probe of an empty index costs a microsecond.
+ * The ledger notes which version of the tenant's properties was counted: by it a fill knows what it need not count.
  */
 function rollUpStatement(wanted: string, unclaimed: string): string {
   return `with wanted as materialized (
     select * from unnest($1::uuid[], $2::uuid[]) as w(tenant_id, batch_id) ${wanted}
   ), claimed as (
-    update event_batches b set rolled_up_at = now(), dead_lettered_at = null
-    from wanted w
+    update event_batches b set rolled_up_at = now(), dead_lettered_at = null, properties_version = t.properties_version
+    from wanted w join tenants t on t.id = w.tenant_id
     where b.tenant_id = w.tenant_id and b.batch_id = w.batch_id and b.rolled_up_at is null ${unclaimed}
     returning b.tenant_id, b.batch_id, b.received_at, b.received, b.stored, b.duplicates, b.rejected, b.min_ts, b.max_ts
   ), ${factsFrom(
@@ -53,15 +54,6 @@ const ROLL_UP = rollUpStatement(
   "and not b.held",
 );
 const ROLL_UP_HELD = rollUpStatement("", "");
-
-function upsert({ table, keys, measures, aggregate }: Rollup): string {
-  const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
-  const columns = [...keys, ...measures].join(", ");
-  // `offset 0` keeps the sort above the grouping: Postgres then hashes the facts and sorts only the groups.
-  return `insert into ${table} as kept (${columns})
-    select ${columns} from (${aggregate} offset 0) grouped order by ${keys.join(", ")}
-    on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;
-}
 
 /** How many of the batches were not rolled up before; `held` ones only where it says so. */
 export async function rollUpBatches(sql: Sql, batches: readonly BatchId[], held = false): Promise<number> {
@@ -190,6 +182,14 @@ export async function selectBacklog(sql: Sql, tenantId: string) {
   return row ?? { waiting: 0, dead: 0 };
 }
 
+/** Asked by whoever watches a tenant: however many of its batches wait, it looks at none of those. */
+export async function countDeadLetters(sql: Sql, tenantId: string): Promise<number> {
+  const [row] = await sql<{ n: number }[]>`
+    select count(*)::int as n from event_batches
+    where tenant_id = ${tenantId} and rolled_up_at is null and dead_lettered_at is not null`;
+  return row?.n ?? 0;
+}
+
 /** Since when (ms) the oldest batch of a tenant waits; asked beside every answer, so it counts none. */
 export async function selectOldestWaiting(sql: Sql, tenantId: string): Promise<{ oldestMs: number | null }> {
   const [row] = await sql<{ oldest: Date }[]>`
@@ -199,11 +199,15 @@ export async function selectOldestWaiting(sql: Sql, tenantId: string): Promise<{
   return { oldestMs: row?.oldest.getTime() ?? null };
 }
 
-/** Deletes done ledger rows older than an hour (their counts live on in ingest_hourly_stats); returns how many. */
+/**
+ * Deletes done ledger rows older than an hour (their counts live on in ingest_hourly_stats); returns how many. Those of a
+ * tenant with a property that is being filled stay: they tell which events count it already.
+ */
 export async function pruneLedger(sql: Sql, limit: number): Promise<number> {
   const over = sql`received_at < now() - interval '1 hour' and rolled_up_at < now() - interval '1 hour'`;
+  const spared = sql`tenant_id in (select tenant_id from property_fills)`;
   const key = { tenant_id: "uuid", batch_id: "uuid" } as const;
-  return pruneTable(sql, { table: "event_batches", key, over, orderBy: "received_at" }, limit);
+  return pruneTable(sql, { table: "event_batches", key, over, orderBy: "received_at", spared }, limit);
 }
 
 /** Deletes expired deduplication keys; returns how many. */

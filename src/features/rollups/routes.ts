@@ -1,7 +1,7 @@
 import { json, jsonBody } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
-import type { SessionLinks } from "./index.ts";
-import { LinkSession, SessionLinked } from "./schema.ts";
+import type { PropertiesService, SessionLinks } from "./index.ts";
+import { LinkSession, Properties, PropertiesChoice, SessionLinked } from "./schema.ts";
 
 export function createSessionRoutes(sessions: SessionLinks) {
   const router = createRouter();
@@ -21,6 +21,40 @@ export function createSessionRoutes(sessions: SessionLinks) {
     const linked = await sessions.linkSession(requestContext(c), c.req.valid("json").sessionId);
     return c.json({ linked }, 200);
   });
+
+  return router;
+}
+
+export function createPropertyRoutes(properties: PropertiesService) {
+  const router = createRouter();
+  const tags = ["Analytics"];
+
+  const listProperties = defineRoute({
+    operationId: "listProperties",
+    method: "get",
+    path: "/tenants/current/properties",
+    tags,
+    summary: "The properties that breakdowns know",
+    responses: { 200: json(Properties, "With how far each is counted") },
+  });
+  router.openapi(listProperties, async (c) =>
+    c.json(await properties.listProperties(requestContext(c)), 200),
+  );
+
+  const chooseProperties = defineRoute({
+    operationId: "chooseProperties",
+    method: "put",
+    path: "/tenants/current/properties",
+    tags,
+    summary: "Choose the properties that breakdowns know",
+    description:
+      "All of them, at most 30: what is not named is given up, and its counts are deleted in the background. A new one is counted in every event from now on, and filled in the background from the events that are stored. GET /analytics/properties shows what events carry.",
+    request: jsonBody(PropertiesChoice),
+    responses: { 200: json(Properties, "With how far each is counted") },
+  });
+  router.openapi(chooseProperties, async (c) =>
+    c.json(await properties.chooseProperties(requestContext(c), c.req.valid("json").properties), 200),
+  );
 
   return router;
 }

@@ -8,3 +8,46 @@ export const LinkSession = z
   .openapi("LinkSession", { example: { sessionId: "session-4711" } });
 
 export const SessionLinked = z.object({ linked: z.number().int() }).openapi("SessionLinked");
+
+export const MAX_PROPERTIES = 30;
+
+export const PropertiesChoice = z
+  .strictObject({
+    properties: z
+      .array(
+        z
+          .string()
+          .min(1, "must not be empty")
+          .max(100, "must have at most 100 characters")
+          .refine(isStorable, "holds a character that can't be stored"),
+      )
+      .max(MAX_PROPERTIES, `at most ${MAX_PROPERTIES} properties can be chosen`)
+      .refine((names) => new Set(names).size === names.length, "each property at most once")
+      .openapi({
+        description:
+          "Names as they stand in `properties` or `context` of events; upper and lower case differ",
+        example: ["country", "device", "plan"],
+      }),
+  })
+  .openapi("PropertiesChoice");
+
+export const Properties = z
+  .object({
+    items: z.array(
+      z.object({
+        name: z.string().openapi({ example: "plan" }),
+        state: z
+          .enum(["ready", "filling"])
+          .openapi({ description: "filling: events of before it was chosen are still being counted" }),
+        progress: z
+          .number()
+          .min(0)
+          .max(1)
+          .openapi({ description: "Share of those events that are counted; 1 when ready", example: 0.4 }),
+      }),
+    ),
+    removing: z
+      .array(z.string())
+      .openapi({ description: "Given up; their counts are being deleted. Breakdowns know them no more" }),
+  })
+  .openapi("Properties");

@@ -6,7 +6,7 @@ import { isMigrated } from "../../db/migrate.ts";
 import type { LoadMonitor } from "../../resilience/load-level.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { RedisGuard } from "../../resilience/redis-guard.ts";
-import { readBacklog } from "../rollups/index.ts";
+import { countDeadLetters } from "../rollups/index.ts";
 
 export interface SystemDeps {
   sql: Sql;
@@ -76,11 +76,8 @@ export function createSystemService({ sql, redis, version, degradation }: System
     /** What analytics answers are worth in this process right now, at once: what Postgres does not tell soon is null. */
     async getAnalyticsHealth({ tenantId }: RequestContext) {
       const { readGuard, redisGuard, load, hitRate } = degradation;
-      const backlog = readGuard.lookUp(() => readBacklog(sql, tenantId));
-      const [lagMs, deadLetters] = await Promise.all([
-        ifQuick(findLag()),
-        ifQuick(backlog.then(({ dead }) => dead)),
-      ]);
+      const dead = readGuard.lookUp(() => countDeadLetters(sql, tenantId));
+      const [lagMs, deadLetters] = await Promise.all([ifQuick(findLag()), ifQuick(dead)]);
       const { loopDelayMs, inFlight, readPressure } = load.signals();
       const breakers = { postgresReads: readGuard.state(), redis: redisGuard.state() };
       const level = load.level();

@@ -3,11 +3,15 @@ import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import { claimFor, type EventRef } from "../outbox/index.ts";
 import { dueNow, type Envelope } from "./delivery-log-repository.ts";
 
-/** The work of the deliveries, across tenants: every statement names the tenant of each row that it joins or changes. */
+/**
+ * The work of the deliveries, across tenants: every statement names the tenant of each row that it
+ * joins or changes.
+ */
 
 /**
- * Domain events -> a delivery for every enabled endpoint of their tenant that wants the topic. Claim and insert are one
- * statement, so a redelivered announcement makes nothing. The id begins like that of the event, a UUIDv7: it sorts by time.
+ * Domain events -> a delivery for every enabled endpoint of their tenant that wants the topic.
+ * Claim and insert are one statement, so a redelivered announcement makes nothing. The id begins
+ * like that of the event, a UUIDv7: it sorts by time.
  */
 export async function insertDeliveries(sql: Sql, refs: readonly EventRef[]): Promise<number> {
   const [row] = await sql<{ n: number }[]>`
@@ -50,7 +54,10 @@ export interface ClaimedDelivery extends EndpointKey {
   secrets: string[];
 }
 
-/** What this worker is sending to an endpoint at the moment, and how much of it in the lane that it claims for. */
+/**
+ * What this worker is sending to an endpoint at the moment, and how much of it in the lane that it
+ * claims for.
+ */
 export interface Busy extends EndpointKey {
   count: number;
   inLane: number;
@@ -68,17 +75,19 @@ export interface Claim {
 }
 
 /**
- * Of an endpoint's deliveries that were not tried yet, so many are looked at, in the order of their events. Those of one
- * subject are tried one after the other, so a longer run of one product leaves the endpoint one delivery at a time.
+ * Of an endpoint's deliveries that were not tried yet, so many are looked at, in the order of their
+ * events. Those of one subject are tried one after the other, so a longer run of one product leaves
+ * the endpoint one delivery at a time.
  */
 const UNTRIED_LOOKED_AT = 100;
 
 /**
- * Due deliveries, of a tenant and an endpoint no more than their slots: one that answers slowly or not at all must not
- * fill the page. Tenants take turns, those that have few slots first; of a tenant the oldest goes first. The claim is a
- * lease: whoever dies with it leaves it due again. Two workers that choose the same row meet at its lock, and the second
- * finds it no longer due. Of one subject, only the first untried delivery may begin (docs/domain-events.md).
- * The range of one endpoint and the `not in` keep the planner from an index of all that is due.
+ * Due deliveries, of a tenant and an endpoint no more than their slots: one that answers slowly or
+ * not at all must not fill the page. Tenants take turns, those that have few slots first; of a
+ * tenant the oldest goes first. The claim is a lease: whoever dies with it leaves it due again. Two
+ * workers that choose the same row meet at its lock, and the second finds it no longer due. Of one
+ * subject, only the first untried delivery may begin (docs/domain-events.md). The range of one
+ * endpoint and the `not in` keep the planner from an index of all that is due.
  */
 export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDelivery[]> {
   const { busy, failing, slots, slotsPerTenant, slotsPerEndpoint, leaseSeconds } = claim;
@@ -141,7 +150,10 @@ export interface Attempt {
   durationMs: number;
 }
 
-/** The attempt counts, once it has an outcome, while its lease is the delivery's last: after that, another may have begun. */
+/**
+ * The attempt counts, once it has an outcome, while its lease is the delivery's last: after that,
+ * another may have begun.
+ */
 export async function recordSuccess(sql: Sql, delivery: ClaimedDelivery, attempt: Attempt): Promise<void> {
   const { tenantId, id, leasedUntil } = delivery;
   await sql`
@@ -162,7 +174,10 @@ export interface Failure extends Attempt {
   retryInSeconds: number | null;
   /** The endpoint wants no more of it: disabled at once. */
   gone: boolean;
-  /** An endpoint that has delivered nothing for so long is disabled when a delivery older than the second fails. */
+  /**
+   * An endpoint that has delivered nothing for so long is disabled when a delivery older than the
+   * second fails.
+   */
   disableAfterSeconds: number;
   disableByDeliveryOlderThanSeconds: number;
 }

@@ -1,0 +1,1 @@
+CREATE INDEX "event_batches_dead" ON "event_batches" USING btree ("tenant_id","received_at") WHERE rolled_up_at is null and dead_lettered_at is not null;
