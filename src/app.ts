@@ -16,8 +16,10 @@ import type {
   IdentityService,
   InvitationsService,
   MembersService,
+  PasswordsService,
   TenantService,
 } from "./features/identity/index.ts";
+import { createPasswordRoutes } from "./features/identity/passwords/routes.ts";
 import { createIdentityRoutes } from "./features/identity/routes.ts";
 import type { NotificationsService } from "./features/notifications/index.ts";
 import { createNotificationRoutes } from "./features/notifications/routes.ts";
@@ -34,6 +36,7 @@ import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
 import { createWebhookRoutes } from "./features/webhooks/routes.ts";
 import { addDocs } from "./http/docs.ts";
+import { createDownloads } from "./http/download.ts";
 import { allowedMethods } from "./http/methods.ts";
 import { authenticate, type VerifyCredential } from "./http/middleware/authenticate.ts";
 import { createBadCredentials } from "./http/middleware/bad-credentials.ts";
@@ -66,6 +69,7 @@ export interface AppDeps {
   apiKeys: ApiKeysService;
   invitations: InvitationsService;
   members: MembersService;
+  passwords: PasswordsService;
   tenant: TenantService;
   audit: AuditService;
   products: ProductsService;
@@ -94,6 +98,9 @@ export interface AppOptions {
   requestTimeoutMs: number;
   sseMaxConnections: number;
   sseMaxConnectionsPerTenant: number;
+  exportMaxConnections: number;
+  exportMaxConnectionsPerTenant: number;
+  exportStallMs: number;
   /** Aborted when the process begins to stop: event streams end then. */
   stopping?: AbortSignal;
 }
@@ -127,6 +134,13 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     stopping: options.stopping,
   });
 
+  const downloads = createDownloads({
+    maxPerProcess: options.exportMaxConnections,
+    maxPerTenant: options.exportMaxConnectionsPerTenant,
+    stallMs: options.exportStallMs,
+    metrics,
+  });
+
   app.use(requestId());
   app.use(observe(metrics, log));
   app.use(protectBrowsers());
@@ -144,13 +158,14 @@ export function createApp(deps: AppDeps, options: AppOptions) {
 
   app.route("/", createSystemRoutes(deps.system, metrics));
   app.route("/", createIdentityRoutes(deps));
+  app.route("/", createPasswordRoutes(deps.passwords));
   app.route("/", createAuditRoutes(deps.audit));
   // Before /products/{id}, which takes every word.
-  app.route("/", createCatalogueImportRoutes(deps.catalogueImports, options));
+  app.route("/", createCatalogueImportRoutes(deps.catalogueImports, downloads, options));
   app.route("/", createProductRoutes(deps.products));
   // Before /events/{id}.
   app.route("/", createNotificationRoutes(deps.notifications, streams));
-  app.route("/", createEventRoutes(deps.events, { ...options, inTime }));
+  app.route("/", createEventRoutes(deps.events, downloads, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics, streams));
   app.route("/", createSessionRoutes(deps.sessionLinks));
   app.route("/", createPropertyRoutes(deps.properties));

@@ -55,6 +55,18 @@ const Environment = z.object({
   ADMIN_EMAIL: z.email().optional(),
   ADMIN_PASSWORD: z.string().min(8).max(128).optional(),
   SIGNUPS: z.enum(["open", "closed"]).default("open"),
+  CUSTOMER_SIGNUPS: z.enum(["open", "closed"]).optional(),
+  PUBLIC_URL: z
+    .url({ protocol: /^https?$/, error: "must be an https:// URL, such as https://analytics.example.com" })
+    .transform((url) => url.replace(/\/+$/, ""))
+    .optional(),
+  SMTP_URL: z
+    .url({
+      protocol: /^smtps?$/,
+      error: "must be an smtp:// or smtps:// URL, such as smtps://user:password@mail.example.com",
+    })
+    .optional(),
+  SMTP_FROM: z.string().optional(),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).default("info"),
   /** Bytes of a request body after inflation; the larger cap is for bulk. */
   MAX_BODY_BYTES: integer(1024, 64 * 1024 * 1024).default(256 * 1024),
@@ -91,6 +103,10 @@ const Environment = z.object({
   /** Event streams that one process holds open, of all tenants and of one. */
   SSE_MAX_CONNECTIONS: integer(0, 1_000_000).default(10_000),
   SSE_MAX_CONNECTIONS_PER_TENANT: integer(0, 1_000_000).default(5_000),
+  /** The same for exports, and how long a client may leave a page of one untaken. */
+  EXPORT_MAX_CONNECTIONS: integer(0, 100_000).default(50),
+  EXPORT_MAX_CONNECTIONS_PER_TENANT: integer(0, 100_000).default(5),
+  EXPORT_STALL_MS: integer(100, 3_600_000).default(60_000),
   WEBHOOK_ALLOW_PRIVATE: flag.default(false),
   RATE_LIMIT_BAD_CREDENTIALS: ratePolicy("badCredentials"),
   SHUTDOWN_GRACE_MS: integer(0, 120_000).default(10_000),
@@ -107,6 +123,11 @@ export interface Config {
   jwtSecretPrevious: string | null;
   admin: { email: string; password: string } | null;
   signups: "open" | "closed";
+  customerSignups: "open" | "closed";
+  /** Where people reach this API, without a slash at its end. */
+  publicUrl: string | null;
+  /** Null: no mail is sent. */
+  smtp: { url: string; from: string } | null;
   logLevel: string;
   maxBodyBytes: number;
   maxBulkBytes: number;
@@ -124,6 +145,9 @@ export interface Config {
   orderHistoryRetentionDays: number;
   sseMaxConnections: number;
   sseMaxConnectionsPerTenant: number;
+  exportMaxConnections: number;
+  exportMaxConnectionsPerTenant: number;
+  exportStallMs: number;
   /** Webhooks may go to private addresses and over http. */
   webhookAllowPrivate: boolean;
   shutdownGraceMs: number;
@@ -167,6 +191,9 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
           }
         : null,
     signups: values.SIGNUPS,
+    customerSignups: values.CUSTOMER_SIGNUPS ?? values.SIGNUPS,
+    publicUrl: values.PUBLIC_URL ?? null,
+    smtp: checkSmtp(values),
     logLevel: values.LOG_LEVEL,
     maxBodyBytes: values.MAX_BODY_BYTES,
     maxBulkBytes: values.MAX_BULK_BYTES,
@@ -196,9 +223,21 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
     orderHistoryRetentionDays: values.ORDER_HISTORY_RETENTION_DAYS,
     sseMaxConnections: values.SSE_MAX_CONNECTIONS,
     sseMaxConnectionsPerTenant: values.SSE_MAX_CONNECTIONS_PER_TENANT,
+    exportMaxConnections: values.EXPORT_MAX_CONNECTIONS,
+    exportMaxConnectionsPerTenant: values.EXPORT_MAX_CONNECTIONS_PER_TENANT,
+    exportStallMs: values.EXPORT_STALL_MS,
     webhookAllowPrivate: checkPrivateWebhooks(environment, values.WEBHOOK_ALLOW_PRIVATE),
     shutdownGraceMs: values.SHUTDOWN_GRACE_MS,
   });
+}
+
+/** A mail without a sender or without a link in it is of no use. */
+function checkSmtp(values: z.infer<typeof Environment>): Config["smtp"] {
+  if (values.SMTP_URL === undefined) return null;
+  for (const name of ["SMTP_FROM", "PUBLIC_URL"] as const)
+    if (values[name] === undefined)
+      throw new ConfigError(`${name} is not set; SMTP_URL needs it (see .env.example for what it means).`);
+  return { url: values.SMTP_URL, from: values.SMTP_FROM ?? "" };
 }
 
 function checkPrivateWebhooks(environment: Config["environment"], allowed: boolean): boolean {

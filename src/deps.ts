@@ -20,6 +20,8 @@ import {
   createInvitationsService,
   createInvitationTokens,
   createMembersService,
+  createPasswordsService,
+  createSignInDelays,
   createTenantService,
   createTenantSettingsReader,
   createTimeZones,
@@ -49,6 +51,7 @@ import {
   createWebhooksService,
   resolveBySystem,
 } from "./features/webhooks/index.ts";
+import { createMailer } from "./mail/mailer.ts";
 import { createRedisFactory } from "./redis/client.ts";
 import { createLocalRateCounter, createRedisRateCounter } from "./redis/rate-limit.ts";
 import { createLoadMonitor } from "./resilience/load-level.ts";
@@ -95,7 +98,7 @@ export function createDeps(config: Config, role: string) {
     readPressure: readGuard.pressure,
     onChange: (level, step) => {
       metrics.loadLevel.set(step);
-      log.info({ level }, "load level");
+      log.info({ loadLevel: level }, "load level");
     },
   });
   const cacheStats = createCacheStats(redis);
@@ -110,6 +113,8 @@ export function createDeps(config: Config, role: string) {
   const findPrices = createPriceLookUp(db.lookUps, readGuard);
   const timeZones = createTimeZones(db.lookUps, readGuard);
   const tokens = createAccessTokens(config.jwtSecret, config.jwtSecretPrevious);
+  const delays = createSignInDelays(db.write);
+  const mailer = config.smtp && createMailer({ ...config.smtp, log });
   const invitationTokens = createInvitationTokens(config.jwtSecret, config.jwtSecretPrevious);
   const idempotency = createIdempotency(db.transaction);
   const webhookGuard = createAddressGuard({
@@ -148,7 +153,16 @@ export function createDeps(config: Config, role: string) {
       shared: (key: string, policy: RatePolicy) => redisGuard.run(() => countInRedis(key, policy)),
       local: createLocalRateCounter(),
     },
-    identity: createIdentityService({ db, tokens, invitationTokens, signups: config.signups, timeZones }),
+    identity: createIdentityService({
+      db,
+      tokens,
+      invitationTokens,
+      delays,
+      signups: config.signups,
+      customerSignups: config.customerSignups,
+      timeZones,
+    }),
+    passwords: createPasswordsService({ db, delays, mailer, publicUrl: config.publicUrl, log }),
     apiKeys: createApiKeysService({ db }),
     invitations: createInvitationsService({ db, idempotency, invitationTokens }),
     members: createMembersService({ db, invitationTokens }),
@@ -162,7 +176,7 @@ export function createDeps(config: Config, role: string) {
       idempotency,
       readTenantSettings,
     }),
-    catalogueImports: createCatalogueImportService({ db, log }),
+    catalogueImports: createCatalogueImportService({ db, readGuard, log }),
     runNextImport: createRunNextImport({ db, invalidator, log }),
     events: createEventsService({
       read: db.read,

@@ -61,7 +61,7 @@ function expectNone(offences: readonly (Import | string)[], remedy: string): voi
 const RANKS: [RegExp, number][] = [
   [/^src\/core\//, 0],
   [/^src\/(config\.ts|version\.ts|telemetry\/)/, 1],
-  [/^src\/(resilience|redis|db)\//, 2],
+  [/^src\/(resilience|redis|db|mail)\//, 2],
   [/^src\/(cache|streams|http)\//, 3],
   [/^src\/features\//, 4],
   [/^src\/(deps|app)\.ts$/, 5],

@@ -173,7 +173,15 @@ export async function createPerson(
   await sql`insert into users (id, email, password_hash) values (${userId}, ${`${userId}@example.com`}, 'none')`;
   await sql`insert into memberships (tenant_id, user_id, role, seller_id)
     values (${tenantId}, ${userId}, ${role}, ${sellerId})`;
-  return { userId, token: await createAccessTokens(config.jwtSecret, null).sign({ userId, tenantId, role }) };
+  return {
+    userId,
+    token: await createAccessTokens(config.jwtSecret, null).sign({
+      userId,
+      tenantId,
+      role,
+      sessionVersion: 0,
+    }),
+  };
 }
 
 /** A valid event. */

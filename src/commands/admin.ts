@@ -51,6 +51,19 @@ export function addAdminCommands(program: Command): void {
       });
     });
 
+  admin
+    .command("reset-password")
+    .description("make a link that sets a new password of an account; it works once, within a day")
+    .requiredOption("--email <email>", "the account")
+    .action(async ({ email }: { email: string }) => {
+      await withDeps(async ({ passwords }, config) => {
+        const { url, expiresAt } = await passwords.createResetLinkFor(email);
+        if (config.publicUrl === null)
+          console.error("PUBLIC_URL is not set: put the address of your Footfall before this path.");
+        console.log(`${url}\nIt works once, until ${expiresAt}.`);
+      });
+    });
+
   const deadLetters = program
     .command("dead-letters")
     .description("what the workers gave up: event batches and order commands");

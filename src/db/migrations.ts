@@ -18,6 +18,7 @@ import lineAmounts from "../../drizzle/0011_line_amounts.sql" with { type: "text
 import orderOfDomainEvents from "../../drizzle/0012_order_of_domain_events.sql" with { type: "text" };
 import deadLettersByTenant from "../../drizzle/0013_dead_letters_by_tenant.sql" with { type: "text" };
 import propertyFills from "../../drizzle/0014_property_fills.sql" with { type: "text" };
+import passwords from "../../drizzle/0015_passwords.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -38,4 +39,5 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0012_order_of_domain_events": orderOfDomainEvents,
   "0013_dead_letters_by_tenant": deadLettersByTenant,
   "0014_property_fills": propertyFills,
+  "0015_passwords": passwords,
 };

@@ -1,6 +1,8 @@
 import { AppError } from "../core/errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { setIdleTimeout } from "./idle-timeout.ts";
+import { createPlaces } from "./places.ts";
 import type { HttpContext } from "./router.ts";
 
 /**
@@ -97,23 +99,24 @@ export function createSseEncoder<T extends object>(
 export function createSseStreams(options: SseOptions): SseStreams {
   const { metrics, log, stopping } = options;
   const open = new Set<OpenStream>();
-  const perTenant = new Map<string, number>();
+  const places = createPlaces({ perTenant: options.maxPerTenant, perProcess: options.maxPerProcess });
   let timer: Timer | undefined;
 
   stopping?.addEventListener("abort", () => {
     for (const stream of open) stream.end("stopping");
   });
 
-  function admit(tenantId: string): void {
+  /** Returns how to give the place back. */
+  function admit(tenantId: string): () => void {
     const retryAfterSeconds = REFUSED_RETRY_SECONDS;
-    if (stopping?.aborted || open.size >= options.maxPerProcess)
+    const place = stopping?.aborted ? "process" : places.take(tenantId);
+    if (place === "process")
       throw new AppError("unavailable", "This process takes no more streams.", { retryAfterSeconds });
-    const own = perTenant.get(tenantId) ?? 0;
-    if (own >= options.maxPerTenant)
+    if (place === "tenant")
       throw new AppError("rate_limited", `More than ${options.maxPerTenant} streams are open.`, {
         retryAfterSeconds,
       });
-    perTenant.set(tenantId, own + 1);
+    return place;
   }
 
   function enter(stream: OpenStream): void {
@@ -125,11 +128,8 @@ export function createSseStreams(options: SseOptions): SseStreams {
     }, LOOK_EVERY_MS);
   }
 
-  function leave(stream: OpenStream, tenantId: string, reason: Reason): void {
+  function leave(stream: OpenStream, reason: Reason): void {
     open.delete(stream);
-    const left = (perTenant.get(tenantId) ?? 1) - 1;
-    if (left > 0) perTenant.set(tenantId, left);
-    else perTenant.delete(tenantId);
     metrics.streamsOpen.set(open.size);
     metrics.streamsClosed.inc({ reason });
     if (open.size > 0) return;
@@ -141,12 +141,12 @@ export function createSseStreams(options: SseOptions): SseStreams {
     async open(c, serve) {
       // Hono answers HEAD with the GET's handler and throws the body away, without cancelling it.
       if (c.req.raw.method === "HEAD") return c.body(null, 200, HEADERS);
-      const { tenantId } = c.get("principal");
-      admit(tenantId);
+      const givePlaceBack = admit(c.get("principal").tenantId);
       const stream = new OpenStream({
         isStillAllowed: () => isStillAllowed(c, log),
         onEnd: (ended, reason) => {
-          leave(ended, tenantId, reason);
+          givePlaceBack();
+          leave(ended, reason);
           // Bun learns of the end when the client reads on; one that does not would keep its socket for ever.
           if (reason !== "left") setIdleTimeout(c, LINGER_SECONDS);
         },
@@ -167,16 +167,6 @@ export function createSseStreams(options: SseOptions): SseStreams {
       return c.body(stream.body, 200, HEADERS);
     },
   };
-}
-
-/** What Bun.serve passes beside the request; absent when a test calls the app without a server. */
-interface ServerEnv {
-  timeout?(request: Request, seconds: number): void;
-}
-
-/** 0: none. */
-function setIdleTimeout(c: HttpContext, seconds: number): void {
-  (c.env as ServerEnv | undefined)?.timeout?.(c.req.raw, seconds);
 }
 
 interface StreamHooks {

@@ -16,6 +16,11 @@ import { createFairReads } from "./fair-reads.ts";
 export interface ReadGuard {
   /** Rejects as `ask` does, or at once: `unavailable` while Postgres is away, `overloaded` when too many reads wait. */
   run<T>(ask: () => PromiseLike<T>, by: Reader): Promise<T>;
+  /**
+   * For a further page of what has begun: behind everything that somebody waits for, and tried again while too many reads
+   * wait, since nothing is gained by breaking it off.
+   */
+  runPatiently<T>(ask: () => PromiseLike<T>, by: Reader): Promise<T>;
   /** For the look-up of a row or two that every request needs: admitted always, and silence is taken for absence soon. */
   lookUp<T>(ask: () => PromiseLike<T>): Promise<T>;
   /**
@@ -58,6 +63,10 @@ const LOOK_UP_DEADLINE_MS = 2_000;
 const FIRST_REFUSAL = 4;
 /** By one tenant's reads alone, answers of the process get coarser, but the ladder refuses nobody anything. */
 const FELT_OF_ONE = 2;
+
+/** Less than the 75 s after which Bun hangs up on a connection that says nothing. */
+const PATIENCE_MS = 60_000;
+const TRY_AGAIN_MS = 1_000;
 
 export function createReadGuard(options: ReadGuardOptions): ReadGuard {
   const {
@@ -102,10 +111,23 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
     breaker.execute(() => withDeadline(options.probe(), lookUpDeadlineMs, silent)).catch(() => {});
   }
 
+  async function run<T>(ask: () => PromiseLike<T>, { tenantId, priority = "normal" }: Reader): Promise<T> {
+    refuseWhileAway();
+    return reads.run(tenantId, priority, () => execute(ask, deadlineMs));
+  }
+
   return {
-    async run(ask, { tenantId, priority = "normal" }) {
-      refuseWhileAway();
-      return reads.run(tenantId, priority, () => execute(ask, deadlineMs));
+    run,
+    async runPatiently(ask, { tenantId }) {
+      const startedAtMs = performance.now();
+      for (;;) {
+        try {
+          return await run(ask, { tenantId, priority: "low" });
+        } catch (error) {
+          if (!isOverload(error) || performance.now() - startedAtMs > PATIENCE_MS) throw error;
+          await Bun.sleep(TRY_AGAIN_MS);
+        }
+      }
     },
     lookUp: (ask) => execute(ask, lookUpDeadlineMs),
     giveWay: reads.giveWay,

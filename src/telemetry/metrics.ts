@@ -125,6 +125,20 @@ export function createMetrics() {
     streamsClosed: counter("footfall_sse_closed_total", "Server-sent event streams by why they ended", [
       "reason",
     ]),
+    downloadsOpen: new Gauge({
+      name: "footfall_downloads_open",
+      help: "Exports that are being sent",
+      registers: [registry],
+    }),
+    downloadBytes: new Gauge({
+      name: "footfall_download_untaken_bytes",
+      help: "Bytes of exports that are made and that clients have not taken",
+      registers: [registry],
+    }),
+    downloadsCutOff: counter(
+      "footfall_downloads_cut_off_total",
+      "Exports that were ended because their client did not read",
+    ),
     webhookAttempts: counter("footfall_webhook_attempts_total", "Attempts to deliver a webhook", ["outcome"]),
     webhooksDue: new Gauge({
       name: "footfall_webhooks_due",

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { SignJWT } from "jose";
-import { createTestApi, type TestApi } from "../factories.ts";
+import { createTenant, createTestApi, type TestApi } from "../factories.ts";
 import { cleanup } from "../harness.ts";
 
 let api: TestApi;
@@ -81,14 +81,23 @@ describe("register", () => {
     expect(body.errors.length).toBeGreaterThan(0);
   });
 
-  test("makes no tenant while sign-ups are closed", async () => {
-    const closed = await createTestApi({ SIGNUPS: "closed" });
-    const json = { email: newEmail(), password: PASSWORD, tenantName: "Mine" };
-    expect((await closed.call("POST", "/auth/register", { json })).status).toBe(403);
+  test.each([
+    [{ SIGNUPS: "closed" }, 403, 403],
+    [{ SIGNUPS: "closed", CUSTOMER_SIGNUPS: "open" }, 403, 201],
+    [{ CUSTOMER_SIGNUPS: "closed" }, 201, 403],
+  ])("with %j makes tenants: %d, customers: %d", async (settings, tenants, customers) => {
+    const closed = await createTestApi(settings);
+    const tried = (json: object) =>
+      closed.call("POST", "/auth/register", { json: { email: newEmail(), password: PASSWORD, ...json } });
+    expect((await tried({ tenantName: "Mine" })).status).toBe(tenants);
+    expect((await tried({})).status).toBe(customers);
     const [users] = await closed.sql`select count(*)::int as n from users`;
-    expect(users?.n).toBe(0);
-    const customer = { email: newEmail(), password: PASSWORD };
-    expect((await closed.call("POST", "/auth/register", { json: customer })).status).toBe(201);
+    expect(users?.n).toBe([tenants, customers].filter((status) => status === 201).length);
+    const { tenantId, key } = await createTenant(closed);
+    const invited = { email: newEmail(), role: "analyst" };
+    const { body } = await closed.call("POST", "/members", { as: key, json: invited });
+    const joined = await tried({ email: invited.email, invitationToken: body.token });
+    expect(joined.body.user.tenantId).toBe(tenantId);
   });
 });
 

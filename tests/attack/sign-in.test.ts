@@ -46,6 +46,8 @@ test("a known and an unknown e-mail get the same answer, to the letter", async (
 test("and in the same time", async () => {
   const times: Record<"known" | "unknown", number[]> = { known: [], unknown: [] };
   const measure = async (kind: "known" | "unknown", email: string) => {
+    // An address that is tried this often would be delayed.
+    await target.sql`delete from sign_in_delays`;
     const startedAt = performance.now();
     await login({ email, password: "wrong password" });
     times[kind].push(performance.now() - startedAt);

@@ -149,8 +149,10 @@ test("the server takes the example of every body", async () => {
     };
     const response = await api.app.request(path.replaceAll(/\{\w+\}/g, "tea-1"), init);
     // What an example names may be absent or taken here; it is well-formed all the same.
-    const accepted = response.ok || [401, 404, 409].includes(response.status);
-    if (!accepted) refused.push(`${operationId} ${name}: ${response.status} ${await response.text()}`);
+    const text = await response.text();
+    const accepted =
+      response.ok || [401, 404, 409].includes(response.status) || text.includes('"code":"wrong_password"');
+    if (!accepted) refused.push(`${operationId} ${name}: ${response.status} ${text}`);
   }
   expect(refused).toEqual([]);
 });

@@ -61,6 +61,13 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
       await send("DELETE", `/members/${userId}`);
     },
   },
+  createPasswordResetLink: {
+    action: "user.password_reset_link",
+    run: async () => {
+      const { userId } = await createPerson(api, tenant.tenantId, "customer");
+      await send("POST", `/members/${userId}/password-reset`);
+    },
+  },
   createApiKey: { action: "api_key.created", run: () => send("POST", "/api-keys", { name: "new" }) },
   rotateApiKey: {
     action: "api_key.rotated",

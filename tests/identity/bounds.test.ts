@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { AppError } from "../../src/core/errors.ts";
 import { createAccessTokens, createCredentialVerifier } from "../../src/features/identity/index.ts";
-import { hashPassword, verifyPassword } from "../../src/features/identity/passwords.ts";
+import { hashPassword, verifyPassword } from "../../src/features/identity/passwords/hashing.ts";
 import { createLocalRateCounter } from "../../src/redis/rate-limit.ts";
 import { createPerson, createTenant, createTestApi, type TestApi } from "../factories.ts";
 import { cleanup } from "../harness.ts";

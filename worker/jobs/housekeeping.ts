@@ -1,7 +1,13 @@
 import { pruneAll } from "../../src/db/prune.ts";
 import type { Deps } from "../../src/deps.ts";
 import { pruneIdempotencyKeys } from "../../src/features/idempotency/index.ts";
-import { pruneApiKeys, pruneInvitations, pruneRefreshTokens } from "../../src/features/identity/index.ts";
+import {
+  pruneApiKeys,
+  pruneInvitations,
+  prunePasswordResets,
+  pruneRefreshTokens,
+  pruneSignInDelays,
+} from "../../src/features/identity/index.ts";
 import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 
 const EVERY_MS = 60_000;
@@ -26,6 +32,8 @@ export function createHousekeeping(deps: Deps, holder: string): PeriodicJob {
     refreshTokens: all(pruneRefreshTokens),
     invitations: all(pruneInvitations),
     apiKeys: all(pruneApiKeys),
+    passwordResets: all(prunePasswordResets),
+    signInDelays: all(pruneSignInDelays),
   };
 
   async function runOnce(): Promise<number> {

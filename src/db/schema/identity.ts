@@ -29,6 +29,8 @@ export const users = pgTable("users", {
   email: text().notNull().unique(),
   passwordHash: text("password_hash").notNull(),
   name: text(),
+  /** Counts how often all sessions were ended: a token of another count is refused. */
+  sessionVersion: integer("session_version").notNull().default(0),
   createdAt: createdAt(),
 });
 
@@ -88,6 +90,8 @@ export const refreshTokens = pgTable(
     expiresAt: timestamp("expires_at", { withTimezone: true, precision: 3 }).notNull(),
     usedAt: timestamp("used_at", { withTimezone: true, precision: 3 }),
     revokedAt: timestamp("revoked_at", { withTimezone: true, precision: 3 }),
+    /** The user's when the token was made. */
+    sessionVersion: integer("session_version").notNull().default(0),
     createdAt: createdAt(),
   },
   (table) => [
@@ -121,4 +125,34 @@ export const invitations = pgTable(
     index("invitations_email").on(table.tenantId, table.email),
     index("invitations_expiry").on(table.expiresAt),
   ],
+);
+
+/** A link that sets a new password, once. `tenant_id`: the admin who made it is of this tenant. */
+export const passwordResets = pgTable(
+  "password_resets",
+  {
+    tokenHash: text("token_hash").primaryKey(),
+    userId: uuid("user_id")
+      .notNull()
+      .references(() => users.id),
+    tenantId: uuid("tenant_id"),
+    expiresAt: timestamp("expires_at", { withTimezone: true, precision: 3 }).notNull(),
+  },
+  (table) => [
+    index("password_resets_user").on(table.userId),
+    index("password_resets_expiry").on(table.expiresAt),
+  ],
+);
+
+/** Wrong passwords by e-mail address, and by that and the client's address, both as a hash. */
+export const signInDelays = pgTable(
+  "sign_in_delays",
+  {
+    subject: text().primaryKey(),
+    failures: integer().notNull(),
+    lastAt: timestamp("last_at", { withTimezone: true, precision: 3 }).notNull(),
+    /** When the next attempt is due. */
+    nextAt: timestamp("next_at", { withTimezone: true, precision: 3 }).notNull(),
+  },
+  (table) => [index("sign_in_delays_last").on(table.lastAt)],
 );

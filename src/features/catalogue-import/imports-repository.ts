@@ -1,5 +1,6 @@
 import { DOMAIN_CONSUMERS } from "../../core/domain-events.ts";
-import type { Sql } from "../../db/client.ts";
+import type { Fragment, Sql } from "../../db/client.ts";
+import { type PageSize, selectWithinBytes } from "../../db/pages.ts";
 import { deleteByKey, TENANT_AND_ID } from "../../db/prune.ts";
 import { insertFrom } from "../outbox/index.ts";
 import type { Column } from "./columns.ts";
@@ -227,13 +228,35 @@ export async function selectErrors(
   sql: Sql,
   tenantId: string,
   importId: string,
-  page: { after: { line: number; path: string } | null; limit: number },
+  limit: number,
 ): Promise<StoredRowError[]> {
-  return sql<StoredRowError[]>`
+  return sql<StoredRowError[]>`${errorsOf(sql, tenantId, importId, { after: null, limit })}`;
+}
+
+/** As many as a page holds. */
+export async function selectErrorPage(
+  sql: Sql,
+  tenantId: string,
+  importId: string,
+  after: StoredRowError | null,
+  { rows, bytes }: PageSize,
+): Promise<StoredRowError[]> {
+  const query = errorsOf(sql, tenantId, importId, { after, limit: rows });
+  const sizeOf = sql`octet_length(concat(path, message))`;
+  return selectWithinBytes(sql, { query, orderBy: sql`line, path`, sizeOf, bytes });
+}
+
+function errorsOf(
+  sql: Sql,
+  tenantId: string,
+  importId: string,
+  { after, limit }: { after: StoredRowError | null; limit: number },
+): Fragment {
+  return sql`
     select line, path, message from product_import_errors
     where tenant_id = ${tenantId} and import_id = ${importId}
-      ${page.after === null ? sql`` : sql`and (line, path) > (${page.after.line}, ${page.after.path})`}
-    order by line, path limit ${page.limit}`;
+      ${after === null ? sql`` : sql`and (line, path) > (${after.line}, ${after.path})`}
+    order by line, path limit ${limit}`;
 }
 
 /** Uploads that were broken off, and reports that are older than `keepMs`. Returns how many imports went. */

@@ -1,6 +1,7 @@
 import { DOMAIN_CONSUMERS, type DomainEvent } from "../../core/domain-events.ts";
 import { newId } from "../../core/ids.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
+import { type PageSize, selectWithinBytes } from "../../db/pages.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { insertFrom } from "../outbox/index.ts";
 import type { HeldImport } from "./imports-repository.ts";
@@ -167,21 +168,23 @@ export async function analyzeProducts(sql: Sql): Promise<void> {
 export async function selectForExport(
   sql: Sql,
   tenantId: string,
-  page: {
+  filter: {
     after: { createdAt: string; id: string } | null;
-    limit: number;
     sellerId: string | null;
     status: string | undefined;
     category: string | undefined;
   },
+  { rows, bytes }: PageSize,
 ): Promise<StoredProduct[]> {
-  const { after } = page;
-  return sql<StoredProduct[]>`
+  const { after, sellerId, status, category } = filter;
+  const query = sql`
     select ${fields(sql)} from products p
     where p.tenant_id = ${tenantId} and p.deleted_at is null
       ${after === null ? sql`` : sql`and (p.created_at, p.id) > (${after.createdAt}::timestamptz, ${after.id})`}
-      ${page.sellerId === null ? sql`` : sql`and p.seller_id = ${page.sellerId}`}
-      ${page.status === undefined ? sql`` : sql`and p.status = ${page.status}`}
-      ${page.category === undefined ? sql`` : sql`and p.category = ${page.category}`}
-    order by p.created_at, p.id limit ${page.limit}`;
+      ${sellerId === null ? sql`` : sql`and p.seller_id = ${sellerId}`}
+      ${status === undefined ? sql`` : sql`and p.status = ${status}`}
+      ${category === undefined ? sql`` : sql`and p.category = ${category}`}
+    order by p.created_at, p.id limit ${rows}`;
+  const sizeOf = sql`octet_length(concat(name, description, category, "imageUrl"))`;
+  return selectWithinBytes(sql, { query, orderBy: sql`"createdAt", id`, sizeOf, bytes });
 }

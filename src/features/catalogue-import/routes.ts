@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { csvStream } from "../../http/download.ts";
+import type { Downloads } from "../../http/download.ts";
 import { json, PageQuery } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext, routeWithOwnBody } from "../../http/router.ts";
 import { openUpload } from "../../http/upload.ts";
@@ -10,10 +10,12 @@ const CSV = "text/csv";
 const FILE_EXAMPLE = 'sku,name,price,quantity,category\nTEA-100,"Green tea, 100 g",4.95,25,tea\n';
 const tags = ["Products"];
 const params = z.object({ id: z.string() });
+const csvFile = (name: string) => ({ name, mediaType: `${CSV}; charset=utf-8` });
 const csvAnswer = (description: string) => ({ description, content: { [CSV]: { schema: z.string() } } });
 
 export function createCatalogueImportRoutes(
   service: CatalogueImportService,
+  downloads: Downloads,
   limits: { importMaxBytes: number },
 ) {
   const router = createRouter();
@@ -87,8 +89,9 @@ export function createCatalogueImportRoutes(
     problems: [404],
   });
   router.openapi(getProductImportErrors, async (c) => {
+    const ctx = requestContext(c);
     const { id } = c.req.valid("param");
-    return csvStream(await service.getImportErrors(requestContext(c), id), `import-${id}-errors.csv`);
+    return downloads.send(c, csvFile(`import-${id}-errors.csv`), () => service.exportErrors(ctx, id));
   });
 
   const exportProducts = defineRoute({
@@ -99,13 +102,14 @@ export function createCatalogueImportRoutes(
     summary: "Export products as CSV",
     headers: ["Content-Disposition"],
     description:
-      "The columns of an import. A cell that a spreadsheet would take for a formula begins with an apostrophe, which an import takes off again.",
+      "The columns of an import. A cell that a spreadsheet would take for a formula begins with an apostrophe, which an import takes off again. Few exports run at once (503 above that), and one whose client stops reading is cut off.",
     request: { query: ExportQuery },
     responses: { 200: csvAnswer("Every live product, in the order in which they were made") },
   });
-  router.openapi(exportProducts, (c) =>
-    csvStream(service.exportProducts(requestContext(c), c.req.valid("query")), "products.csv"),
-  );
+  router.openapi(exportProducts, (c) => {
+    const [ctx, query] = [requestContext(c), c.req.valid("query")];
+    return downloads.send(c, csvFile("products.csv"), () => service.exportProducts(ctx, query));
+  });
 
   return router;
 }

@@ -4,6 +4,7 @@ import { isUuid } from "../../core/ids.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import { pruneAll } from "../../db/prune.ts";
+import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { exportErrors, exportProducts } from "./export-products.ts";
 import {
@@ -17,6 +18,12 @@ import { createReceiveImport } from "./receive-import.ts";
 import type { ExportQuery } from "./schema.ts";
 import { visibleSeller } from "./visible-seller.ts";
 
+export interface CatalogueImportDeps {
+  db: Database;
+  readGuard: Pick<ReadGuard, "run" | "runPatiently">;
+  log: Log;
+}
+
 export type CatalogueImportService = ReturnType<typeof createCatalogueImportService>;
 
 const MAX_REPORTED = 100;
@@ -26,7 +33,8 @@ const DAY_MS = 86_400_000;
 const PRUNE_AT_ONCE = 20;
 
 /** Import and export of products as CSV, as the API sees it; the work itself is done by a worker, see run-import.ts. */
-export function createCatalogueImportService({ db, log }: { db: Database; log: Log }) {
+export function createCatalogueImportService({ db, readGuard, log }: CatalogueImportDeps) {
+  const exports = { sql: db.read, readGuard };
   const receive = createReceiveImport(db.write, log);
 
   async function findImport(ctx: RequestContext, id: string): Promise<ImportReport> {
@@ -60,18 +68,18 @@ export function createCatalogueImportService({ db, log }: { db: Database; log: L
     /** Throws `not_found`. */
     async getImport(ctx: RequestContext, id: string) {
       const report = await findImport(ctx, id);
-      const errors = await selectErrors(db.read, ctx.tenantId, id, { after: null, limit: MAX_REPORTED });
+      const errors = await selectErrors(db.read, ctx.tenantId, id, MAX_REPORTED);
       return { ...shown(report), errors };
     },
 
     /** The refused rows as CSV text, a page at a time. Throws `not_found` before the first. */
-    async getImportErrors(ctx: RequestContext, id: string): Promise<AsyncIterable<string>> {
+    async *exportErrors(ctx: RequestContext, id: string): AsyncGenerator<string, void, undefined> {
       await findImport(ctx, id);
-      return exportErrors(db.read, ctx.tenantId, id);
+      yield* exportErrors(exports, ctx, id);
     },
 
     exportProducts: (ctx: RequestContext, filters: ExportQuery): AsyncIterable<string> =>
-      exportProducts(db.read, ctx, filters),
+      exportProducts(exports, ctx, filters),
 
     /** One round of housekeeping: broken uploads and old reports. Returns how many imports went. */
     prune: (): Promise<number> => pruneAll(() => pruneImports(db.write, REPORT_DAYS * DAY_MS, PRUNE_AT_ONCE)),

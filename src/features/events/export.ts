@@ -2,7 +2,7 @@ import { csvLine } from "../../core/csv.ts";
 import type { ExportFormat, StoredEvent } from "./schema.ts";
 
 /**
- * An export reads page after page by keyset and only as fast as it is taken, so its memory is that of a page. Its last
+ * An export reads page after page by keyset and only as fast as it is taken (http/download.ts). Its last
  * line says how many events it holds: without that line it is not complete.
  */
 interface Dialect {
@@ -52,29 +52,18 @@ export function isTrailer(line: unknown): boolean {
   return key === "count" && Number.isInteger(value) && others.length === 0;
 }
 
-/** `nextPage` gives the events after one of them (null: the first ones), an empty page at the end. */
-export async function streamEvents(
+/** `pages` end with an empty one. */
+export async function* exportText(
   format: ExportFormat,
-  nextPage: (after: StoredEvent | null) => Promise<StoredEvent[]>,
-): Promise<ReadableStream<Uint8Array>> {
+  pages: AsyncIterable<StoredEvent[]>,
+): AsyncGenerator<string, void, undefined> {
   const { header, line, trailer } = DIALECTS[format];
-  const encoder = new TextEncoder();
   let count = 0;
-  // Read before the answer begins, so that what fails at once is a problem and not a broken stream.
-  let page = await nextPage(null);
   let before = header;
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const last = page.at(-1);
-        count += page.length;
-        const text = before + page.map(line).join("");
-        before = "";
-        controller.enqueue(encoder.encode(last ? text : text + trailer(count)));
-        if (!last) return controller.close();
-        page = await nextPage(last);
-      },
-    },
-    { highWaterMark: 0 },
-  );
+  for await (const page of pages) {
+    count += page.length;
+    const text = before + page.map(line).join("");
+    before = "";
+    yield page.length > 0 ? text : text + trailer(count);
+  }
 }

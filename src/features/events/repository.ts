@@ -1,5 +1,6 @@
 import { timeOfId } from "../../core/ids.ts";
-import type { Sql } from "../../db/client.ts";
+import type { Fragment, Sql } from "../../db/client.ts";
+import { type PageSize, selectWithinBytes } from "../../db/pages.ts";
 import { EARLIEST_MS } from "./parse-event.ts";
 import type { StoredEvent } from "./schema.ts";
 
@@ -12,7 +13,6 @@ export interface EventFilter {
   to?: string;
   /** Keyset: only events older than this one. */
   before?: { timestamp: string; id: string };
-  limit: number;
 }
 
 /** Days in which a page is looked for at first, and then; after that in all the time before. */
@@ -20,14 +20,36 @@ const REACH_DAYS = [31, 366, Number.POSITIVE_INFINITY];
 const DAY_MS = 86_400_000;
 
 /** Newest first. Both ends of the time are always given, so that Postgres leaves the other partitions alone. */
-export async function selectEvents(sql: Sql, tenantId: string, filter: EventFilter): Promise<StoredEvent[]> {
+export async function selectEvents(
+  sql: Sql,
+  tenantId: string,
+  filter: EventFilter & { limit: number },
+): Promise<StoredEvent[]> {
   const found: StoredEvent[] = [];
   for (const span of spansOf(filter)) {
     const limit = filter.limit - found.length;
-    found.push(...(await selectWithin(sql, tenantId, { ...filter, limit }, span)));
+    const rows = await sql<EventRow[]>`${eventsWithin(sql, tenantId, { ...filter, limit }, span)}`;
+    found.push(...rows.map(toStoredEvent));
     if (found.length >= filter.limit) break;
   }
   return found;
+}
+
+/** The same, as many as a page holds; none when there are no more. */
+export async function selectEventPage(
+  sql: Sql,
+  tenantId: string,
+  filter: EventFilter,
+  { rows, bytes }: PageSize,
+): Promise<StoredEvent[]> {
+  const orderBy = sql`"timestamp" desc, id desc`;
+  const sizeOf = sql`octet_length(concat(properties, context))`;
+  for (const span of spansOf(filter)) {
+    const query = eventsWithin(sql, tenantId, { ...filter, limit: rows }, span);
+    const found = await selectWithinBytes<EventRow>(sql, { query, orderBy, sizeOf, bytes });
+    if (found.length > 0) return found.map(toStoredEvent);
+  }
+  return [];
 }
 
 interface Span {
@@ -53,14 +75,14 @@ function* spansOf({ from, to, before }: EventFilter): Generator<Span> {
 }
 
 /** A user filter also names the expression of the user_key index, which is what makes it fast. */
-async function selectWithin(
+function eventsWithin(
   sql: Sql,
   tenantId: string,
-  filter: EventFilter,
+  filter: EventFilter & { limit: number },
   span: Span,
-): Promise<StoredEvent[]> {
+): Fragment {
   const { type, productId, userId, sessionId, from, to, before, limit } = filter;
-  const rows = await sql<EventRow[]>`
+  return sql`
     select ${eventColumns(sql)} from events
     where tenant_id = ${tenantId} and ts >= ${span.from} and ts < ${span.until}
       ${type === undefined ? sql`` : sql`and type = ${type}`}
@@ -71,7 +93,6 @@ async function selectWithin(
       ${to === undefined ? sql`` : sql`and ts < ${to}`}
       ${before === undefined ? sql`` : sql`and ts <= ${before.timestamp} and (ts, id) < (${before.timestamp}::timestamptz, ${before.id}::uuid)`}
     order by ts desc, id desc limit ${limit}`;
-  return rows.map(toStoredEvent);
 }
 
 /** Null when the tenant has no such event. The id carries the event's time, so only one partition is looked at. */

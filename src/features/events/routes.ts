@@ -1,6 +1,7 @@
 import { z } from "@hono/zod-openapi";
 import type { InTime } from "../../core/deadline.ts";
 import { parseJson, readText } from "../../http/body.ts";
+import type { Downloads } from "../../http/download.ts";
 import { json } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext, routeWithOwnBody } from "../../http/router.ts";
 import { BULK_EXAMPLE, EVENT_EXAMPLES } from "./examples.ts";
@@ -38,7 +39,7 @@ export interface EventRouteLimits {
   inTime: InTime;
 }
 
-export function createEventRoutes(events: EventsService, limits: EventRouteLimits) {
+export function createEventRoutes(events: EventsService, downloads: Downloads, limits: EventRouteLimits) {
   const router = createRouter();
   const singleLimits = { maxBytes: limits.maxBodyBytes, mediaTypes: [JSON_TYPE] };
   const bulkLimits = { maxBytes: limits.maxBulkBytes, mediaTypes: [JSON_TYPE, NDJSON] };
@@ -113,7 +114,7 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
     summary: "Export events, newest first, as a stream",
     headers: ["Content-Disposition"],
     description:
-      'One event a line, or a CSV row whose cells are safe to open in a spreadsheet. The last line is the count, {"count":n} or # count=n: an export without it was cut off. Every event that was stored when the export began appears exactly once; those stored meanwhile may or may not.',
+      'One event a line, or a CSV row whose cells are safe to open in a spreadsheet. The last line is the count, {"count":n} or # count=n: an export without it was cut off. Every event that was stored when the export began appears exactly once; those stored meanwhile may or may not. Few exports run at once (503 above that), and one whose client stops reading is cut off.',
     request: { query: EventExportQuery },
     responses: {
       200: {
@@ -124,13 +125,11 @@ export function createEventRoutes(events: EventsService, limits: EventRouteLimit
   });
   router.openapi(exportEvents, async (c) => {
     const query = c.req.valid("query");
-    const [type, file] = query.format === "csv" ? [CSV_TYPE, "events.csv"] : [NDJSON, "events.ndjson"];
-    const body = await events.exportEvents(requestContext(c), query);
-    return c.body(body, 200, {
-      "content-type": type,
-      "content-disposition": `attachment; filename="${file}"`,
-      "cache-control": "no-store",
-    }) as never;
+    const file =
+      query.format === "csv"
+        ? { name: "events.csv", mediaType: CSV_TYPE }
+        : { name: "events.ndjson", mediaType: NDJSON };
+    return downloads.send(c, file, () => events.exportEvents(requestContext(c), query)) as never;
   });
 
   const getEvent = defineRoute({

@@ -4,12 +4,13 @@ import { isUuid, timeOfId } from "../../core/ids.ts";
 import { isOfTheShop, type RequestContext } from "../../core/principal.ts";
 import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
+import { readPages } from "../../db/pages.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 import type { ReadTenantSettings } from "../identity/index.ts";
 import { MALFORMED_LINE } from "./bulk-body.ts";
 import { type FindPrices, isUnpriced, priceSales } from "./catalogue-prices.ts";
 import type { EventWriter, WriteOutcome } from "./event-writer.ts";
-import { streamEvents } from "./export.ts";
+import { exportText } from "./export.ts";
 import { messageSpaceOf } from "./message-key.ts";
 import {
   EARLIEST_MS,
@@ -20,7 +21,7 @@ import {
   type ParseResult,
   parseEvent,
 } from "./parse-event.ts";
-import { selectEvent, selectEvents } from "./repository.ts";
+import { selectEvent, selectEventPage, selectEvents } from "./repository.ts";
 import {
   type BulkFrame,
   type EventExportQuery,
@@ -32,7 +33,7 @@ import type { Warning } from "./warnings.ts";
 
 export interface EventsDeps {
   read: Sql;
-  readGuard: Pick<ReadGuard, "run">;
+  readGuard: Pick<ReadGuard, "run" | "runPatiently">;
   writer: EventWriter;
   readTenantSettings: ReadTenantSettings;
   findPrices: FindPrices;
@@ -56,8 +57,6 @@ export interface BulkResult {
 export type EventsService = ReturnType<typeof createEventsService>;
 
 const DAY_MS = 86_400_000;
-/** Events an export reads at once: at 32 KB each, what an API process may hold a few times over. */
-const EXPORT_PAGE = 500;
 
 /** Ingest and reading back of single events. */
 export function createEventsService(deps: EventsDeps) {
@@ -165,17 +164,16 @@ export function createEventsService(deps: EventsDeps) {
     },
 
     /**
-     * All events of the filter, the newest first, as a stream of text. Each that was stored when it began is given exactly
+     * All events of the filter, the newest first, as text. Each that was stored when it began is given exactly
      * once. Those stored meanwhile are part of it where their time is still to come, as that of late ones may be.
      */
-    exportEvents(ctx: RequestContext, query: EventExportQuery): Promise<ReadableStream<Uint8Array>> {
-      const { format, ...filters } = query;
-      return streamEvents(format, (after) => {
+    exportEvents(ctx: RequestContext, { format, ...filters }: EventExportQuery): AsyncIterable<string> {
+      const pages = readPages<StoredEvent>((after, size) => {
         const before = after ? { timestamp: after.timestamp, id: after.id } : undefined;
-        const readPage = () => selectEvents(read, ctx.tenantId, { ...filters, before, limit: EXPORT_PAGE });
-        // Admitted once: what has begun is not broken off because others came.
-        return after ? readPage() : readGuard.run(readPage, ctx);
+        const readPage = () => selectEventPage(read, ctx.tenantId, { ...filters, before }, size);
+        return after ? readGuard.runPatiently(readPage, ctx) : readGuard.run(readPage, ctx);
       });
+      return exportText(format, pages);
     },
 
     async getEvent(ctx: RequestContext, id: string): Promise<StoredEvent> {

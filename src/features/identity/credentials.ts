@@ -62,7 +62,10 @@ export function createCredentialVerifier(
     // The token says what the role was; the membership says what it is, within the seconds that a check is remembered.
     const membership = await guard.lookUp(() => findMembership(orm, chosen, userId));
     if (!membership) throw forbiddenTenant();
-    const principal: Principal = { kind: "user", userId, tenantId: chosen, ...membership };
+    const { sessionVersion, ...standing } = membership;
+    if (sessionVersion !== claims.sessionVersion)
+      throw new AppError("unauthenticated", "All sessions of this account were ended: sign in again.");
+    const principal: Principal = { kind: "user", userId, tenantId: chosen, ...standing };
     return remember(name, principal, claims.expiresAtMs);
   }
 

@@ -6,8 +6,9 @@ import { classifyFailure } from "../../db/failures.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import { lockMember, upsertMember } from "./members-repository.ts";
-import { hashPassword, verifyPassword } from "./passwords.ts";
-import { findTenant, findUserByEmail, insertAccount, updatePassword } from "./repository.ts";
+import { hashPassword, verifyPassword } from "./passwords/hashing.ts";
+import { replacePassword } from "./passwords/repository.ts";
+import { findTenant, findUserByEmail, insertAccount } from "./repository.ts";
 
 /**
  * Makes an account the admin of a tenant, by id or slug; makes the account when it is new. Throws `conflict` for an account
@@ -57,7 +58,7 @@ export async function ensureAdmin(
     }
     if (before?.role !== "admin") await joinAsAdmin(tx, tenantId, user.id, before ?? undefined);
     if (passwordHash === null) return;
-    await updatePassword(tx, user.id, passwordHash);
+    await replacePassword(tx, user.id, passwordHash);
     await recordAudit(tx, operatorContext(tenantId), { action: "user.password_set", target: user.id });
   });
   return { created: false, passwordSet: passwordHash !== null, userId: user.id, tenantId };

@@ -10,6 +10,7 @@ export interface UserRow {
   email: string;
   name: string | null;
   passwordHash: string;
+  sessionVersion: number;
   createdAt: Date;
 }
 
@@ -119,10 +120,19 @@ export interface RefreshTokenRow {
   userId: string;
   tenantId: string;
   expiresAt: Date;
+  sessionVersion: number;
 }
 
 export async function insertRefreshToken(orm: Orm, row: RefreshTokenRow): Promise<void> {
   await orm.insert(refreshTokens).values(row);
+}
+
+interface RotatedRow {
+  familyId: string;
+  userId: string;
+  tenantId: string;
+  sessionVersion: number;
+  live: boolean;
 }
 
 /**
@@ -137,12 +147,13 @@ export async function rotateRefreshToken(
   next: { tokenHash: string; expiresAt: Date },
 ) {
   return db.transaction(async (tx) => {
-    const [used] = await tx<{ familyId: string; userId: string; tenantId: string; live: boolean }[]>`
-      select family_id as "familyId", user_id as "userId", tenant_id as "tenantId",
-        used_at is null and expires_at > now() as live
-      from refresh_tokens where token_hash = ${tokenHash} for update`;
+    const [used] = await tx<RotatedRow[]>`
+      select t.family_id as "familyId", t.user_id as "userId", t.tenant_id as "tenantId",
+        t.session_version as "sessionVersion",
+        t.used_at is null and t.expires_at > now() and t.session_version = u.session_version as live
+      from refresh_tokens t join users u on u.id = t.user_id where t.token_hash = ${tokenHash} for update of t`;
     if (!used) return null;
-    const { familyId, userId, tenantId } = used;
+    const { familyId, userId, tenantId, sessionVersion } = used;
     const ended = await tx`
       select from refresh_tokens where family_id = ${familyId} and revoked_at is not null limit 1`;
     if (!used.live || ended.length > 0) {
@@ -151,8 +162,8 @@ export async function rotateRefreshToken(
     }
     await tx`update refresh_tokens set used_at = now() where token_hash = ${tokenHash}`;
     await tx`
-      insert into refresh_tokens (token_hash, family_id, user_id, tenant_id, expires_at)
-      values (${next.tokenHash}, ${familyId}, ${userId}, ${tenantId}, ${next.expiresAt.toISOString()})`;
+      insert into refresh_tokens (token_hash, family_id, user_id, tenant_id, expires_at, session_version)
+      values (${next.tokenHash}, ${familyId}, ${userId}, ${tenantId}, ${next.expiresAt.toISOString()}, ${sessionVersion})`;
     return { userId, tenantId };
   });
 }
@@ -171,17 +182,16 @@ export async function revokeTokenFamily(orm: Orm, tokenHash: string): Promise<vo
     .where(and(eq(refreshTokens.familyId, row.familyId), isNull(refreshTokens.revokedAt)));
 }
 
-/** Ends the account's sessions, too: whoever knew the old password may hold one. */
-export async function updatePassword(tx: Transaction, userId: string, passwordHash: string): Promise<void> {
-  await tx`update users set password_hash = ${passwordHash} where id = ${userId}`;
-  await tx`update refresh_tokens set revoked_at = now() where user_id = ${userId} and revoked_at is null`;
-}
-
 /** The caller's standing in a tenant right now; null when there is none (any more). */
 export async function findMembership(orm: Orm, tenantId: string, userId: string) {
   const rows = await orm
-    .select({ role: memberships.role, sellerId: memberships.sellerId })
+    .select({
+      role: memberships.role,
+      sellerId: memberships.sellerId,
+      sessionVersion: users.sessionVersion,
+    })
     .from(memberships)
+    .innerJoin(users, eq(users.id, memberships.userId))
     .where(and(eq(memberships.tenantId, tenantId), eq(memberships.userId, userId)));
   return rows[0] ?? null;
 }

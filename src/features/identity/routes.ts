@@ -1,4 +1,5 @@
 import { z } from "@hono/zod-openapi";
+import { addressBlock } from "../../http/client-address.ts";
 import { json, jsonBody, PageQuery, pageOf } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
 import type {
@@ -80,7 +81,13 @@ function addSessionRoutes(router: Router, identity: IdentityService): void {
     problems: [401, 409],
   });
   router.openapi(login, async (c) =>
-    c.json(await identity.login(c.req.valid("json"), c.get("requestId")), 200),
+    c.json(
+      await identity.login(c.req.valid("json"), {
+        requestId: c.get("requestId"),
+        address: addressBlock(c.get("clientAddress")()),
+      }),
+      200,
+    ),
   );
 
   const refresh = defineRoute({

@@ -20,14 +20,14 @@ const PlainText = (max: number) =>
 /** zod's own pattern with the lengths of RFC 5321 and RFC 1035, so that the document says all that is asked of one. */
 const EMAIL =
   /^(?=.{1,64}@)(?!\.)(?!.*\.\.)[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$/;
-const Email = z
+export const Email = z
   .email({ pattern: EMAIL })
   .max(254)
   .toLowerCase()
   .openapi({ pattern: EMAIL.source, example: "ada@example.com" });
-const Password = z.string().min(8).max(MAX_PASSWORD);
+export const Password = z.string().min(8).max(MAX_PASSWORD);
 
-const Token = z.string().min(1).max(200);
+export const Token = z.string().min(1).max(200);
 
 export const RegisterInput = z
   .strictObject({

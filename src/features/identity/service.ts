@@ -6,7 +6,8 @@ import { classifyFailure } from "../../db/failures.ts";
 import { ensureAdmin } from "./ensure-admin.ts";
 import type { InvitationName, InvitationTokens } from "./invitation-tokens.ts";
 import { joinByInvitation } from "./joining.ts";
-import { hashPassword, verifyPassword } from "./passwords.ts";
+import { hashPassword, verifyPassword } from "./passwords/hashing.ts";
+import type { SignInDelays } from "./passwords/sign-in-delays.ts";
 import * as repository from "./repository.ts";
 import type { TimeZones } from "./time-zones.ts";
 import { ACCESS_TOKEN_SECONDS, type AccessTokens, makeRefreshToken } from "./tokens.ts";
@@ -17,7 +18,10 @@ export interface IdentityDeps {
   db: Database;
   tokens: AccessTokens;
   invitationTokens: InvitationTokens;
+  delays: SignInDelays;
   signups: "open" | "closed";
+  /** Of people who bring neither a tenantName nor an invitation. */
+  customerSignups: "open" | "closed";
   timeZones: Pick<TimeZones, "require">;
 }
 
@@ -36,14 +40,17 @@ export interface LoginInput {
   invitationToken?: string;
 }
 
+type Account = Omit<repository.UserRow, "passwordHash">;
+
 export type IdentityService = ReturnType<typeof createIdentityService>;
 
 /** Accounts, sessions and API keys. */
-export function createIdentityService({ db, tokens, invitationTokens, signups, timeZones }: IdentityDeps) {
+export function createIdentityService(deps: IdentityDeps) {
+  const { db, tokens, invitationTokens, delays, timeZones } = deps;
   const { orm } = db;
 
   /** A sign-in: the first token of a new family. */
-  async function openSession(user: Omit<repository.UserRow, "passwordHash">, tenantId: string, role: Role) {
+  async function openSession(user: Account, tenantId: string, role: Role) {
     const refresh = makeRefreshToken();
     const { tokenHash, expiresAt } = refresh;
     await repository.insertRefreshToken(orm, {
@@ -52,17 +59,14 @@ export function createIdentityService({ db, tokens, invitationTokens, signups, t
       familyId: newId(),
       userId: user.id,
       tenantId,
+      sessionVersion: user.sessionVersion,
     });
     return presentSession(user, tenantId, role, refresh.token);
   }
 
-  async function presentSession(
-    user: Omit<repository.UserRow, "passwordHash">,
-    tenantId: string,
-    role: Role,
-    refreshToken: string,
-  ) {
-    const token = await tokens.sign({ userId: user.id, tenantId, role });
+  async function presentSession(user: Account, tenantId: string, role: Role, refreshToken: string) {
+    const { id: userId, sessionVersion } = user;
+    const token = await tokens.sign({ userId, tenantId, role, sessionVersion });
     return { token, refreshToken, expiresIn: ACCESS_TOKEN_SECONDS, user: presentUser(user, tenantId, role) };
   }
 
@@ -92,24 +96,26 @@ export function createIdentityService({ db, tokens, invitationTokens, signups, t
       const { email, password, name = null, tenantName, invitationToken } = input;
       if (tenantName && invitationToken)
         throw new AppError("invalid_input", "Give tenantName or invitationToken, not both.");
-      if (tenantName && signups === "closed")
+      if (tenantName && deps.signups === "closed")
         throw new AppError("forbidden", "New tenants can't be made here: sign-ups are closed.");
+      if (!tenantName && !invitationToken && deps.customerSignups === "closed")
+        throw new AppError("forbidden", "An account takes an invitation here: sign-ups are closed.");
       const user = { id: newId(), email, name, passwordHash: await hashPassword(password) };
       try {
         if (tenantName) {
           const tenant = { id: newId(), slug: slugOf(tenantName), name: tenantName };
           const createdAt = await repository.insertUserWithTenant(db, user, tenant);
-          return await openSession({ ...user, createdAt }, tenant.id, "admin");
+          return await openSession({ ...user, createdAt, sessionVersion: 0 }, tenant.id, "admin");
         }
         if (invitationToken) {
           const named = invitationTokens.verify(invitationToken);
           const { tenantId, role, createdAt } = await joinAsNewUser(db, user, named, requestId);
-          return await openSession({ ...user, createdAt }, tenantId, role);
+          return await openSession({ ...user, createdAt, sessionVersion: 0 }, tenantId, role);
         }
         const tenant = await repository.findTenant(orm, DEFAULT_TENANT);
         if (!tenant) throw new Error("the default tenant is missing");
         const createdAt = await repository.insertUser(db, user, tenant.id, "customer");
-        return await openSession({ ...user, createdAt }, tenant.id, "customer");
+        return await openSession({ ...user, createdAt, sessionVersion: 0 }, tenant.id, "customer");
       } catch (error) {
         if (classifyFailure(error) !== "conflict") throw error;
         throw new AppError("conflict", "This e-mail address has an account already.");
@@ -119,14 +125,17 @@ export function createIdentityService({ db, tokens, invitationTokens, signups, t
     /**
      * With `invitationToken` joins the tenant that invited, which is the only way back for who has no membership left.
      * Throws `unauthenticated` in the same words and time for an unknown user, a wrong password, a foreign tenant and an
-     * invitation that is no good.
+     * invitation that is no good, and `rate_limited` after too many of these.
      */
-    async login(input: LoginInput, requestId: string) {
+    async login(input: LoginInput, { requestId, address }: { requestId: string; address: string }) {
       if (input.tenantId && input.invitationToken)
         throw new AppError("invalid_input", "Give tenantId or invitationToken, not both.");
+      const attempt = { email: input.email, address };
+      await delays.takeTurn(attempt);
       const user = await repository.findUserByEmail(orm, input.email);
       const matches = await verifyPassword(user?.passwordHash ?? null, input.password);
       if (!user || !matches) throw wrongLogin();
+      await delays.forget(attempt);
       const membership =
         input.invitationToken === undefined
           ? await chooseMembership(user.id, input.tenantId)
@@ -197,7 +206,7 @@ async function joinAsNewUser(
   });
 }
 
-function presentUser(user: Omit<repository.UserRow, "passwordHash">, tenantId: string, role: Role) {
+function presentUser(user: Omit<Account, "sessionVersion">, tenantId: string, role: Role) {
   const { id, email, name } = user;
   return { id, email, name, role, tenantId, createdAt: user.createdAt.toISOString() };
 }

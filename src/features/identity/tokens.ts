@@ -14,6 +14,8 @@ export interface AccessClaims {
   userId: string;
   tenantId: string;
   role: Role;
+  /** The user's when the token was made, see `users.session_version`. */
+  sessionVersion: number;
   expiresAtMs: number;
 }
 
@@ -37,8 +39,8 @@ export function createAccessTokens(secret: string, previous: string | null): Acc
     return found;
   };
   return {
-    sign: ({ userId, tenantId, role }) =>
-      new SignJWT({ tenantId, role })
+    sign: ({ userId, tenantId, role, sessionVersion }) =>
+      new SignJWT({ tenantId, role, sessionVersion })
         .setProtectedHeader({ alg: "HS256", typ: "JWT", kid })
         .setIssuer(ISSUER)
         .setAudience(AUDIENCE)
@@ -48,14 +50,19 @@ export function createAccessTokens(secret: string, previous: string | null): Acc
         .sign(key),
     async verify(token) {
       try {
-        const { payload } = await jwtVerify<{ tenantId: string; role: Role }>(token, keyFor, {
-          algorithms: ["HS256"],
-          issuer: ISSUER,
-          audience: AUDIENCE,
-          requiredClaims: ["sub", "exp", "tenantId", "role"],
-        });
-        const { sub = "", exp = 0, tenantId, role } = payload;
-        return { userId: sub, tenantId, role, expiresAtMs: exp * 1000 };
+        const { payload } = await jwtVerify<{ tenantId: string; role: Role; sessionVersion?: number }>(
+          token,
+          keyFor,
+          {
+            algorithms: ["HS256"],
+            issuer: ISSUER,
+            audience: AUDIENCE,
+            requiredClaims: ["sub", "exp", "tenantId", "role"],
+          },
+        );
+        // Tokens of processes from before sessions could be ended have none.
+        const { sub = "", exp = 0, tenantId, role, sessionVersion = 0 } = payload;
+        return { userId: sub, tenantId, role, sessionVersion, expiresAtMs: exp * 1000 };
       } catch (error) {
         throw new AppError("unauthenticated", "The token is not valid or has expired.", { cause: error });
       }

@@ -21,7 +21,8 @@ export function protectBrowsers(): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     await next();
     const { headers } = c.res;
-    for (const [name, value] of HEADERS) headers.set(name, value);
+    // A page that may do more brings its own policy.
+    for (const [name, value] of HEADERS) if (!headers.has(name)) headers.set(name, value);
     if (c.req.path === DOCS_PATH) headers.set("content-security-policy", DOCS_POLICY);
   };
 }

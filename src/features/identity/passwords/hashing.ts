@@ -1,5 +1,5 @@
 import { hash, verify } from "@node-rs/argon2";
-import { createSemaphore } from "../../core/semaphore.ts";
+import { createSemaphore } from "../../../core/semaphore.ts";
 
 /**
  * argon2id with the parameters of the OWASP password storage cheat sheet (19 MiB, 2 passes). Hashing runs on the thread

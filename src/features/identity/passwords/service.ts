@@ -1,0 +1,180 @@
+import { AppError } from "../../../core/errors.ts";
+import { isUuid, randomToken, sha256 } from "../../../core/ids.ts";
+import type { RequestContext } from "../../../core/principal.ts";
+import type { Database } from "../../../db/client.ts";
+import type { Transaction } from "../../../db/transaction.ts";
+import type { Mailer } from "../../../mail/mailer.ts";
+import type { Log } from "../../../telemetry/log.ts";
+import { recordAudit } from "../../audit/index.ts";
+import { lockMember } from "../members-repository.ts";
+import { findUserByEmail, findUserById } from "../repository.ts";
+import { requireStanding } from "../standing.ts";
+import { hashPassword, verifyPassword } from "./hashing.ts";
+import * as repository from "./repository.ts";
+import type { SignInDelays } from "./sign-in-delays.ts";
+
+export interface PasswordsDeps {
+  db: Database;
+  delays: SignInDelays;
+  /** Null: no mail is sent, and links are made by admins and the operator. */
+  mailer: Mailer | null;
+  /** Where this API is reached by people, without a slash at its end; null: not known. */
+  publicUrl: string | null;
+  log: Log;
+}
+
+export interface ResetLink {
+  token: string;
+  /** The page that takes the new password; a path when the public URL is not known. */
+  url: string;
+  expiresAt: string;
+}
+
+export type PasswordsService = ReturnType<typeof createPasswordsService>;
+
+/** A mail comes within minutes; a link that is passed on may wait for the next morning. */
+const MAILED_SECONDS = 3_600;
+const LINK_SECONDS = 86_400;
+/** Bounds how many mails a stranger can have sent to somebody. */
+const MAX_OPEN = 3;
+
+/** Changes and resets of passwords. Each ends all sessions of the account: refresh and access tokens. */
+export function createPasswordsService({ db, delays, mailer, publicUrl, log }: PasswordsDeps) {
+  /** Null when the account has too many open links. */
+  async function makeLink(
+    tx: Transaction,
+    userId: string,
+    tenantId: string | null,
+    validSeconds: number,
+  ): Promise<ResetLink | null> {
+    const token = randomToken(32);
+    const reset = { tokenHash: sha256(token), userId, tenantId, validSeconds };
+    const expiresAt = await repository.insertReset(tx, reset, MAX_OPEN);
+    if (expiresAt === null) return null;
+    return {
+      token,
+      url: `${publicUrl ?? ""}/password-reset?token=${token}`,
+      expiresAt: expiresAt.toISOString(),
+    };
+  }
+
+  async function mailLink(email: string): Promise<void> {
+    const user = mailer && (await findUserByEmail(db.orm, email));
+    if (!user) return;
+    const link = await db.transaction((tx) => makeLink(tx, user.id, null, MAILED_SECONDS));
+    if (link) await mailer?.send({ to: email, subject: "Set a new password", text: mailText(link.url) });
+  }
+
+  return {
+    /** Throws `invalid_input` for a wrong current password, `rate_limited` after too many of them. */
+    async changePassword(
+      ctx: RequestContext,
+      { currentPassword, newPassword }: { currentPassword: string; newPassword: string },
+      address: string,
+    ): Promise<void> {
+      const { principal } = ctx;
+      if (principal.kind !== "user") throw new AppError("forbidden", "An API key has no password.");
+      const user = await findUserById(db.orm, principal.userId);
+      if (!user) throw new AppError("unauthenticated", "The account is gone.");
+      const attempt = { email: user.email, address };
+      await delays.takeTurn(attempt);
+      if (!(await verifyPassword(user.passwordHash, currentPassword)))
+        throw wrongField("currentPassword", "wrong_password", "This is not the current password.");
+      await delays.forget(attempt);
+      if (newPassword === currentPassword)
+        throw wrongField("newPassword", "same_password", "The new password is the current one.");
+      const passwordHash = await hashPassword(newPassword);
+      await db.transaction(async (tx) => {
+        await repository.replacePassword(tx, user.id, passwordHash);
+        await recordAudit(tx, ctx, { action: "user.password_changed", target: user.id });
+      });
+    },
+
+    /**
+     * Sends a link, where there is a mail server and an account. Returns at once and never throws: neither
+     * the answer nor its time may tell whether the address has an account.
+     */
+    requestReset(email: string): void {
+      mailLink(email).catch((error) => log.warn({ error: String(error) }, "a password reset was not mailed"));
+    },
+
+    /** Throws `not_found` for a token that is unknown, used or over. */
+    async confirmReset(
+      { token, password }: { token: string; password: string },
+      { requestId, address }: { requestId: string; address: string },
+    ): Promise<void> {
+      const tokenHash = sha256(token);
+      if (!(await repository.isOpenReset(db.write, tokenHash))) throw noReset();
+      const passwordHash = await hashPassword(password);
+      const email = await db.transaction(async (tx) => {
+        const reset = await repository.takeReset(tx, tokenHash);
+        if (!reset) throw noReset();
+        const { userId } = reset;
+        const memberships = await repository.selectMembershipsOf(tx, userId);
+        // Whoever has joined another tenant since then is out of this admin's reach.
+        if (reset.tenantId !== null && memberships.some(({ tenantId }) => tenantId !== reset.tenantId))
+          throw noReset();
+        for (const { tenantId, role, sellerId } of memberships) {
+          const principal = { kind: "user", userId, tenantId, role, sellerId } as const;
+          const ctx = { tenantId, principal, requestId, sellerId };
+          await recordAudit(tx, ctx, { action: "user.password_reset", target: userId });
+        }
+        return repository.replacePassword(tx, userId, passwordHash);
+      });
+      if (email !== null) await delays.forget({ email, address });
+    },
+
+    /**
+     * A link for a member, made by an admin who passes it on. Throws `not_found`, `conflict` when three are
+     * open, and `forbidden` for a member of other tenants, too: their accounts are not this admin's.
+     */
+    async createResetLink(ctx: RequestContext, userId: string): Promise<ResetLink> {
+      return db.transaction(async (tx) => {
+        await requireStanding(tx, ctx);
+        const member = isUuid(userId) ? await lockMember(tx, ctx.tenantId, userId) : null;
+        if (!member) throw new AppError("not_found", "There is no such member.");
+        if ((await repository.selectMembershipsOf(tx, userId)).length > 1)
+          throw new AppError(
+            "forbidden",
+            "This member belongs to other tenants, too: the operator can run `footfall admin reset-password`.",
+          );
+        const link = await makeLink(tx, userId, ctx.tenantId, LINK_SECONDS);
+        if (!link) throw tooManyLinks();
+        const after = { expiresAt: link.expiresAt };
+        await recordAudit(tx, ctx, { action: "user.password_reset_link", target: userId, after });
+        return link;
+      });
+    },
+
+    /** The same by the operator, for any account. */
+    async createResetLinkFor(email: string): Promise<ResetLink> {
+      const user = await findUserByEmail(db.orm, email.toLowerCase());
+      if (!user) throw new AppError("not_found", `There is no account with the e-mail address ${email}.`);
+      const link = await db.transaction((tx) => makeLink(tx, user.id, null, LINK_SECONDS));
+      if (!link) throw tooManyLinks();
+      return link;
+    },
+  };
+}
+
+function wrongField(path: string, code: string, message: string): AppError {
+  return new AppError("invalid_input", message, { errors: [{ path, code, message }] });
+}
+
+function noReset(): AppError {
+  return new AppError("not_found", "This link is not valid: it was used, has expired, or was never made.");
+}
+
+function tooManyLinks(): AppError {
+  return new AppError("conflict", `${MAX_OPEN} links for this account are open: use one of them, or wait.`);
+}
+
+function mailText(url: string): string {
+  return `Somebody asked for a new password for this e-mail address.
+
+Set it here within an hour:
+${url}
+
+It ends all sessions of the account. If it was not you, do nothing: the password stays as it is.
+`;
+}
