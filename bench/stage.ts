@@ -1,4 +1,5 @@
 import postgres from "postgres";
+import { guarded, stopChild } from "../scripts/processes.ts";
 import { parseConfig } from "../src/config.ts";
 import { operatorContext } from "../src/core/principal.ts";
 import { migrateDatabase } from "../src/db/migrate.ts";
@@ -35,6 +36,8 @@ const UNLIMITED = {
   RATE_LIMIT_IMPORT: "off",
 };
 const FIRST_PORT = 3900;
+/** Overload leaves work behind, which a stopping process finishes. */
+const STOP_MS = 60_000;
 
 export async function createStage(): Promise<Stage> {
   const base = parseConfig({ ...process.env, ...UNLIMITED, HOST: "127.0.0.1" });
@@ -69,16 +72,17 @@ export async function createStage(): Promise<Stage> {
         HOST: "127.0.0.1",
         LOG_LEVEL: "info",
       };
-      const child = Bun.spawn([process.execPath, ...args], { env, stdout: "pipe", stderr: "inherit" });
+      const child = Bun.spawn(guarded([process.execPath, ...args]), {
+        env,
+        stdout: "pipe",
+        stderr: "inherit",
+      });
       await waitForOutput(child.stdout, ready);
       return {
         url: `http://127.0.0.1:${port}`,
         pid: child.pid,
         rssMb: () => residentMb(child.pid),
-        async stop() {
-          child.kill("SIGTERM");
-          await child.exited;
-        },
+        stop: async () => void (await stopChild(child, { graceMs: STOP_MS })),
       };
     },
     async close() {

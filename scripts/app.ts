@@ -28,9 +28,9 @@ export async function runProgram(args: string[], env: Record<string, string>): P
 
 /**
  * Starts API and worker, and answers once they listen. They say so themselves, over Bun's channel between
- * parent and child: somebody else's server may answer on the same port.
+ * parent and child: somebody else's server may answer on the same port. Null when it ended before.
  */
-export async function startApp(env: Record<string, string>): Promise<Bun.Subprocess> {
+export async function startApp(env: Record<string, string>): Promise<Bun.Subprocess | null> {
   const listening = Promise.withResolvers<"listening">();
   const app = spawnPart("app", [COMMANDS.app], env, {
     stdio: "inherit",
@@ -41,9 +41,8 @@ export async function startApp(env: Record<string, string>): Promise<Bun.Subproc
     app.exited.then(() => "ended" as const),
     Bun.sleep(START_MS).then(() => "late" as const),
   ]);
-  if (outcome === "ended") refuse("Footfall stopped before it was ready; its reason is above.");
   if (outcome === "late") refuse(`Footfall was not ready within ${START_MS / 1_000} s; its log is above.`);
-  return app;
+  return outcome === "ended" ? null : app;
 }
 
 /** Fills the shop with demo data in the background, and says what came of it. */

@@ -5,6 +5,7 @@ import { rememberedPort } from "./postgres/private.ts";
 import { stopStranger } from "./processes.ts";
 import { createRedisServer, findRedis } from "./redis.ts";
 import { forget, inState, readNumber, writeState } from "./state.ts";
+import { isPortFree } from "./waiting.ts";
 
 const STOP_MS = 5_000;
 const FIRST_PORT = 6400;
@@ -17,14 +18,27 @@ export async function startPrivateRedis(): Promise<string> {
   const binary = findRedis() ?? refuse("redis-server not found.");
   const directory = inState("redis");
   mkdirSync(directory, { recursive: true });
-  const port = rememberedPort("redis", FIRST_PORT);
-  say(`starting Redis on port ${port}`);
-  // When we die, the kernel asks it to shut down.
-  const redis = createRedisServer({ binary, directory, port, settings: SETTINGS, onParentDeath: "TERM" });
-  onCleanup(() => redis.stop());
-  await redis.start().catch((error: Error) => refuse(error.message.trim()));
-  writeState("redis.pid", `${redis.pid}`);
-  return `redis://127.0.0.1:${port}`;
+  for (;;) {
+    const port = rememberedPort("redis", FIRST_PORT);
+    say(`starting Redis on port ${port}`);
+    // When we die, the kernel asks it to shut down.
+    const redis = createRedisServer({
+      binary,
+      directory,
+      port,
+      settings: SETTINGS,
+      onParentDeath: "TERM",
+    });
+    onCleanup(() => redis.stop());
+    try {
+      await redis.start();
+      writeState("redis.pid", `${redis.pid}`);
+      return `redis://127.0.0.1:${port}`;
+    } catch (error) {
+      // Somebody may take the port between our look and its start.
+      if (isPortFree(port)) refuse((error as Error).message.trim());
+    }
+  }
 }
 
 /** Stops the one that an earlier ./dev left behind. */

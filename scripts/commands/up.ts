@@ -15,24 +15,37 @@ export async function up(): Promise<number> {
   lockOrRefuse("up", "./dev up is already running in this checkout");
   await stopLeftovers();
   const host = setting("HOST") ?? LOOPBACK;
-  const port = choosePort(host);
+  choosePort(host);
   const kept = loadSettings();
   const { databaseUrl, redisUrl, isPrivate } = await startServers();
-  const env = { ...kept, DATABASE_URL: databaseUrl, REDIS_URL: redisUrl, HOST: host, PORT: `${port}` };
+  const settings = { ...kept, DATABASE_URL: databaseUrl, REDIS_URL: redisUrl, HOST: host };
   rememberServers({ databaseUrl, redisUrl });
   say("migrating the database");
-  if ((await runProgram(["migrate"], env)) !== 0)
+  if ((await runProgram(["migrate"], settings)) !== 0)
     refuse("the database could not be migrated; the reason is above.");
   // The password that we print is right, also when .footfall/env was lost. Somebody's own database keeps its own.
   const admin = ["admin", "create", ...(isPrivate ? ["--promote", "--set-password"] : [])];
-  if ((await runProgram(admin, env)) !== 0)
+  if ((await runProgram(admin, settings)) !== 0)
     refuse("the admin account could not be made; the reason is above.");
-  say(`starting Footfall on port ${port}`);
-  const app = await startApp(env);
+  const { app, env } = await startOnPort(settings);
   countStoppingAsSuccess();
   console.log(welcome(env, await signInWorks(env)));
   startSeed(env);
   return refuse(`Footfall stopped by itself (exit code ${await app.exited}); its reason is above.`);
+}
+
+/** Somebody may take the port between our look and the program's; then another one is chosen, unless one was given. */
+async function startOnPort(settings: Record<string, string> & { HOST: string }) {
+  for (;;) {
+    const port = choosePort(settings.HOST);
+    const env = { ...settings, PORT: `${port}` };
+    say(`starting Footfall on port ${port}`);
+    const app = await startApp(env);
+    if (app) return { app, env };
+    if (setting("PORT") || isPortFree(port, settings.HOST))
+      refuse("Footfall stopped before it was ready; its reason is above.");
+    say(`port ${port} was taken meanwhile`);
+  }
 }
 
 function choosePort(host: string): number {

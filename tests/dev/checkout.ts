@@ -12,7 +12,8 @@ const SYSTEM_TOOLS =
 const SERVER_TOOLS = ["id", "setpriv", "runuser", "su", "test"];
 /** What the program needs beside scripts/, which is copied: its place says which checkout it works for. */
 const LINKED = ["src", "worker", "drizzle", "patches", "package.json", "bun.lock", "tsconfig.json"];
-const STOP_MS = 30_000;
+/** Long, since a machine may be busy; only a failure waits for it. */
+export const PATIENCE = { timeoutMs: 120_000 };
 
 export interface Run {
   exitCode: number;
@@ -108,7 +109,7 @@ function start(root: string, args: string[], env: Variables): Started {
     output: () => text,
     async says(wanted) {
       const isThere = () => (typeof wanted === "string" ? text.includes(wanted) : wanted.test(text));
-      await eventually(() => isThere() || child.exitCode !== null, { timeoutMs: STOP_MS });
+      await eventually(() => isThere() || child.exitCode !== null, PATIENCE);
       if (child.exitCode !== null) await drained;
       if (!isThere()) throw new Error(`./dev ${args.join(" ")} did not say ${wanted}:\n${text}`);
     },

@@ -6,7 +6,7 @@ import { findPostgres } from "../../scripts/postgres/programs.ts";
 import { commandLine } from "../../scripts/processes.ts";
 import { findRedis } from "../../scripts/redis.ts";
 import { cleanup, eventually, freePort, onCleanup } from "../harness.ts";
-import { type Checkout, readyCheckout, type Started, type Variables } from "./checkout.ts";
+import { type Checkout, PATIENCE, readyCheckout, type Started, type Variables } from "./checkout.ts";
 
 let checkout: Checkout;
 let env: Variables;
@@ -44,7 +44,7 @@ async function logInStatus(signIn: object): Promise<number> {
 
 /** Nothing of a former run works on this checkout any more. */
 async function isQuiet(pids: number[]): Promise<void> {
-  await eventually(() => pids.every((pid) => commandLine(pid) === ""), { timeoutMs: 20_000 });
+  await eventually(() => pids.every((pid) => commandLine(pid) === ""), PATIENCE);
 }
 
 test("prints what is true, on loopback only; a second one is refused; after kill -9 it mends what is lost", async () => {
@@ -81,7 +81,7 @@ test("prints what is true, on loopback only; a second one is refused; after kill
   expect(await second.dev.end("SIGINT")).toBe(0);
   expect(second.dev.output()).toContain("==> stopping\n");
   await isQuiet(running);
-}, 120_000);
+}, 300_000);
 
 test("a line of .footfall/env that is none is left out, and what is missing made anew", async () => {
   const kept = readFileSync(inState("env"), "utf8").replace(/^ADMIN_PASSWORD=.*$/m, "ADMIN_PASSWORD=short");
@@ -94,7 +94,7 @@ test("a line of .footfall/env that is none is left out, and what is missing made
   expect(env).toContain(/^JWT_SECRET=.*$/m.exec(kept)?.[0] ?? "no secret");
   expect(dev.output()).not.toContain('"msg":"api started"');
   expect(await dev.end("SIGTERM")).toBe(0);
-}, 60_000);
+}, 300_000);
 
 test("data without a version is refused in one sentence, and not deleted", async () => {
   const home = Bun.file(inState("postgres.home"));
@@ -106,7 +106,7 @@ test("data without a version is refused in one sentence, and not deleted", async
   expect(statSync(join(data, "base")).isDirectory()).toBe(true);
   expect(checkout.dev(["clean"], env)).toMatchObject({ exitCode: 0 });
   await expect(Bun.file(join(data, "base")).stat()).rejects.toThrow();
-}, 60_000);
+}, 300_000);
 
 test("a .footfall that is no folder, and a PORT that is none, are sentences", async () => {
   const { root, dev } = await readyCheckout();
@@ -124,4 +124,4 @@ test("a .footfall that is no folder, and a PORT that is none, are sentences", as
   ] as const)
     expect(dev(["up"], { PORT })).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(sentence) });
   await taken.stop(true);
-});
+}, 300_000);

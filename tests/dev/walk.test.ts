@@ -46,7 +46,7 @@ beforeAll(async () => {
     REDIS_SERVER_BIN: findRedis() ?? "",
   };
   await cloneAndStart(home);
-}, 120_000);
+}, 300_000);
 afterAll(cleanup);
 
 /** The first block, as it stands but for the repository's address; it stays in the foreground until the end. */
@@ -75,7 +75,7 @@ async function cloneAndStart(home: string): Promise<void> {
     for await (const chunk of up.stdout) output += Buffer.from(chunk).toString();
   })();
   await eventually(() => output.includes("Ctrl-C stops everything.") || up.exitCode !== null, {
-    timeoutMs: 100_000,
+    timeoutMs: 280_000,
   });
   expect(output).toContain(`API       http://127.0.0.1:${port}\n`);
 }
@@ -167,4 +167,4 @@ test("every block runs as it stands and prints what README says", async () => {
   });
   expect(wrong).toEqual([]);
   expect(errors).not.toContain("rror");
-}, 120_000);
+}, 300_000);

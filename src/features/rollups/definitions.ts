@@ -173,6 +173,21 @@ const CHOSEN: PropertyScope = {
 };
 
 /**
+ * What the rollups count by now: of a property that is being filled, the events up to its place, and those of batches that
+ * counted it by themselves. Events `e` have the `properties_version` of their ledger row, null for none. Whoever takes
+ * events out by it holds `lockProperties`, so that no fill moves on meanwhile.
+ */
+export const COUNTED_BY_NOW: PropertyScope = {
+  dimension: (tenants) => `select t.id as tenant_id, chosen.property, fill.version, fill.upto_ts, fill.upto_id
+    from tenants t cross join unnest(t.breakdown_properties) as chosen(property)
+      left join property_fills fill on fill.tenant_id = t.id and fill.property = chosen.property
+    where ${tenants}`,
+  columns: ", e.ts, e.id, e.properties_version",
+  counted: `dimension.version is null or facts.properties_version >= dimension.version
+    or (facts.ts, facts.id) <= (dimension.upto_ts, dimension.upto_id)`,
+};
+
+/**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
  * event with its local day and hour, its unique user, and what it means in units and money.
  * `typed` sums them up by hour and type, `product_days` by day and product; `described` has a row a fact and property, of

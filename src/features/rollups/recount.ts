@@ -6,11 +6,11 @@ import { retryRolledBack } from "../../db/failures.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
 import {
+  COUNTED_BY_NOW,
   factsFrom,
   PRODUCT_DAILY,
   PRODUCT_PERIODS,
   PROPERTY_DAILY,
-  type PropertyScope,
   ROLLUPS,
   type Rollup,
 } from "./definitions.ts";
@@ -57,24 +57,14 @@ const onDays = (instant: string) => `${instant} >= $2::date::timestamp at time z
   and ${instant} < $3::date::timestamp at time zone $4 + interval '1 day'
   and (${instant} at time zone $4)::date >= $2::date and (${instant} at time zone $4)::date < $3::date`;
 
-/** Batches that may count a property by themselves which is still being filled. */
+/** Batches that may count a property by themselves which is still being filled; `counted` looks at their versions. */
 const NEWER = `(select tenant_id, batch_id, properties_version from event_batches where tenant_id = $1 and properties_version >=
   (select min(version) from property_fills where tenant_id = $1 and state = 'filling'))`;
 
-/** Of a property that is being filled, what is counted by now. */
-const COUNTED_BY_NOW: PropertyScope = {
-  dimension: (tenants) => `select t.id as tenant_id, chosen.property, fill.version, fill.upto_ts, fill.upto_id
-    from tenants t cross join unnest(t.breakdown_properties) as chosen(property)
-      left join property_fills fill on fill.tenant_id = t.id and fill.property = chosen.property
-    where ${tenants}`,
-  columns: ", e.ts, e.id, newer.properties_version",
-  counted: `dimension.version is null or facts.properties_version >= dimension.version
-    or (facts.ts, facts.id) <= (dimension.upto_ts, dimension.upto_id)`,
-};
-
 const RECOUNTED = factsFrom(
-  `events e join tenants t on t.id = e.tenant_id
-    left join ${NEWER} newer on newer.tenant_id = e.tenant_id and newer.batch_id = e.batch_id`,
+  `(select events.*, newer.properties_version from events
+      left join ${NEWER} newer on newer.tenant_id = events.tenant_id and newer.batch_id = events.batch_id
+    ) e join tenants t on t.id = e.tenant_id`,
   "t.id = $1",
   `e.tenant_id = $1 and t.id = $1 and ${onDays("e.ts")}
     and not exists (select from event_batches b
