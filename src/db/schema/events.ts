@@ -35,7 +35,7 @@ export const events = pgTable(
     quantity: integer(),
     unitPrice: numeric("unit_price", { precision: 15, scale: 4 }),
     /** Of the whole line, where it is not quantity times unit price. */
-    amount: numeric({ precision: 24, scale: 4 }),
+    amount: numeric({ precision: 30, scale: 4 }),
     properties: jsonb(),
     context: jsonb(),
   },

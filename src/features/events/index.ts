@@ -1,5 +1,6 @@
 export { checkBulkQuery, checkFrame, NDJSON, parseLines } from "./bulk-body.ts";
 export { type FindPrices, isUnpriced, priceSales } from "./catalogue-prices.ts";
+export type { MoneyRules } from "./currency.ts";
 export { createEventWriter, type EventWriter } from "./event-writer.ts";
 export { isTrailer } from "./export.ts";
 export { insertBatches } from "./ledger-repository.ts";

@@ -35,6 +35,7 @@ export function createPropertyRoutes(properties: PropertiesService) {
     path: "/tenants/current/properties",
     tags,
     summary: "The properties that breakdowns know",
+    etag: true,
     responses: { 200: json(Properties, "With how far each is counted") },
   });
   router.openapi(listProperties, async (c) =>

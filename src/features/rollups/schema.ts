@@ -14,22 +14,16 @@ export const MAX_PROPERTIES = 30;
 export const PropertiesChoice = z
   .strictObject({
     properties: z
-      .array(
-        z
-          .string()
-          .min(1, "must not be empty")
-          .max(100, "must have at most 100 characters")
-          .refine(isStorable, "holds a character that can't be stored"),
-      )
-      .max(MAX_PROPERTIES, `at most ${MAX_PROPERTIES} properties can be chosen`)
-      .refine((names) => new Set(names).size === names.length, "each property at most once")
+      .array(z.string().min(1).max(100).refine(isStorable, "holds a character that can't be stored"))
+      .max(MAX_PROPERTIES)
+      .refine((names) => new Set(names).size === names.length, "must name each property once")
       .openapi({
         description:
           "Names as they stand in `properties` or `context` of events; upper and lower case differ",
         example: ["country", "device", "plan"],
       }),
   })
-  .openapi("PropertiesChoice");
+  .openapi("PropertiesChoice", { example: { properties: ["country", "device", "plan"] } });
 
 export const Properties = z
   .object({
