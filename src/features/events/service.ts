@@ -1,6 +1,6 @@
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
-import { isUuid, timeOfId } from "../../core/ids.ts";
+import { isUuid } from "../../core/ids.ts";
 import { isOfTheShop, type Principal, type RequestContext } from "../../core/principal.ts";
 import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
@@ -21,7 +21,7 @@ import {
   type ParseResult,
   parseEvent,
 } from "./parse-event.ts";
-import { selectEvent, selectEventPage, selectEvents } from "./repository.ts";
+import { selectEvent, selectEventPage, selectEvents, timeOfEvent } from "./repository.ts";
 import {
   type BulkFrame,
   type EventExportQuery,
@@ -177,9 +177,8 @@ export function createEventsService(deps: EventsDeps) {
     },
 
     async getEvent(ctx: RequestContext, id: string): Promise<StoredEvent> {
-      // The id carries the event's time, and outside of these there is none.
-      const possible = isUuid(id) && timeOfId(id) >= EARLIEST_MS && timeOfId(id) <= Date.now() + DAY_MS;
-      const event = possible ? await readGuard.run(() => selectEvent(read, ctx.tenantId, id), ctx) : null;
+      const ts = timeOfEvent(id);
+      const event = ts ? await readGuard.run(() => selectEvent(read, ctx.tenantId, id, ts), ctx) : null;
       if (!event) throw new AppError("not_found", "There is no such event.");
       return event;
     },
