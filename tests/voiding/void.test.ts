@@ -295,3 +295,26 @@ test("an event whose batch was given up goes, and the batch is counted; or it sa
   const { body } = await api.call("GET", `/analytics/summary?days=2&timeZone=${ZONE}`, { as: shop.key });
   expect(body.totals).toMatchObject({ events: 2, views: 1, purchases: 1 });
 });
+
+test("while a property is being filled, it leaves the part that is filled, and the rest never counts it", async () => {
+  const events = randomEvents(7, 60).map((event, n) => ({ ...event, context: { campaign: `c-${n % 4}` } }));
+  await send(api, shop, events.slice(0, 50));
+  await rollUpAll(api);
+  const json = { properties: ["country", "campaign"] };
+  expect((await api.call("PUT", "/tenants/current/properties", { as: shop.key, json })).status).toBe(200);
+  // Counted by their own batch, at which the fill does not look.
+  await send(api, shop, events.slice(50));
+  await rollUpAll(api);
+  const ids = [...(await idsByMessage(api, shop)).values()];
+  for (let n = 0; n < ids.length; n += 5) {
+    await api.deps.propertyFills.fill({ events: 8, rows: 8 }, 0);
+    await voidEvent(api, shop.key, ids[n] ?? "");
+    await expectNoDifference(api, shop);
+  }
+  while ((await api.deps.propertyFills.fill({ events: 8, rows: 8 }, 0)) > 0);
+  await rollUpAll(api);
+  await expectNoDifference(api, shop);
+  const { body } = await api.call("GET", `/analytics/breakdown?${DAYS}&property=campaign`, { as: shop.key });
+  const total = body.items.reduce((sum: number, item: { events: number }) => sum + item.events, 0);
+  expect(total).toBe(60 - 12);
+}, 60_000);
