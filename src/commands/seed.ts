@@ -78,7 +78,7 @@ async function seedTenant(
   const { timeZone } = await deps.readTenantSettings(tenantId);
   const options: SeedOptions = { seed, users, products, events, days, untilMs, timeZone };
   const watch = createStopwatch();
-  const { totals, run } = createSeedRun(deps.writer, tenantId, options);
+  const { totals, run } = createSeedRun(deps, tenantId, options);
   const describe = () => `${slug}: ${totals.rows} of ${events} events`;
   await withProgress(() => `${describe()}, ${watch.rate(totals.rows)}`, run);
   await withProgress(

@@ -5,6 +5,7 @@
 export const ERRORS = {
   invalid_input: { status: 400, title: "The request is not valid", retryable: false },
   malformed_body: { status: 400, title: "The body could not be read", retryable: false },
+  currency_mismatch: { status: 400, title: "Another currency than the shop's", retryable: false },
   unauthenticated: { status: 401, title: "No valid credential", retryable: false },
   forbidden: { status: 403, title: "Not allowed", retryable: false },
   sales_not_trusted: { status: 403, title: "This credential may not send sales", retryable: false },

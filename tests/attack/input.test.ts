@@ -103,7 +103,7 @@ test("injections in every string of every body", async () => {
 
 test("injections in every path, query and header", async () => {
   for (const operation of document.operations) {
-    const named = operation.parameters.filter((one) => one.in !== "path").map((one) => one.name);
+    const named = operation.parameters.filter((one) => one.in === "query").map((one) => one.name);
     for (const text of TEXTS) {
       const value = text.toWellFormed().slice(0, 2_000);
       const path = fillPath(operation.path, operation.path.includes("{") ? value : "");

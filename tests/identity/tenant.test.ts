@@ -33,6 +33,7 @@ test("everybody reads the settings, an admin changes them one by one or all", as
     currency: "EUR",
     lowStockThreshold: 5,
     trustedSales: false,
+    exchangeRates: [],
     eventRetentionDays: null,
   });
   expect((await change(token, { name: "Mine" })).status).toBe(403);
@@ -42,6 +43,7 @@ test("everybody reads the settings, an admin changes them one by one or all", as
     currency: "CHF",
     lowStockThreshold: 0,
     trustedSales: true,
+    exchangeRates: [{ currency: "USD", from: "2026-01-01", rate: "0.92" }],
     eventRetentionDays: 400,
   };
   expect((await change(key, all)).body).toEqual({ ...before, ...all });

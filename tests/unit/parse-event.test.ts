@@ -20,6 +20,7 @@ function frame(overrides: Partial<ParseFrame> = {}): ParseFrame {
     tooOld: "too old",
     maySell: true,
     messageSpace: "",
+    money: null,
     defaults: {},
     ...overrides,
   };

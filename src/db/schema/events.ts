@@ -35,9 +35,11 @@ export const events = pgTable(
     quantity: integer(),
     unitPrice: numeric("unit_price", { precision: 15, scale: 4 }),
     /** Of the whole line, where it is not quantity times unit price. */
-    amount: numeric({ precision: 24, scale: 4 }),
+    amount: numeric({ precision: 30, scale: 4 }),
     properties: jsonb(),
     context: jsonb(),
+    /** Since when it counts in no figure; see rollups/void-event.ts. */
+    voidedAt: instant("voided_at"),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.ts, table.id] }),

@@ -1,5 +1,16 @@
 import { sql } from "drizzle-orm";
-import { boolean, index, integer, pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
+import {
+  boolean,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  uuid,
+} from "drizzle-orm/pg-core";
+import type { ExchangeRate } from "../../core/exchange-rates.ts";
 
 const createdAt = () => timestamp("created_at", { withTimezone: true, precision: 3 }).notNull().defaultNow();
 
@@ -15,6 +26,7 @@ export const tenants = pgTable("tenants", {
   lowStockThreshold: integer("low_stock_threshold").notNull().default(5),
   /** Whether customers and publishable keys may send sales. */
   trustedSales: boolean("trusted_sales").notNull().default(false),
+  exchangeRates: jsonb("exchange_rates").$type<ExchangeRate[]>().notNull().default([]),
   breakdownProperties: text("breakdown_properties")
     .array()
     .notNull()

@@ -47,15 +47,17 @@ export type Meta = z.infer<typeof Meta>;
 
 export const NOTE_CODES = ["conversion_over_one", "property_filling"] as const;
 
+const Note = z
+  .object({
+    code: z.enum(NOTE_CODES).openapi({ description: "What clients branch on" }),
+    message: z.string(),
+  })
+  .openapi("AnalyticsNote");
+
 /** What may stand beside the content of any answer. */
 const noted = {
   notes: z
-    .array(
-      z.object({
-        code: z.enum(NOTE_CODES).openapi({ description: "What clients branch on" }),
-        message: z.string(),
-      }),
-    )
+    .array(Note)
     .optional()
     .openapi({ description: "What to know of the numbers; absent when there is nothing to say" }),
   meta: Meta,

@@ -205,6 +205,7 @@ function addBehaviourRoutes(router: Router, analytics: AnalyticsService): void {
     path: "/analytics/properties",
     tags,
     summary: "What events carry",
+    etag: true,
     description:
       "Names, types and most frequent values of the properties of the newest events, at most 5,000 (`sampled` says how many and of when), looked at once a minute at the most. PUT /tenants/current/properties chooses those that breakdowns know.",
     responses: { 200: json(EventProperties, "The most frequent first") },

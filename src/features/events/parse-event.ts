@@ -1,6 +1,7 @@
 import type { FieldError } from "../../core/errors.ts";
 import { idAt } from "../../core/ids.ts";
 import { fieldErrorsOf, isStorable } from "../../core/validation.ts";
+import type { MoneyRules } from "./currency.ts";
 import { type MessageSpace, messageKeyOf, SHOP_MESSAGES } from "./message-key.ts";
 import { NO_SALE, parseSale, SALE_TYPES } from "./sale.ts";
 import { EventInput } from "./schema.ts";
@@ -38,11 +39,13 @@ export interface ParseFrame {
   maySell: boolean;
   /** Whose messageIds are told apart from the shop's own. */
   messageSpace: MessageSpace;
+  /** Null where no tenant is known (a dry run): every amount is taken for one in its currency. */
+  money: MoneyRules | null;
   defaults: { userId?: string; sessionId?: string; context?: Record<string, unknown> };
 }
 
 /** For what the shop loads from its own records: sent by nobody's clock, and as old as a shop can be. */
-export function frameOfRecords(): ParseFrame {
+export function frameOfRecords(money: MoneyRules | null): ParseFrame {
   return {
     receivedAtMs: Date.now(),
     skewMs: 0,
@@ -50,6 +53,7 @@ export function frameOfRecords(): ParseFrame {
     tooOld: BEFORE_EARLIEST,
     maySell: true,
     messageSpace: SHOP_MESSAGES,
+    money,
     defaults: {},
   };
 }
@@ -69,7 +73,7 @@ const MAX_DEPTH = 16;
 const MAX_AHEAD_MS = 3_600_000;
 /** No shop has older events. */
 export const EARLIEST_MS = Date.UTC(2000, 0, 1);
-export const BEFORE_EARLIEST = "the earliest time that an event can have";
+const BEFORE_EARLIEST = "the earliest time that an event can have";
 
 /** Checks one event and gives it an id; never throws. Limits: contract section 4. */
 export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
@@ -92,7 +96,11 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
   if (context) errors.push(...errorsOfObject("context", context));
   const isSale = SALE_TYPES.has(given.type);
   if (isSale && !frame.maySell) reject("type", "sales_not_trusted", "only the shop itself may send sales");
-  const sale = isSale ? parseSale(given, reject, warn) : NO_SALE;
+  // Of a refused time, nobody knows the day's rate.
+  const { counts, added } =
+    isSale && frame.maySell
+      ? parseSale(given, errors.length > 0 ? frame.receivedAtMs : tsMs, frame.money, { reject, warn })
+      : NO_SALE;
 
   const userId = given.userId ?? frame.defaults.userId ?? null;
   const sessionId = given.sessionId ?? frame.defaults.sessionId ?? null;
@@ -113,14 +121,15 @@ export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {
     sessionId,
     messageId: given.messageId ?? null,
     messageKey: given.messageId === undefined ? null : messageKeyOf(given.messageId, frame.messageSpace),
-    ...sale,
-    properties: properties === undefined ? null : JSON.stringify(properties),
+    ...counts,
+    properties:
+      properties === undefined ? null : JSON.stringify(added ? { ...properties, ...added } : properties),
     context: merged === undefined ? null : JSON.stringify(merged),
   };
   if (isTooLarge(event))
     return { errors: [{ path: "", code: "too_large", message: `is larger than ${MAX_EVENT_BYTES} bytes` }] };
   warnOfNames(given, isSale, warn);
-  const isUnpriced = isSale && sale.unitPrice === null && sale.amount === null;
+  const isUnpriced = isSale && counts.unitPrice === null && counts.amount === null;
   return isUnpriced ? { event, warnings, unpriced: properties ?? {} } : { event, warnings };
 }
 

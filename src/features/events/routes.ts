@@ -28,6 +28,7 @@ const MONEY = [
   "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) or properties.revenue (of the line), and count in purchases, units and revenue.",
   "adjustment takes the same, its amount may be negative, and it counts in revenue alone.",
   "A purchase or refund of a product of the catalogue without either takes the catalogue's present price, which the stored event says with priceSource: catalogue; a purchase of an unknown product is refused then (price_required).",
+  "properties.currency is the tenant's (400 currency_mismatch), or one that its exchangeRates have a rate for on the event's day: the line is converted then and rounded to four decimals, and the stored event keeps the original beside converted.",
   "What is sent in vain, such as revenue beside price, is told in warnings.",
   "From a customer or a publishable key sales are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.",
 ].join(" ");

@@ -1,3 +1,5 @@
+import { AMOUNT_DECIMALS, type ExchangeRate } from "../../core/exchange-rates.ts";
+import { convertLine, type MoneyRules, readCurrency } from "./currency.ts";
 import type { Warn } from "./warnings.ts";
 
 /** Event types that count in money. Only the shop itself may send them, unless its tenant trusts others with it. */
@@ -11,7 +13,6 @@ export const SALE_TYPES: ReadonlySet<string> = new Set(["purchase", "refund", "a
 const MAX_UNITS = 1_000_000;
 const MAX_UNIT_PRICE = 10_000_000_000;
 const MAX_LINE_TOTAL = 100_000_000_000;
-const AMOUNT_DECIMALS = 4;
 
 /** What an event means in units and money: null where it is no sale. Amounts are exact decimal text. */
 export interface SaleAmount {
@@ -21,9 +22,15 @@ export interface SaleAmount {
   amount: string | null;
 }
 
+export interface Sale {
+  counts: SaleAmount;
+  /** Properties that the stored event has besides, which say how its amount came about. */
+  added?: Record<string, unknown>;
+}
+
 export type Reject = (path: string, code: string, message: string) => void;
 
-export const NO_SALE: SaleAmount = { quantity: null, unitPrice: null, amount: null };
+export const NO_SALE: Sale = { counts: { quantity: null, unitPrice: null, amount: null } };
 
 export interface SaleInput {
   type: string;
@@ -32,41 +39,57 @@ export interface SaleInput {
 }
 
 /** What a sale says of its money. Neither unitPrice nor amount: the catalogue has to be asked. */
-export function parseSale(input: SaleInput, reject: Reject, warn: Warn): SaleAmount {
+export function parseSale(
+  input: SaleInput,
+  tsMs: number,
+  rules: MoneyRules | null,
+  { reject, warn }: { reject: Reject; warn: Warn },
+): Sale {
   const { type } = input;
-  const { quantity = 1, price, revenue } = input.properties ?? {};
+  const { quantity = 1, price, revenue, currency } = input.properties ?? {};
   if (typeof quantity !== "number" || !Number.isInteger(quantity) || quantity < 1 || quantity > MAX_UNITS) {
     reject("properties.quantity", "invalid_quantity", `must be a whole number from 1 to ${MAX_UNITS}`);
     return NO_SALE;
   }
-  if (price !== undefined) {
-    if (revenue !== undefined) warn("properties.revenue", "ignored");
-    const unitPrice = checkAmount(type, "price", price, MAX_UNIT_PRICE, reject);
-    return { quantity, unitPrice, amount: null };
+  const read = rules ? readCurrency(currency, tsMs, rules) : { rate: null };
+  if ("code" in read) reject("properties.currency", read.code, read.message);
+  const rate = "rate" in read ? read.rate : null;
+  if (price === undefined && revenue === undefined)
+    return parseUnpriced(quantity, input, rate, { reject, warn });
+  if (price !== undefined && revenue !== undefined) warn("properties.revenue", "ignored");
+  const [name, value, max] =
+    price === undefined
+      ? (["revenue", revenue, MAX_LINE_TOTAL] as const)
+      : (["price", price, MAX_UNIT_PRICE] as const);
+  const amount = checkAmount(type, name, value, max, reject);
+  if (amount === null) return NO_SALE;
+  if (rules && rate) {
+    const { amount: line, converted } = convertLine(name === "price" ? quantity : 1, amount, rate, rules);
+    return { counts: { quantity, unitPrice: null, amount: line }, added: { converted } };
   }
-  if (revenue !== undefined) {
-    const amount = checkAmount(type, "revenue", revenue, MAX_LINE_TOTAL, reject);
-    return { quantity, unitPrice: null, amount };
-  }
-  return parseUnpriced(quantity, input, reject, warn);
+  return {
+    counts: { quantity, unitPrice: null, amount: null, [name === "price" ? "unitPrice" : "amount"]: amount },
+  };
 }
 
 /** Without a price: the catalogue may know one, a refund may do without, and anything else would count nothing. */
 function parseUnpriced(
   quantity: number,
   { type, productId }: SaleInput,
-  reject: Reject,
-  warn: Warn,
-): SaleAmount {
+  rate: ExchangeRate | null,
+  { reject, warn }: { reject: Reject; warn: Warn },
+): Sale {
   const unpriced = { quantity, unitPrice: null, amount: null };
   if (type === "adjustment")
     reject("properties.price", "price_required", "is required, or else revenue: an adjustment is an amount");
-  else if (productId !== undefined) return unpriced;
+  else if (rate)
+    reject("properties.price", "price_required", "is required in another currency, or else revenue");
+  else if (productId !== undefined) return { counts: unpriced };
   else if (type === "purchase")
     reject("properties.price", "price_required", "is required of a sale without productId, or else revenue");
   else {
     warn("properties.price", "price_unknown");
-    return { ...unpriced, unitPrice: "0" };
+    return { counts: { ...unpriced, unitPrice: "0" } };
   }
   return NO_SALE;
 }

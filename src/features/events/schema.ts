@@ -163,6 +163,7 @@ export const StoredEvent = z
     receivedAt: Instant,
     properties: z.record(z.string(), z.unknown()).nullable(),
     context: z.record(z.string(), z.unknown()).nullable(),
+    voidedAt: Instant.nullable().openapi({ description: "Since when it counts in no figure" }),
   })
   .openapi("Event");
 export type StoredEvent = z.infer<typeof StoredEvent>;

@@ -1,6 +1,6 @@
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
-import { isUuid, timeOfId } from "../../core/ids.ts";
+import { isUuid } from "../../core/ids.ts";
 import { isOfTheShop, type RequestContext } from "../../core/principal.ts";
 import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
@@ -21,7 +21,7 @@ import {
   type ParseResult,
   parseEvent,
 } from "./parse-event.ts";
-import { selectEvent, selectEventPage, selectEvents } from "./repository.ts";
+import { selectEvent, selectEventPage, selectEvents, timeOfEvent } from "./repository.ts";
 import {
   type BulkFrame,
   type EventExportQuery,
@@ -67,14 +67,15 @@ export function createEventsService(deps: EventsDeps) {
     request: { sentAt?: string | number; sessionId?: string; context?: Record<string, unknown> },
   ): Promise<ParseFrame> {
     const pending = readTenantSettings(ctx.tenantId);
-    const { eventRetentionDays, trustedSales } = pending instanceof Promise ? await pending : pending;
+    const settings = pending instanceof Promise ? await pending : pending;
     const receivedAtMs = Date.now();
     return {
       receivedAtMs,
       skewMs: request.sentAt === undefined ? 0 : receivedAtMs - instantMs(request.sentAt),
-      ...ageLimit(receivedAtMs, maxAgeDays, eventRetentionDays),
-      maySell: trustedSales || isOfTheShop(ctx.principal),
+      ...ageLimit(receivedAtMs, maxAgeDays, settings.eventRetentionDays),
+      maySell: settings.trustedSales || isOfTheShop(ctx.principal),
       messageSpace: messageSpaceOf(ctx.principal),
+      money: settings,
       defaults: {
         userId: ctx.principal.kind === "user" ? ctx.principal.userId : undefined,
         sessionId: request.sessionId,
@@ -84,7 +85,7 @@ export function createEventsService(deps: EventsDeps) {
   }
 
   return {
-    /** Resolves after the commit. Throws `invalid_input`, `too_large`, `sales_not_trusted`, `unavailable`. */
+    /** Resolves after the commit. Throws `invalid_input`, `too_large`, `sales_not_trusted`, `currency_mismatch`, `unavailable`. */
     async createEvent(
       ctx: RequestContext,
       input: unknown,
@@ -119,8 +120,7 @@ export function createEventsService(deps: EventsDeps) {
       const rejected = received - events.length;
       if (events.length === 0 || (strict && rejected > 0)) {
         const detail = strict ? "Not every event is valid, so none was stored." : "No event is valid.";
-        const untrusted = errors.every(({ code }) => code === "sales_not_trusted");
-        throw new AppError(untrusted ? "sales_not_trusted" : "invalid_input", detail, {
+        throw new AppError(commonReason(errors) ?? "invalid_input", detail, {
           errors: errors
             .slice(0, MAX_REPORTED)
             .map(({ index, path, ...rest }) => ({ path: `events.${index}${path && `.${path}`}`, ...rest })),
@@ -177,9 +177,8 @@ export function createEventsService(deps: EventsDeps) {
     },
 
     async getEvent(ctx: RequestContext, id: string): Promise<StoredEvent> {
-      // The id carries the event's time, and outside of these there is none.
-      const possible = isUuid(id) && timeOfId(id) >= EARLIEST_MS && timeOfId(id) <= Date.now() + DAY_MS;
-      const event = possible ? await readGuard.run(() => selectEvent(read, ctx.tenantId, id), ctx) : null;
+      const ts = timeOfEvent(id);
+      const event = ts ? await readGuard.run(() => selectEvent(read, ctx.tenantId, id, ts), ctx) : null;
       if (!event) throw new AppError("not_found", "There is no such event.");
       return event;
     },
@@ -247,9 +246,18 @@ function parseFor({ principal }: RequestContext, input: unknown, frame: ParseFra
 function rejection(errors: FieldError[]): AppError {
   if (errors[0]?.code === "too_large")
     return new AppError("too_large", "The event is larger than 32 KB.", { errors });
-  if (errors.every(({ code }) => code === "sales_not_trusted"))
-    return new AppError("sales_not_trusted", "Customers and publishable keys may not send sales here.", {
-      errors,
-    });
+  const reason = commonReason(errors);
+  if (reason) return new AppError(reason, REASONS[reason], { errors });
   return invalidInput("event", errors);
+}
+
+/** What a client may want to branch on, where it is all that is wrong. */
+const REASONS = {
+  sales_not_trusted: "Customers and publishable keys may not send sales here.",
+  currency_mismatch: "The amount is in another currency than the shop's, and no exchange rate is known.",
+};
+
+function commonReason(errors: readonly { code: string }[]): keyof typeof REASONS | undefined {
+  const reasons = Object.keys(REASONS) as (keyof typeof REASONS)[];
+  return reasons.find((reason) => errors.every(({ code }) => code === reason));
 }

@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isTimeZone, TIME_ZONE_RULE } from "../../core/days.ts";
+import { isDay, isTimeZone, TIME_ZONE_RULE } from "../../core/days.ts";
 import { namesItsSeller, SCOPES } from "../../core/principal.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant, withDefault } from "../../http/responses.ts";
@@ -205,8 +205,39 @@ export const MemberChange = z
   .refine((change) => Object.keys(change).length > 0, "must name something to change")
   .openapi("MemberChange", { minProperties: 1, example: { role: "seller", sellerId: "seller-1" } });
 
+/** Below ten million, as exact as core/exchange-rates.ts computes. */
+const RATE = /^\d{1,7}(\.\d{1,10})?$/;
+
 const TRUSTED_SALES =
   "Whether customers and publishable keys may send purchase, refund and adjustment. Anybody can register as a customer or read a publishable key, so false, the default, keeps strangers away from revenue";
+
+/** Three currencies by the day for most of a year; a setting that is sent whole should not be larger. */
+const MAX_RATES = 1_000;
+
+const EXCHANGE_RATES =
+  "What other currencies are worth in the tenant's, each from a day on until the next. A sale in one of them is converted by the rate of its day, once, when it arrives; later changes don't touch it. Sent as the whole list";
+
+const ExchangeRate = z
+  .strictObject({
+    currency: z
+      .string()
+      .regex(/^[A-Z]{3}$/, "must be an ISO 4217 code of three capital letters, such as USD")
+      .openapi({ example: "USD" }),
+    from: z
+      .string()
+      .refine(isDay, "must be a day as YYYY-MM-DD")
+      .openapi({ format: "date", example: "2026-01-01", description: "First day, on the tenant's clock" }),
+    rate: z
+      .string()
+      .regex(RATE, 'must be a decimal as text, with at most 10 decimals, such as "0.92"')
+      .refine((rate) => /[1-9]/.test(rate), "must be above 0")
+      .openapi({ example: "0.92", description: "Units of the tenant's currency for one of this" }),
+  })
+  .openapi("ExchangeRate");
+
+function areDistinct(rates: readonly { currency: string; from: string }[]): boolean {
+  return new Set(rates.map(({ currency, from }) => `${currency} ${from}`)).size === rates.length;
+}
 
 export const Tenant = z
   .object({
@@ -217,6 +248,7 @@ export const Tenant = z
     currency: z.string(),
     lowStockThreshold: z.number().int(),
     trustedSales: z.boolean().openapi({ description: TRUSTED_SALES }),
+    exchangeRates: z.array(ExchangeRate).openapi({ description: EXCHANGE_RATES }),
     eventRetentionDays: z.number().int().nullable(),
   })
   .openapi("Tenant");
@@ -239,6 +271,12 @@ export const TenantChange = z
       .boolean("must be true or false")
       .optional()
       .openapi({ description: TRUSTED_SALES, example: false }),
+    exchangeRates: z
+      .array(ExchangeRate)
+      .max(MAX_RATES, `takes at most ${MAX_RATES} rates`)
+      .refine(areDistinct, "must have one rate a currency and day")
+      .optional()
+      .openapi({ description: EXCHANGE_RATES }),
     eventRetentionDays: z.number().int().min(1).max(36_500).nullable().optional(),
   })
   .refine((change) => Object.keys(change).length > 0, "must name something to change")

@@ -1,5 +1,6 @@
 import { eq } from "drizzle-orm";
 import { AppError } from "../../core/errors.ts";
+import { createRateTable, type RateTable } from "../../core/exchange-rates.ts";
 import type { Orm } from "../../db/client.ts";
 import { isAway } from "../../db/failures.ts";
 import { tenants } from "../../db/schema/identity.ts";
@@ -10,6 +11,7 @@ export interface TenantSettings {
   timeZone: string;
   currency: string;
   trustedSales: boolean;
+  exchangeRates: RateTable;
   eventRetentionDays: number | null;
   /** Those that breakdowns know. */
   properties: readonly string[];
@@ -30,19 +32,21 @@ export function createTenantSettingsReader(orm: Orm, guard: Pick<ReadGuard, "loo
   const loading = new Map<string, Promise<TenantSettings>>();
 
   async function select(tenantId: string): Promise<TenantSettings> {
-    const [settings] = await guard.lookUp(() =>
+    const [row] = await guard.lookUp(() =>
       orm
         .select({
           timeZone: tenants.timeZone,
           currency: tenants.currency,
           trustedSales: tenants.trustedSales,
+          exchangeRates: tenants.exchangeRates,
           eventRetentionDays: tenants.eventRetentionDays,
           properties: tenants.breakdownProperties,
         })
         .from(tenants)
         .where(eq(tenants.id, tenantId)),
     );
-    if (!settings) throw new AppError("not_found", "The tenant is gone.");
+    if (!row) throw new AppError("not_found", "The tenant is gone.");
+    const settings = { ...row, exchangeRates: createRateTable(row.exchangeRates) };
     if (remembered.size >= MAX_REMEMBERED) remembered.clear();
     remembered.set(tenantId, { settings, untilMs: Date.now() + REMEMBER_MS });
     return settings;

@@ -1,4 +1,6 @@
+import type { JSONValue } from "postgres";
 import { AppError } from "../../core/errors.ts";
+import type { ExchangeRate } from "../../core/exchange-rates.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
@@ -14,6 +16,7 @@ export interface Tenant {
   currency: string;
   lowStockThreshold: number;
   trustedSales: boolean;
+  exchangeRates: ExchangeRate[];
   eventRetentionDays: number | null;
 }
 
@@ -46,7 +49,8 @@ export function createTenantService({ db, timeZones, retryRollups }: TenantDeps)
     /**
      * Throws `conflict` for another time zone once there are events: their days are counted in the old one, and changing
      * it takes a recount (`footfall rebuild --time-zone`). In a zone that Postgres does not know nothing is counted, so
-     * such a one can be left as long as that is so. Throws `invalid_input` for a zone that can't be used.
+     * such a one can be left as long as that is so. Throws `invalid_input` for a zone that can't be used, and for exchange
+     * rates that are not those into the tenant's currency.
      */
     async updateTenant(ctx: RequestContext, change: TenantChange): Promise<Tenant> {
       const { tenantId } = ctx;
@@ -62,22 +66,52 @@ export function createTenantService({ db, timeZones, retryRollups }: TenantDeps)
           await retryRollups(tx, tenantId);
         }
         const after: Tenant = { ...before, ...change };
+        checkRates(before, change, after);
         await tx`
           update tenants set name = ${after.name}, time_zone = ${after.timeZone}, currency = ${after.currency},
             low_stock_threshold = ${after.lowStockThreshold}, trusted_sales = ${after.trustedSales},
-            event_retention_days = ${after.eventRetentionDays}
+            exchange_rates = ${tx.json(after.exchangeRates as unknown as JSONValue)}, event_retention_days = ${after.eventRetentionDays}
           where id = ${tenantId}`;
-        await recordAudit(tx, ctx, { action: "tenant.updated", target: tenantId, before, after });
+        // Up to a thousand rates: no part of an entry about something else.
+        const shown = ({ exchangeRates, ...rest }: Tenant) =>
+          change.exchangeRates ? { ...rest, exchangeRates } : rest;
+        const entry = {
+          action: "tenant.updated",
+          target: tenantId,
+          before: shown(before),
+          after: shown(after),
+        };
+        await recordAudit(tx, ctx, entry);
         return after;
       });
     },
   };
 }
 
+/** Rates say what a currency is worth in the tenant's own: of that one there is none, and another one makes them wrong. */
+function checkRates(before: Tenant, change: TenantChange, after: Tenant): void {
+  const isStale =
+    after.currency !== before.currency && !change.exchangeRates && after.exchangeRates.length > 0;
+  const own = after.exchangeRates.findIndex(({ currency }) => currency === after.currency);
+  if (!isStale && own === -1) return;
+  const error = isStale
+    ? {
+        path: "exchangeRates",
+        code: "required",
+        message: `are in ${before.currency}: send those in ${after.currency} with the currency, or []`,
+      }
+    : {
+        path: `exchangeRates.${own}.currency`,
+        code: "own_currency",
+        message: "is the tenant's own currency",
+      };
+  throw new AppError("invalid_input", "The exchange rates don't go with the currency.", { errors: [error] });
+}
+
 async function selectTenant(sql: Database["read"] | Transaction, tenantId: string): Promise<Tenant | null> {
   const [row] = await sql<Tenant[]>`
     select id, slug, name, time_zone as "timeZone", currency, low_stock_threshold as "lowStockThreshold",
-      trusted_sales as "trustedSales", event_retention_days as "eventRetentionDays"
+      trusted_sales as "trustedSales", exchange_rates as "exchangeRates", event_retention_days as "eventRetentionDays"
     from tenants where id = ${tenantId}`;
   return row ?? null;
 }

@@ -6,12 +6,14 @@ import {
   frameOfRecords,
   isTrailer,
   isUnpriced,
+  type MoneyRules,
   type ParsedEvent,
   type ParseResult,
   parseEvent,
   priceSales,
   type Warning,
 } from "../events/index.ts";
+import type { ReadTenantSettings } from "../identity/index.ts";
 import { type BulkLoader, createBulkLoader, type LoadTotals } from "./bulk-loader.ts";
 import { readCsv } from "./csv-rows.ts";
 import { createEnvelopeMapper, mapEnvelope } from "./envelope.ts";
@@ -44,6 +46,7 @@ export interface Rejection {
 export interface ImportDeps {
   writer: EventWriter;
   findPrices: FindPrices;
+  readTenantSettings: ReadTenantSettings;
 }
 
 export interface ImportRun {
@@ -74,7 +77,8 @@ export function formatOf(file: string): ImportFormat {
  * is sent; one that fails is refused alone. Importing a file again stores nothing (row-identity.ts). Call checkWholeFile
  * first.
  */
-export function createImport({ writer, findPrices }: ImportDeps, options: ImportOptions): ImportRun {
+export function createImport(deps: ImportDeps, options: ImportOptions): ImportRun {
+  const { writer, findPrices, readTenantSettings } = deps;
   const { tenantId } = options;
   const loader = createBulkLoader(writer, tenantId);
   const warnings = createWarningTotals();
@@ -90,7 +94,8 @@ export function createImport({ writer, findPrices }: ImportDeps, options: Import
     async run() {
       const source = await openRows(options);
       const mapRow = chooseMapper(source, options);
-      await load(source, mapRow, run);
+      const money = await readTenantSettings(tenantId);
+      await load(source, mapRow, money, run);
     },
   };
 }
@@ -137,7 +142,7 @@ export async function previewImport(
   for await (const rows of source.rows) {
     for (const row of rows) {
       if (options.mapping === null && isTrailer(row.cells)) continue;
-      const result = toEvent(row, mapRow, identities);
+      const result = toEvent(row, mapRow, identities, null);
       preview.rows += 1;
       if ("errors" in result) preview.rejections.push({ line: row.line, errors: result.errors });
       else {
@@ -190,14 +195,14 @@ function keyReader(name: string): ReadCell {
   };
 }
 
-async function load(source: RowSource, mapRow: MapRow, run: Load): Promise<void> {
+async function load(source: RowSource, mapRow: MapRow, money: MoneyRules, run: Load): Promise<void> {
   const { loader, options } = run;
   const identities = createRowIdentities();
   try {
     for await (const rows of source.rows) {
       // In the rows of somebody else's file it would be one of them.
       const events = options.mapping ? rows : rows.filter((row) => !isTrailer(row.cells));
-      await loadRows(events, (row) => toEvent(row, mapRow, identities), run);
+      await loadRows(events, (row) => toEvent(row, mapRow, identities, money), run);
     }
   } catch (error) {
     // Rows before the place where the file turned bad are stored like any other; a second failure says nothing new.
@@ -225,11 +230,11 @@ async function loadRows(
   if (rejections.length > 0) await options.onRejected(rejections);
 }
 
-function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities): ParseResult {
+function toEvent(row: Row, mapRow: MapRow, identities: RowIdentities, money: MoneyRules | null): ParseResult {
   if (row.problem) return { errors: [row.problem] };
   const mapped = mapRow(row.cells);
   if ("errors" in mapped) return mapped;
   const { input } = mapped;
   input.messageId ??= identities.messageIdOf(row.identity);
-  return parseEvent(input, frameOfRecords());
+  return parseEvent(input, frameOfRecords(money));
 }

@@ -1,11 +1,20 @@
 import { z } from "@hono/zod-openapi";
 import { isStorable } from "../../core/validation.ts";
+import { Instant } from "../../http/responses.ts";
 
 export const LinkSession = z
   .strictObject({
     sessionId: z.string().min(1).max(200).refine(isStorable, "holds a character that can't be stored"),
   })
   .openapi("LinkSession", { example: { sessionId: "session-4711" } });
+
+export const VoidedEvent = z
+  .object({
+    id: z.uuid(),
+    voidedAt: Instant,
+    alreadyVoided: z.boolean().openapi({ description: "True where an earlier call has done it" }),
+  })
+  .openapi("VoidedEvent");
 
 export const SessionLinked = z.object({ linked: z.number().int() }).openapi("SessionLinked");
 
@@ -14,22 +23,16 @@ export const MAX_PROPERTIES = 30;
 export const PropertiesChoice = z
   .strictObject({
     properties: z
-      .array(
-        z
-          .string()
-          .min(1, "must not be empty")
-          .max(100, "must have at most 100 characters")
-          .refine(isStorable, "holds a character that can't be stored"),
-      )
-      .max(MAX_PROPERTIES, `at most ${MAX_PROPERTIES} properties can be chosen`)
-      .refine((names) => new Set(names).size === names.length, "each property at most once")
+      .array(z.string().min(1).max(100).refine(isStorable, "holds a character that can't be stored"))
+      .max(MAX_PROPERTIES)
+      .refine((names) => new Set(names).size === names.length, "must name each property once")
       .openapi({
         description:
           "Names as they stand in `properties` or `context` of events; upper and lower case differ",
         example: ["country", "device", "plan"],
       }),
   })
-  .openapi("PropertiesChoice");
+  .openapi("PropertiesChoice", { example: { properties: ["country", "device", "plan"] } });
 
 export const Properties = z
   .object({
