@@ -17,7 +17,9 @@ const MADE = /^(dist|\.footfall|node_modules)\//;
 
 function filesBelow(folder: string): string[] {
   const entries = readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true });
-  return entries.filter((one) => one.isFile()).map((one) => join(one.parentPath, one.name).slice(ROOT.length + 1));
+  return entries
+    .filter((one) => one.isFile())
+    .map((one) => join(one.parentPath, one.name).slice(ROOT.length + 1));
 }
 
 const files = [
@@ -33,7 +35,8 @@ for (const file of files.filter((one) => one.endsWith(".md"))) documents.set(fil
 /** Every word of the code, of settings and of SQL: a symbol that is in none of it does not exist. */
 const words = new Set<string>();
 for (const file of files) {
-  const isCode = /\.(tsx?|sql|json|yaml|patch)$|^(dev|\.env\.example)$/.test(file) && !file.startsWith("drizzle/meta/");
+  const isCode =
+    /\.(tsx?|sql|json|yaml|patch)$|^(dev|\.env\.example)$/.test(file) && !file.startsWith("drizzle/meta/");
   if (!isCode || file === "tests/prose.test.ts") continue;
   // A comment may name what is gone.
   const text = (await read(file)).replaceAll(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
@@ -78,9 +81,12 @@ function namesOf(text: string): Block[] {
 }
 
 const PATH = /^[\w.@-]+(\/[\w.@-]+)*\.(tsx?|sql|json|md|yaml|toml|sh|patch)$|^[\w.-]+(\/[\w.-]+)*\/$/;
-const STARTS_IN_A_FOLDER = new RegExp(`^(${FOLDERS.map((one) => one.replace(".", "\\.")).join("|")})/[\\w./@-]*$`);
+const STARTS_IN_A_FOLDER = new RegExp(
+  `^(${FOLDERS.map((one) => one.replace(".", "\\.")).join("|")})/[\\w./@-]*$`,
+);
 /** Names that only code has: several words in one, or a setting. */
-const SYMBOL = /^(?:[a-z$_][a-z0-9]*[A-Z][\w$]*|[A-Z][a-z0-9]+[A-Z]\w*|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:\(\))?$/;
+const SYMBOL =
+  /^(?:[a-z$_][a-z0-9]*[A-Z][\w$]*|[A-Z][a-z0-9]+[A-Z]\w*|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:\(\))?$/;
 
 /** A path from the root, from the document's folder, or the name of a file that stands somewhere. */
 function pathExists(document: string, path: string): boolean {

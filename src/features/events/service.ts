@@ -1,7 +1,7 @@
 import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
-import { isOfTheShop, type RequestContext } from "../../core/principal.ts";
+import { isOfTheShop, type Principal, type RequestContext } from "../../core/principal.ts";
 import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
 import { readPages } from "../../db/pages.ts";
@@ -77,7 +77,7 @@ export function createEventsService(deps: EventsDeps) {
       messageSpace: messageSpaceOf(ctx.principal),
       money: settings,
       defaults: {
-        userId: ctx.principal.kind === "user" ? ctx.principal.userId : undefined,
+        userId: visitorOf(ctx.principal),
         sessionId: request.sessionId,
         context: request.context,
       },
@@ -183,6 +183,11 @@ export function createEventsService(deps: EventsDeps) {
       return event;
     },
   };
+}
+
+/** Staff send the events of others: whose they are, they have to say. */
+function visitorOf(principal: Principal): string | undefined {
+  return principal.kind === "user" && principal.role === "customer" ? principal.userId : undefined;
 }
 
 const MAX_REPORTED = 100;
