@@ -16,6 +16,8 @@ export interface TestResult {
   passed: number;
   failed: number;
   skipped: number;
+  /** The names of the tests that failed. */
+  failures: string[];
 }
 
 /** Runs `bun test` on as many files at once as there are cores; its output goes to ours and to the log. */
@@ -55,6 +57,7 @@ function judge(code: number, text: string): TestResult {
     passed: lastCount(text, "pass"),
     failed: lastCount(text, "fail"),
     skipped: lastCount(text, "skip") + lastCount(text, "todo"),
+    failures: failedTests(text),
   };
   if (code !== 0 && result.failed === 0) {
     say(
@@ -67,6 +70,12 @@ function judge(code: number, text: string): TestResult {
     return { ...result, failed: 1 };
   }
   return result;
+}
+
+/** Each once: bun test says them again at the end. */
+function failedTests(text: string): string[] {
+  const names = [...Bun.stripANSI(text).matchAll(/^\(fail\) (.+?)(?: \[[\d.]+m?s\])?$/gm)];
+  return [...new Set(names.map(([, name = ""]) => name))];
 }
 
 /** The number before `word` in the summary. */

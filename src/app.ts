@@ -29,8 +29,8 @@ import type { ProductsService } from "./features/products/index.ts";
 import { createProductRoutes } from "./features/products/routes.ts";
 import type { QueueService } from "./features/queue/index.ts";
 import { createQueueRoutes } from "./features/queue/routes.ts";
-import type { PropertiesService, SessionLinks } from "./features/rollups/index.ts";
-import { createPropertyRoutes, createSessionRoutes } from "./features/rollups/routes.ts";
+import type { EventVoids, PropertiesService, SessionLinks } from "./features/rollups/index.ts";
+import { createPropertyRoutes, createStoredEventRoutes } from "./features/rollups/routes.ts";
 import type { SystemService } from "./features/system/index.ts";
 import { createSystemRoutes } from "./features/system/routes.ts";
 import type { WebhooksService } from "./features/webhooks/index.ts";
@@ -76,6 +76,7 @@ export interface AppDeps {
   events: EventsService;
   catalogueImports: CatalogueImportService;
   sessionLinks: SessionLinks;
+  eventVoids: EventVoids;
   properties: PropertiesService;
   purchases: PurchasesService;
   orders: OrdersService;
@@ -167,7 +168,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
   app.route("/", createNotificationRoutes(deps.notifications, streams));
   app.route("/", createEventRoutes(deps.events, downloads, { ...options, inTime }));
   app.route("/", createAnalyticsRoutes(deps.analytics, streams));
-  app.route("/", createSessionRoutes(deps.sessionLinks));
+  app.route("/", createStoredEventRoutes(deps.sessionLinks, deps.eventVoids));
   app.route("/", createPropertyRoutes(deps.properties));
   app.route("/", createCachingRoutes(deps.caching));
   app.route("/", createWebhookRoutes(deps.webhooks));

@@ -32,11 +32,13 @@ import {
   createOrderQueue,
   createOrdersService,
   createPurchasesService,
+  whySaleIsKept,
 } from "./features/orders/index.ts";
 import { createOutboxService } from "./features/outbox/index.ts";
 import { createPriceLookUp, createProductsService } from "./features/products/index.ts";
 import { createQueueService } from "./features/queue/index.ts";
 import {
+  createEventVoids,
   createPropertiesService,
   createPropertyFills,
   createReturnsFolder,
@@ -223,6 +225,7 @@ export function createDeps(config: Config, role: string) {
     orderQueue,
     queue: createQueueService({ orderQueue, rollups }),
     sessionLinks: createSessionLinks({ db, rollups, invalidator }),
+    eventVoids: createEventVoids({ db, invalidator, announcer, whyKept: whySaleIsKept }),
     analytics: createAnalyticsService({
       sql: db.read,
       lookUps: db.lookUps,

@@ -99,6 +99,7 @@ export const ACCESS = {
   listEvents: EVENT_READS,
   getEvent: EVENT_READS,
   exportEvents: EVENT_READS,
+  voidEvent: ADMINISTRATION,
   linkSession: { roles: EVERYONE, scope: null, limit: "eventsWrite" },
   streamNotifications: NOTIFICATIONS,
   listNotifications: NOTIFICATIONS,

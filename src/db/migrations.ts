@@ -20,6 +20,7 @@ import deadLettersByTenant from "../../drizzle/0013_dead_letters_by_tenant.sql" 
 import propertyFills from "../../drizzle/0014_property_fills.sql" with { type: "text" };
 import passwords from "../../drizzle/0015_passwords.sql" with { type: "text" };
 import exchangeRates from "../../drizzle/0016_exchange_rates.sql" with { type: "text" };
+import voidedEvents from "../../drizzle/0017_voided_events.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -42,4 +43,5 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0014_property_fills": propertyFills,
   "0015_passwords": passwords,
   "0016_exchange_rates": exchangeRates,
+  "0017_voided_events": voidedEvents,
 };

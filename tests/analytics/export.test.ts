@@ -111,7 +111,7 @@ test("what was stored before appears exactly once, whatever is stored meanwhile"
 test("belongs to its tenant, and to who may read events", async () => {
   const other = await createTenant(api);
   expect((await fetchExport("", other.key)).body).toBe('{"count":0}\n');
-  expect((await fetchExport("format=csv", other.key)).body).toEndWith(",context\r\n# count=0\r\n");
+  expect((await fetchExport("format=csv", other.key)).body).toEndWith(",context,voidedAt\r\n# count=0\r\n");
   const reader = await createKey(api, tenant.tenantId, ["events:read"]);
   expect((await fetchExport("", reader)).status).toBe(200);
   for (const as of [

@@ -2,12 +2,11 @@
  * Breakdowns by properties of one's choice. What was chosen late is filled from stored events, exactly once each, whoever
  * ingests, rolls up, links, rebuilds, prunes and is killed meanwhile; `verify` is clean at every moment.
  */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, test } from "bun:test";
 import { classifyFailure } from "../../src/db/failures.ts";
 import type { Deps } from "../../src/deps.ts";
 import { rebuildTenant, verifyTenant } from "../../src/features/rollups/index.ts";
 import {
-  createKey,
   createPerson,
   createTenant,
   createTestApi,
@@ -270,6 +269,26 @@ test("a worker that is killed in the middle has done nothing, and another goes o
   await expectExact(shop, "plan");
 }, 30_000);
 
+test("an event that is voided while a property is filled leaves what is counted of it, and no more", async () => {
+  const shop = await openShop(90);
+  await choose(shop, [...DEFAULT, "plan"]);
+  for (let step = 0; step < 3; step += 1) await fillOnce();
+  await send(shop, 30);
+  await rollUpAll(api);
+  // The first ones are filled, the last ones are not, those of the last batch count by themselves.
+  const ids = await api.sql<{ id: string }[]>`
+    select id from events where tenant_id = ${shop.tenantId} order by ts, id`;
+  for (const { id } of [...ids.slice(0, 10), ...ids.slice(-25)]) {
+    expect((await api.call("POST", `/events/${id}/void`, { as: shop.key })).status).toBe(200);
+    expect(await expectClean(shop)).toEqual(["plan"]);
+  }
+  await fillAll();
+  expect(await expectClean(shop)).toEqual([]);
+  const [row] = await api.sql`select sum(events)::int as n from property_daily_stats
+    where tenant_id = ${shop.tenantId} and property = 'plan'`;
+  expect(row?.n).toBe(ids.length - 35);
+});
+
 test("two fill at once while events come, sessions are linked, somebody rebuilds and chooses", async () => {
   const shop = await openShop(300);
   const { token } = await createPerson(api, shop.tenantId, "customer");
@@ -315,82 +334,3 @@ test("two fill at once while events come, sessions are linked, somebody rebuilds
   await api.deps.propertyFills.fill({ events: 500, rows: 500 });
   await expectExact(shop, "size", "plan");
 }, 60_000);
-
-describe("the choice", () => {
-  test.each<[string, unknown]>([
-    ["31 properties", Array.from({ length: 31 }, (_, n) => `p${n}`)],
-    ["one twice", ["a", "a"]],
-    ["an empty name", [""]],
-    ["a name that is too long", ["a".repeat(101)]],
-    ["NUL", ["a\0"]],
-    ["no list", "country"],
-  ])("refuses %s", async (_, properties) => {
-    const shop = await openShop(0);
-    const json = { properties };
-    const { status } = await api.call("PUT", "/tenants/current/properties", { as: shop.key, json });
-    expect(status).toBe(400);
-    expect((await chosen(shop)).items.map(({ name }: { name: string }) => name)).toEqual(DEFAULT);
-  });
-
-  test("is for admins, is audited, and concerns one tenant", async () => {
-    const [shop, neighbour] = [await openShop(0), await openShop(0)];
-    const { token } = await createPerson(api, shop.tenantId, "analyst");
-    const json = { properties: Array.from({ length: 30 }, (_, n) => `p${n}`) };
-    expect((await api.call("PUT", "/tenants/current/properties", { as: token, json })).status).toBe(403);
-    expect((await choose(shop, json.properties)).status).toBe(200);
-    const read = await api.call("GET", "/tenants/current/properties", { as: token });
-    expect(read.body.items).toHaveLength(30);
-    expect((await chosen(neighbour)).items.map(({ name }: { name: string }) => name)).toEqual(DEFAULT);
-    const { items } = (await api.call("GET", "/audit", { as: shop.key })).body;
-    expect(items[0]).toMatchObject({ action: "tenant.properties_chosen", after: json });
-    await fillAll();
-  });
-});
-
-describe("GET /analytics/properties", () => {
-  test("shows what the newest events carry", async () => {
-    const shop = await createTenant(api);
-    const event = (properties: object, context?: object) => ({
-      ...{ type: "view", anonymousId: "a", timestamp: "2026-09-10T00:00:00Z", properties, context },
-    });
-    const events = [
-      event({ plan: "gold", size: 1 }, { plan: "context", country: "DE" }),
-      event({ plan: "gold", size: "XL" }),
-      event({ plan: "tin", tags: ["a"] }),
-      event({ plan: null, nested: { a: 1 } }, { plan: "context" }),
-      event({}),
-    ];
-    await api.call("POST", "/events/bulk", { as: shop.key, json: { events } });
-    const { status, body } = await api.call("GET", "/analytics/properties", { as: shop.key });
-    expect(status).toBe(200);
-    const at = "2026-09-10T00:00:00.000Z";
-    expect(body.sampled).toEqual({ events: 5, limit: 5_000, from: at, to: at });
-    expect(body.truncated).toBe(false);
-    expect(body.items[0]).toEqual({
-      ...{ name: "plan", types: ["string"], seen: 4, share: 0.8, chosen: false },
-      topValues: [
-        { value: "gold", events: 2 },
-        { value: "context", events: 1 },
-        { value: "tin", events: 1 },
-      ],
-    });
-    const rest = body.items.slice(1).map(({ name, types, chosen, topValues }: Record<string, unknown>) => {
-      return [name, types, chosen, (topValues as unknown[]).length];
-    });
-    expect(rest).toEqual([
-      ["size", ["number", "string"], false, 2],
-      ["country", ["string"], true, 1],
-      ["nested", ["object"], false, 0],
-      ["tags", ["array"], false, 0],
-    ]);
-  });
-
-  test("is for those who may read events; a tenant without any has none", async () => {
-    const shop = await createTenant(api);
-    const key = await createKey(api, shop.tenantId, ["analytics:read"]);
-    expect((await api.call("GET", "/analytics/properties", { as: key })).status).toBe(403);
-    const { body } = await api.call("GET", "/analytics/properties", { as: shop.key });
-    const sampled = { events: 0, limit: 5_000, from: null, to: null };
-    expect(body).toEqual({ sampled, items: [], truncated: false });
-  });
-});

@@ -57,6 +57,7 @@ describe("POST /events", () => {
       id: body.id,
       timestamp: "2026-11-20T08:00:00.123Z",
       receivedAt: expect.stringMatching(/Z$/),
+      voidedAt: null,
     });
     const [row] =
       await api.sql`select jsonb_typeof(properties) as properties, jsonb_typeof(context) as context,

@@ -71,7 +71,7 @@ describe.each(["/events", "/events/bulk", "/auth/register"])("POST %s refuses", 
   });
 
   test.each([
-    "text/plain",
+    "text/html",
     "application/xml",
     "multipart/form-data",
     "application/x-www-form-urlencoded",

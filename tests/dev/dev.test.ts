@@ -67,7 +67,7 @@ describe("./dev test", () => {
         ...env,
       });
       const lines = stdout.trimEnd().split("\n");
-      return { exitCode, last: lines.at(-1), before: lines.at(-2), stderr };
+      return { exitCode, last: lines.at(-1), before: lines.at(-2), stdout, stderr };
     };
     return { root, run };
   }
@@ -97,6 +97,26 @@ describe("./dev test", () => {
       expect(run(...args)).toMatchObject({ exitCode: 0, last: "1 passed, 0 failed" });
       expect(readFileSync(join(root, "asked"), "utf8")).toBe(asked);
     }
+  });
+
+  test("--repeat runs it so many times, and says what failed how often", async () => {
+    const { run, root } = await project({
+      good: `test("steady", () => {});`,
+      moody: `test("fails from the third round on", () => {
+        const { existsSync, writeFileSync } = require("node:fs");
+        if (existsSync("second")) throw new Error("on purpose");
+        if (existsSync("first")) writeFileSync("second", "");
+        writeFileSync("first", "");
+      });`,
+    });
+    const { exitCode, last, stdout } = run("--repeat", "4", "good", "moody");
+    expect({ exitCode, last }).toEqual({ exitCode: 1, last: "6 passed, 2 failed" });
+    expect(stdout).toContain("==> round 1 of 4: 2 passed, 0 failed in ");
+    expect(stdout).toContain(
+      "2 of 4 rounds without a failure\n     2  fails from the third round on\n6 passed",
+    );
+    expect(existsSync(join(root, "second"))).toBe(true);
+    expect(run("--repeat", "often").stderr).toStartWith("error: --repeat wants a number of rounds");
   });
 
   test("counts a runner that broke, and a filter that matches nothing, as a failure", async () => {

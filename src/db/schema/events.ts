@@ -38,6 +38,8 @@ export const events = pgTable(
     amount: numeric({ precision: 30, scale: 4 }),
     properties: jsonb(),
     context: jsonb(),
+    /** Since when it counts in no figure; see rollups/void-event.ts. */
+    voidedAt: instant("voided_at"),
   },
   (table) => [
     primaryKey({ columns: [table.tenantId, table.ts, table.id] }),

@@ -51,6 +51,7 @@ export async function selectMinutes(sql: Sql, tenantId: string, from: string, un
     from (
       select date_trunc('minute', ts) as minute, coalesce(user_id, anonymous_id, session_id) as user_key
       from events where tenant_id = ${tenantId} and ts >= ${from}::timestamptz and ts < ${until}::timestamptz
+        and voided_at is null
     ) recent
     group by grouping sets ((minute), ())`;
 }
@@ -75,6 +76,6 @@ export async function selectProductsNow(
       (count(*) filter (where type = 'purchase'))::float8 as purchases
     from events
     where tenant_id = ${tenantId} and ts >= ${from}::timestamptz and ts < ${until}::timestamptz
-      and product_id is not null
+      and product_id is not null and voided_at is null
     group by 1 order by 2 desc, 1 limit ${limit}`;
 }

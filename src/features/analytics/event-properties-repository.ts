@@ -26,7 +26,7 @@ export async function selectSample(
   const [row] = await sql<Sample[]>`
     with sampled as materialized (
       select ts, coalesce(context, '{}') || jsonb_strip_nulls(coalesce(properties, '{}')) as carried from events
-      where tenant_id = ${tenantId} order by ts desc, id desc limit ${limits.events}
+      where tenant_id = ${tenantId} and voided_at is null order by ts desc, id desc limit ${limits.events}
     ), carried as materialized (
       select key as name, jsonb_typeof(value) as type,
         case when jsonb_typeof(value) in ('string', 'number', 'boolean') then left(value #>> '{}', ${limits.characters}) end as value

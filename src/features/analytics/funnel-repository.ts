@@ -29,7 +29,7 @@ export async function selectFunnel(
   const begun = sql`case when (ts at time zone ${timeZone})::date between ${from}::date and ${to}::date then ts end`;
   const events = sql`
     select ts, type, coalesce(user_id, anonymous_id, session_id) collate "C" as user_key from events
-    where tenant_id = ${tenantId} and type = any(${sql.array([...new Set(steps)])}::text[])
+    where tenant_id = ${tenantId} and voided_at is null and type = any(${sql.array([...new Set(steps)])}::text[])
       and ts >= ${from}::date::timestamp at time zone ${timeZone} - interval '1 day'
       and ts < ${to}::date::timestamp at time zone ${timeZone} + interval '2 days' + ${window}`;
   const repeats = new Set(steps).size < steps.length;

@@ -175,7 +175,7 @@ function rowsOf(sql: Sql, tenantId: string, plan: Plan, condition: Fragment) {
   return sql`(
     select ts, type, session_id, coalesce(user_id, anonymous_id, session_id) as user_key, 1 as events,
       ${sql.unsafe(SALE_UNITS)} as units, ${sql.unsafe(SALE_REVENUE)} as revenue
-    from ${sql(source.table)} e ${where}
+    from ${sql(source.table)} e ${where} and voided_at is null
   ) facts`;
 }
 

@@ -23,6 +23,7 @@ const COLUMNS = [
   "receivedAt",
   "properties",
   "context",
+  "voidedAt",
 ] as const;
 
 const DIALECTS: Record<ExportFormat, Dialect> = {

@@ -11,5 +11,6 @@ export {
   type ParseResult,
   parseEvent,
 } from "./parse-event.ts";
+export { timeOfEvent } from "./repository.ts";
 export { createEventsService, type EventsService } from "./service.ts";
 export type { Warning } from "./warnings.ts";

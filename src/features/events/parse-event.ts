@@ -73,7 +73,7 @@ const MAX_DEPTH = 16;
 const MAX_AHEAD_MS = 3_600_000;
 /** No shop has older events. */
 export const EARLIEST_MS = Date.UTC(2000, 0, 1);
-export const BEFORE_EARLIEST = "the earliest time that an event can have";
+const BEFORE_EARLIEST = "the earliest time that an event can have";
 
 /** Checks one event and gives it an id; never throws. Limits: contract section 4. */
 export function parseEvent(input: unknown, frame: ParseFrame): ParseResult {

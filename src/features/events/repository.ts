@@ -1,4 +1,4 @@
-import { timeOfId } from "../../core/ids.ts";
+import { isUuid, timeOfId } from "../../core/ids.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
 import { type PageSize, selectWithinBytes } from "../../db/pages.ts";
 import { EARLIEST_MS } from "./parse-event.ts";
@@ -95,25 +95,41 @@ function eventsWithin(
     order by ts desc, id desc limit ${limit}`;
 }
 
-/** Null when the tenant has no such event. The id carries the event's time, so only one partition is looked at. */
-export async function selectEvent(sql: Sql, tenantId: string, id: string): Promise<StoredEvent | null> {
-  const ts = new Date(timeOfId(id)).toISOString();
+/** When an event of this id happened, which its id says; null where no event can have it. */
+export function timeOfEvent(id: string): string | null {
+  const timeMs = isUuid(id) ? timeOfId(id) : Number.NaN;
+  return timeMs >= EARLIEST_MS && timeMs <= Date.now() + DAY_MS ? new Date(timeMs).toISOString() : null;
+}
+
+/** Null when the tenant has no such event. The time lets Postgres look at one partition only. */
+export async function selectEvent(
+  sql: Sql,
+  tenantId: string,
+  id: string,
+  ts: string,
+): Promise<StoredEvent | null> {
   const rows = await sql<EventRow[]>`
     select ${eventColumns(sql)} from events where tenant_id = ${tenantId} and ts = ${ts} and id = ${id}`;
   return rows[0] ? toStoredEvent(rows[0]) : null;
 }
 
-interface EventRow extends Omit<StoredEvent, "timestamp" | "receivedAt"> {
+interface EventRow extends Omit<StoredEvent, "timestamp" | "receivedAt" | "voidedAt"> {
   timestamp: Date;
   receivedAt: Date;
+  voidedAt: Date | null;
 }
 
 function eventColumns(sql: Sql) {
   return sql`id, message_id as "messageId", type, product_id as "productId", user_id as "userId",
     anonymous_id as "anonymousId", session_id as "sessionId", ts as timestamp, received_at as "receivedAt",
-    properties, context`;
+    properties, context, voided_at as "voidedAt"`;
 }
 
 function toStoredEvent(row: EventRow): StoredEvent {
-  return { ...row, timestamp: row.timestamp.toISOString(), receivedAt: row.receivedAt.toISOString() };
+  return {
+    ...row,
+    timestamp: row.timestamp.toISOString(),
+    receivedAt: row.receivedAt.toISOString(),
+    voidedAt: row.voidedAt?.toISOString() ?? null,
+  };
 }

@@ -7,6 +7,7 @@ import { createRouter, defineRoute, requestContext, routeWithOwnBody } from "../
 import { BULK_EXAMPLE, EVENT_EXAMPLES } from "./examples.ts";
 import { checkBulkQuery, checkFrame, type EventsService, NDJSON, parseLines } from "./index.ts";
 import {
+  BeaconQuery,
   BulkAccepted,
   BulkInput,
   BulkQuery,
@@ -22,6 +23,8 @@ import {
 
 const JSON_TYPE = "application/json";
 const CSV_TYPE = "text/csv";
+/** JSON as well: with this type a browser sends an event to another origin without a preflight. */
+const BEACON_TYPE = "text/plain";
 
 /** What both ways of sending events say of sales; the whole of it is docs/money.md. */
 const MONEY = [
@@ -33,6 +36,9 @@ const MONEY = [
   "From a customer or a publishable key sales are refused (403 sales_not_trusted; one of many events: rejected with this code) unless the tenant's trustedSales is on.",
 ].join(" ");
 
+const BEACON =
+  "As text/plain the body is JSON, too; with a publishable key as ?key= a browser sends it to another origin without a preflight, as navigator.sendBeacon does.";
+
 export interface EventRouteLimits {
   maxBodyBytes: number;
   maxBulkBytes: number;
@@ -42,8 +48,8 @@ export interface EventRouteLimits {
 
 export function createEventRoutes(events: EventsService, downloads: Downloads, limits: EventRouteLimits) {
   const router = createRouter();
-  const singleLimits = { maxBytes: limits.maxBodyBytes, mediaTypes: [JSON_TYPE] };
-  const bulkLimits = { maxBytes: limits.maxBulkBytes, mediaTypes: [JSON_TYPE, NDJSON] };
+  const singleLimits = { maxBytes: limits.maxBodyBytes, mediaTypes: [JSON_TYPE, BEACON_TYPE] };
+  const bulkLimits = { maxBytes: limits.maxBulkBytes, mediaTypes: [JSON_TYPE, NDJSON, BEACON_TYPE] };
 
   const createEvent = defineRoute({
     operationId: "createEvent",
@@ -51,11 +57,15 @@ export function createEventRoutes(events: EventsService, downloads: Downloads, l
     path: "/events",
     tags: ["Events"],
     summary: "Record one event",
-    description: `The answer means: committed in Postgres. With a messageId, sending again is safe for seven days. ${MONEY}`,
+    description: `The answer means: committed in Postgres. With a messageId, sending again is safe for seven days. ${BEACON} ${MONEY}`,
     request: {
+      query: BeaconQuery,
       body: {
         required: true,
-        content: { [JSON_TYPE]: { schema: SingleEventInput, examples: EVENT_EXAMPLES } },
+        content: {
+          [JSON_TYPE]: { schema: SingleEventInput, examples: EVENT_EXAMPLES },
+          [BEACON_TYPE]: { schema: SingleEventInput, examples: EVENT_EXAMPLES },
+        },
       },
     },
     responses: { 202: json(EventAccepted, "Committed") },
@@ -72,7 +82,7 @@ export function createEventRoutes(events: EventsService, downloads: Downloads, l
     path: "/events/bulk",
     tags: ["Events"],
     summary: "Record up to 2,000 events",
-    description: `JSON or NDJSON, optionally gzipped. Valid events are stored and the others reported; with strict=true all or none. ${MONEY}`,
+    description: `JSON or NDJSON, optionally gzipped. Valid events are stored and the others reported; with strict=true all or none. ${BEACON} ${MONEY}`,
     request: {
       query: BulkQuery,
       body: {
@@ -80,6 +90,7 @@ export function createEventRoutes(events: EventsService, downloads: Downloads, l
         content: {
           [JSON_TYPE]: { schema: BulkInput, examples: { visit: BULK_EXAMPLE } },
           [NDJSON]: { schema: EventInput, examples: { view: EVENT_EXAMPLES.view } },
+          [BEACON_TYPE]: { schema: BulkInput, examples: { visit: BULK_EXAMPLE } },
         },
       },
     },

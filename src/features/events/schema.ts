@@ -106,7 +106,16 @@ export const BulkFrame = z.strictObject({
 });
 export type BulkFrame = z.infer<typeof BulkFrame>;
 
+const BeaconKey = z.string().optional().openapi({
+  description:
+    "A publishable key, for what can send no header, such as navigator.sendBeacon. A secret key is refused here",
+  example: "ffp_3kVt0Z9m",
+});
+
+export const BeaconQuery = z.object({ key: BeaconKey });
+
 export const BulkQuery = z.strictObject({
+  key: BeaconKey,
   strict: Flag.optional().openapi({
     description: "All events or none: one that is not valid refuses the request",
   }),
@@ -163,6 +172,7 @@ export const StoredEvent = z
     receivedAt: Instant,
     properties: z.record(z.string(), z.unknown()).nullable(),
     context: z.record(z.string(), z.unknown()).nullable(),
+    voidedAt: Instant.nullable().openapi({ description: "Since when it counts in no figure" }),
   })
   .openapi("Event");
 export type StoredEvent = z.infer<typeof StoredEvent>;

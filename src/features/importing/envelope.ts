@@ -8,6 +8,9 @@ const FIELDS = ["type", "productId", "userId", "anonymousId", "sessionId", "time
 const REQUIRED = ["type", "timestamp"];
 /** What an event reads back with but is not sent with: an exported file can be imported as it is. */
 const GIVEN_BY_US = ["id", "receivedAt"];
+/** In an export, what an event has that counts in no figure: imported, it would count again. */
+const VOIDED = "voidedAt";
+const VOIDED_EVENT = "says that the event counts in no figure, so it is not imported";
 /** Parts of the envelope with keys of their own: a JSON object in one column, or a column a key (`properties.country`). */
 const OBJECTS = ["properties", "context"];
 /** Numbers by contract; any other property of a CSV file stays text. */
@@ -21,6 +24,7 @@ export const mapEnvelope: MapRow = (cells) => {
     return failed("", "invalid_type", "is no JSON object");
   const input: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(cells)) {
+    if (key === VOIDED && value !== null) return failed(VOIDED, "voided", VOIDED_EVENT);
     if (value !== null && !GIVEN_BY_US.includes(key)) input[key] = value;
   }
   return withTime(input);
@@ -50,14 +54,15 @@ export function createEnvelopeMapper(columns: readonly string[]): MapRow {
     for (const [index, write] of writers.entries()) {
       const text = (cells as string[])[index];
       const problem = text ? write(input, isExport ? textOfField(text) : text) : null;
-      if (problem) errors.push({ path: columns[index] ?? "", code: "invalid_type", message: problem });
+      const code = problem === VOIDED_EVENT ? "voided" : "invalid_type";
+      if (problem) errors.push({ path: columns[index] ?? "", code, message: problem });
     }
     return errors.length > 0 ? { errors } : withTime(input);
   };
 }
 
 function isEnvelopeColumn(column: string): boolean {
-  if ([...FIELDS, ...GIVEN_BY_US, ...OBJECTS].includes(column)) return true;
+  if ([...FIELDS, ...GIVEN_BY_US, VOIDED, ...OBJECTS].includes(column)) return true;
   return OBJECTS.some((object) => column.startsWith(`${object}.`) && column.length > object.length + 1);
 }
 
@@ -66,6 +71,7 @@ type WriteCell = (input: Record<string, unknown>, text: string) => string | null
 
 function writerOf(column: string): WriteCell {
   if (GIVEN_BY_US.includes(column)) return () => null;
+  if (column === VOIDED) return () => VOIDED_EVENT;
   if (OBJECTS.includes(column)) return (input, text) => mergeObject(input, column, text);
   const [object = "", ...rest] = column.split(".");
   if (!OBJECTS.includes(object)) {

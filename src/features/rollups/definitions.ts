@@ -156,6 +156,12 @@ export const SALE_UNITS = "case e.type when 'purchase' then e.quantity when 'ref
 export const SALE_REVENUE = `case e.type when 'purchase' then 1 when 'refund' then -1 when 'adjustment' then 1 end
         * coalesce(e.amount, e.quantity * e.unit_price)`;
 
+/** What `facts` read of an event `e`, all but its user and its mark: for statements that change one of these two. */
+export const UNOWNED_COLUMNS = `e.tenant_id, e.ts, e.type, e.product_id, e.anonymous_id, e.session_id, e.quantity,
+  e.unit_price, e.amount, e.properties, e.context`;
+/** For the source of facts about an event that counts now, or did until now. */
+export const NOT_VOIDED = "null::timestamptz as voided_at";
+
 /** Which properties are counted of which facts. */
 export interface PropertyScope {
   /** A select of tenants `tenant_id` and properties `property`, given a condition on the tenants `t` concerned. */
@@ -189,7 +195,7 @@ export const COUNTED_BY_NOW: PropertyScope = {
 
 /**
  * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
- * event with its local day and hour, its unique user, and what it means in units and money.
+ * event with its local day and hour, its unique user, and what it means in units and money. A voided one is no fact.
  * `typed` sums them up by hour and type, `product_days` by day and product; `described` has a row a fact and property, of
  * which the event's own win over those of its context. `tenants` is a condition on the tenants `t` concerned.
  */
@@ -207,7 +213,7 @@ export function factsFrom(
       e.type, e.product_id, coalesce(e.user_id, e.anonymous_id, e.session_id) as user_key, e.session_id,
       ${SALE_UNITS} as units, ${SALE_REVENUE} as revenue, e.properties, e.context ${columns}
     from ${source}
-    where ${condition}
+    where e.voided_at is null and ${condition}
   ), typed as (
     select tenant_id, day, hour, type, ${TYPE_SUMS} from facts group by tenant_id, day, hour, type
   ), product_days as (
@@ -218,12 +224,12 @@ export function factsFrom(
   )`;
 }
 
-/** Adds what the aggregate says to the rows of the table, in key order. */
-export function upsert({ table, keys, measures, aggregate }: Rollup): string {
+/** Adds what the aggregate says, or other rows of keys and measures, to the rows of the table, in key order. */
+export function upsert({ table, keys, measures, aggregate }: Rollup, rows = aggregate): string {
   const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
   const columns = [...keys, ...measures].join(", ");
   // `offset 0` keeps the sort above the grouping: Postgres then hashes the facts and sorts only the groups.
   return `insert into ${table} as kept (${columns})
-    select ${columns} from (${aggregate} offset 0) grouped order by ${keys.join(", ")}
+    select ${columns} from (${rows} offset 0) grouped order by ${keys.join(", ")}
     on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;
 }

@@ -9,3 +9,4 @@ export { type DayRange, describeKept, type Kept, type TenantZone } from "./recou
 export { countDeadLetters, selectOldestWaiting as readOldestWaiting } from "./repository.ts";
 export { createReturnsFolder, type ReturnsFolder } from "./returns.ts";
 export { createRollupService, type RollupService } from "./service.ts";
+export { createEventVoids, type EventVoids } from "./void-event.ts";

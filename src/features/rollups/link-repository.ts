@@ -1,8 +1,16 @@
 import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import { BUYER_DAILY, factsFrom, type Rollup, USER_DAILY } from "./definitions.ts";
+import {
+  BUYER_DAILY,
+  factsFrom,
+  NOT_VOIDED,
+  type Rollup,
+  UNOWNED_COLUMNS,
+  USER_DAILY,
+  upsert,
+} from "./definitions.ts";
+import { type EmptyRow, selectEmpty } from "./empty-rows-repository.ts";
 import type { LedgerRow } from "./repository.ts";
-import type { MemberDay, Returns } from "./returns-repository.ts";
 
 /**
  * Batches with anonymous events of a session that are not rolled up yet, dead letters aside. The session's events are
@@ -31,7 +39,7 @@ export async function selectUndoneBatches(
 
 /** What moved events count under one key: the very definition of the rollup, over them alone. */
 function countedBy({ aggregate }: Rollup, userId: string): string {
-  const source = `(select moved.*, ${userId} as user_id from moved) e join tenants t on t.id = e.tenant_id`;
+  const source = `(select moved.*, ${userId} as user_id, ${NOT_VOIDED} from moved) e join tenants t on t.id = e.tenant_id`;
   return `with ${factsFrom(source, "t.id = $1")} ${aggregate}`;
 }
 
@@ -41,24 +49,22 @@ function countedBy({ aggregate }: Rollup, userId: string): string {
  * additions to the same rows. $1 tenant, $2 session, $3 user, $4 how many events at the most.
  */
 function moveStatement(rollup: Rollup): string {
-  const { table, keys, measures } = rollup;
+  const { keys, measures } = rollup;
   const columns = [...keys, ...measures].join(", ");
   const key = keys.join(", ");
   const negated = measures.map((measure) => `-${measure} as ${measure}`);
   const summed = measures.map((measure) => `sum(${measure}) as ${measure}`);
-  const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
   return `with picked as (
     select e.tenant_id, e.ts, e.id from events e
-    where e.tenant_id = $1 and e.session_id = $2 and e.user_id is null
+    where e.tenant_id = $1 and e.session_id = $2 and e.user_id is null and e.voided_at is null
       and not exists (select from event_batches b
         where b.tenant_id = e.tenant_id and b.batch_id = e.batch_id and b.rolled_up_at is null)
     order by e.ts, e.id limit $4
   ), moved as (
     update events e set user_id = $3 from picked
     where e.tenant_id = picked.tenant_id and e.ts = picked.ts and e.id = picked.id and e.tenant_id = $1
-      and e.user_id is null
-    returning e.tenant_id, e.ts, e.type, e.product_id, e.anonymous_id, e.session_id, e.quantity, e.unit_price,
-      e.amount, e.properties, e.context
+      and e.user_id is null and e.voided_at is null
+    returning ${UNOWNED_COLUMNS}
   ), lost as (${countedBy(rollup, "null::text")}
   ), gained as (${countedBy(rollup, "$3::text")}
   ), effect as (
@@ -66,15 +72,12 @@ function moveStatement(rollup: Rollup): string {
       select ${key}, ${negated.join(", ")} from lost union all select ${columns} from gained
     ) sides group by ${key} offset 0
   ), changed as (
-    insert into ${table} as kept (${columns})
-    select ${columns} from effect order by ${key}
-    on conflict (${key}) do update set ${added.join(", ")}
-    returning day, user_key, events
+    ${upsert(rollup, "select * from effect")} returning day, user_key, events
   )
   select (select count(*)::int from moved) as moved,
     (select (extract(epoch from min(ts)) * 1000)::float8 from moved) as "minMs",
     (select (extract(epoch from max(ts)) * 1000)::float8 from moved) as "maxMs",
-    coalesce((select jsonb_agg(jsonb_build_array(day, user_key)) from changed where events = 0), '[]') as emptied,
+    ${selectEmpty(rollup, "changed")} as emptied,
     coalesce((select jsonb_agg(jsonb_build_array(day, user_key, purchases)) from effect where purchases <> 0), '[]')
       as purchases`;
 }
@@ -86,12 +89,10 @@ export interface Moved {
   minMs: number | null;
   maxMs: number | null;
   /** Days and keys whose rows now count nothing. */
-  emptied: UserDay[];
+  emptied: EmptyRow[];
   /** How many purchases more, or less, each day and key has. */
   purchases: [day: string, userKey: string, more: number][];
 }
-
-type UserDay = [day: string, userKey: string];
 
 export async function moveEvents(
   tx: Transaction,
@@ -109,33 +110,16 @@ export async function movePurchases(
   tx: Transaction,
   tenantId: string,
   purchases: Moved["purchases"],
-): Promise<UserDay[]> {
+): Promise<EmptyRow[]> {
   const { table, keys } = BUYER_DAILY;
-  const rows = await tx<{ day: string; userKey: string; purchases: string }[]>`
+  const rows = await tx<{ day: string; user_key: string; purchases: string }[]>`
     insert into ${tx(table)} as kept (tenant_id, day, user_key, purchases)
     select ${tenantId}, day, user_key, more from unnest(${tx.array(purchases.map(([day]) => day))}::date[],
       ${tx.array(purchases.map(([, key]) => key))}::text[], ${tx.array(purchases.map(([, , more]) => String(more)))}::bigint[]) as moved(day, user_key, more)
     order by day, user_key
     on conflict (${tx([...keys])}) do update set purchases = kept.purchases + excluded.purchases
-    returning day::text, user_key as "userKey", purchases`;
-  return rows.filter((row) => Number(row.purchases) === 0).map(({ day, userKey }) => [day, userKey]);
-}
-
-/** A rollup holds no row of nothing: a recount would not make one. Returns those that were folded. */
-export async function deleteEmptyRows(
-  tx: Transaction,
-  tenantId: string,
-  { table, measure }: Returns,
-  emptied: readonly UserDay[],
-): Promise<MemberDay[]> {
-  const rows = await tx<(MemberDay & { folded: boolean })[]>`
-    delete from ${tx(table)} kept
-    using unnest(${tx.array(emptied.map(([day]) => day))}::date[], ${tx.array(emptied.map(([, key]) => key))}::text[])
-      as empty(day, user_key)
-    where kept.tenant_id = ${tenantId} and kept.day = empty.day and kept.user_key = empty.user_key
-      and kept.${tx(measure)} = 0
-    returning kept.day::text, kept.user_key as member, kept.folded`;
-  return rows.filter(({ folded }) => folded);
+    returning day::text, user_key, purchases`;
+  return rows.filter((row) => Number(row.purchases) === 0);
 }
 
 /**

@@ -3,21 +3,9 @@ import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { Database } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import {
-  deleteEmptyRows,
-  type Moved,
-  moveEvents,
-  movePurchases,
-  selectUndoneBatches,
-  waitForRebuild,
-} from "./link-repository.ts";
-import {
-  BUYER_RETURNS,
-  changeReturns,
-  lockReturns,
-  type Returns,
-  USER_RETURNS,
-} from "./returns-repository.ts";
+import { BUYER_DAILY, USER_DAILY } from "./definitions.ts";
+import { dropEmptyRows } from "./empty-rows-repository.ts";
+import { moveEvents, movePurchases, selectUndoneBatches, waitForRebuild } from "./link-repository.ts";
 import type { RollupService } from "./service.ts";
 
 export interface SessionLinkDeps {
@@ -39,18 +27,9 @@ async function moveSome(tx: Transaction, tenantId: string, sessionId: string, us
   await waitForRebuild(tx);
   const result = await moveEvents(tx, tenantId, sessionId, userId, EVENTS_AT_ONCE);
   const notBuyers = result.purchases.length === 0 ? [] : await movePurchases(tx, tenantId, result.purchases);
-  await leave(tx, tenantId, USER_RETURNS, result.emptied);
-  await leave(tx, tenantId, BUYER_RETURNS, notBuyers);
+  await dropEmptyRows(tx, tenantId, USER_DAILY, result.emptied);
+  await dropEmptyRows(tx, tenantId, BUYER_DAILY, notBuyers);
   return result;
-}
-
-/** Days that are left without anything counted leave the counts of returning members, too. */
-async function leave(tx: Transaction, tenantId: string, returns: Returns, emptied: Moved["emptied"]) {
-  if (emptied.length === 0) return;
-  // Behind its lock, so that a row is folded either before it goes or never.
-  await lockReturns(tx, tenantId, returns);
-  const rows = await deleteEmptyRows(tx, tenantId, returns, emptied);
-  await changeReturns(tx, tenantId, returns, { rows, direction: "out" });
 }
 
 /**

@@ -56,7 +56,11 @@ const ROLL_UP = rollUpStatement(
 const ROLL_UP_HELD = rollUpStatement("", "");
 
 /** How many of the batches were not rolled up before; `held` ones only where it says so. */
-export async function rollUpBatches(sql: Sql, batches: readonly BatchId[], held = false): Promise<number> {
+export async function rollUpBatches(
+  sql: Sql | Transaction,
+  batches: readonly BatchId[],
+  held = false,
+): Promise<number> {
   const tenantIds = `{${batches.map((batch) => batch.tenantId).join()}}`;
   const batchIds = `{${batches.map((batch) => batch.batchId).join()}}`;
   const [row] = await sql.unsafe<{ claimed: number }[]>(

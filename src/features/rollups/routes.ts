@@ -1,10 +1,27 @@
+import { z } from "@hono/zod-openapi";
 import { json, jsonBody } from "../../http/responses.ts";
 import { createRouter, defineRoute, requestContext } from "../../http/router.ts";
-import type { PropertiesService, SessionLinks } from "./index.ts";
-import { LinkSession, Properties, PropertiesChoice, SessionLinked } from "./schema.ts";
+import type { EventVoids, PropertiesService, SessionLinks } from "./index.ts";
+import { LinkSession, Properties, PropertiesChoice, SessionLinked, VoidedEvent } from "./schema.ts";
 
-export function createSessionRoutes(sessions: SessionLinks) {
+export function createStoredEventRoutes(sessions: SessionLinks, voids: EventVoids) {
   const router = createRouter();
+
+  const voidEvent = defineRoute({
+    operationId: "voidEvent",
+    method: "post",
+    path: "/events/{id}/void",
+    tags: ["Events"],
+    summary: "Take an event out of every figure",
+    description:
+      "For events that are wrong. From the answer on it counts nowhere; lists and exports still hold it, with `voidedAt`. It can't be taken back: send the right event instead, with another messageId. Audited. An event that an order or a purchase made here has written is a 409, since revenue equals the orders.",
+    request: { params: z.object({ id: z.string() }) },
+    responses: { 200: json(VoidedEvent, "It counts in no figure any more") },
+    problems: [404, 409],
+  });
+  router.openapi(voidEvent, async (c) =>
+    c.json(await voids.voidEvent(requestContext(c), c.req.valid("param").id), 200),
+  );
 
   const linkSession = defineRoute({
     operationId: "linkSession",

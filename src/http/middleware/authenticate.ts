@@ -2,8 +2,9 @@ import type { MiddlewareHandler } from "hono";
 import { AppError } from "../../core/errors.ts";
 import type { Principal } from "../../core/principal.ts";
 import { addressBlock } from "../client-address.ts";
-import type { HttpEnv } from "../router.ts";
+import type { HttpContext, HttpEnv } from "../router.ts";
 import type { BadCredentials } from "./bad-credentials.ts";
+import { isEventWrite } from "./origins.ts";
 
 /**
  * Checks one credential. `tenantId` is the caller's X-Tenant-Id, when sent; `keyOnly` when only an API key will do;
@@ -18,7 +19,7 @@ export type VerifyCredential = (
 
 /**
  * Offers the request's credential to the routes that need it; nothing is verified until a route asks. A token or key
- * comes as `Authorization: Bearer`, a key also as `X-Api-Key`.
+ * comes as `Authorization: Bearer`, a key also as `X-Api-Key`, and a publishable one with events as `?key=`.
  */
 export function authenticate(
   verify: VerifyCredential,
@@ -27,7 +28,7 @@ export function authenticate(
   return async (c, next) => {
     c.set("authenticate", () => {
       const bearer = c.req.header("authorization")?.match(/^Bearer\s+(\S+)$/i)?.[1];
-      const credential = bearer ?? c.req.header("x-api-key");
+      const credential = bearer ?? c.req.header("x-api-key") ?? publishableKeyInUrl(c);
       if (credential === undefined) return null;
       const address = () => addressBlock(c.get("clientAddress")());
       const admitUnknown = () => badCredentials?.refuse(address());
@@ -41,4 +42,16 @@ export function authenticate(
     });
     await next();
   };
+}
+
+const PUBLISHABLE = "ffp_";
+
+/**
+ * A browser's beacon can send no header, and any header of ours costs a preflight. Only keys that stand in every page of a
+ * shop come by the URL, which ends up in logs and histories; a secret one there is no credential.
+ */
+function publishableKeyInUrl(c: HttpContext): string | undefined {
+  if (!isEventWrite(c.req.method, c.req.path)) return undefined;
+  const key = c.req.query("key");
+  return key?.startsWith(PUBLISHABLE) ? key : undefined;
 }

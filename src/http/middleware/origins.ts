@@ -13,6 +13,11 @@ const EXPOSED = [
 ];
 const PREFLIGHT_SECONDS = 600;
 
+/** What a shop's pages may call from anywhere. */
+export function isEventWrite(method: string | undefined, path: string): boolean {
+  return method === "POST" && EVENT_WRITES.has(path);
+}
+
 /**
  * CORS: events may be written from any shop's pages (publishable keys are made for that, and no cookie is ever used);
  * everything else from the configured origins only.
@@ -29,7 +34,7 @@ export function allowOrigins(origins: readonly string[]): MiddlewareHandler<Http
     // Not a browser on another site's page.
     if (c.req.header("origin") === undefined) return next();
     const method = c.req.method === "OPTIONS" ? c.req.header("access-control-request-method") : c.req.method;
-    if (method === "POST" && EVENT_WRITES.has(c.req.path)) return anyOrigin(c, next);
+    if (isEventWrite(method, c.req.path)) return anyOrigin(c, next);
     return origins.length > 0 ? configured(c, next) : next();
   };
 }
