@@ -68,6 +68,17 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
       await send("POST", `/members/${userId}/password-reset`);
     },
   },
+  chooseProperties: {
+    action: "tenant.properties_chosen",
+    run: () => send("PUT", "/tenants/current/properties", { properties: ["country"] }),
+  },
+  voidEvent: {
+    action: "event.voided",
+    run: async () => {
+      const { body } = await api.call("POST", "/events", { as: tenant.key, json: eventInput() });
+      await send("POST", `/events/${body.id}/void`);
+    },
+  },
   createApiKey: { action: "api_key.created", run: () => send("POST", "/api-keys", { name: "new" }) },
   rotateApiKey: {
     action: "api_key.rotated",
@@ -122,7 +133,7 @@ const WRITES: Record<string, { action: string; run: () => Promise<unknown> }> = 
     run: async () => {
       await api.call("POST", "/events", { as: tenant.key, json: eventInput() });
       const [dead] = await api.sql`update event_batches set dead_lettered_at = now(), attempts = 5
-        where tenant_id = ${tenant.tenantId} returning batch_id as id`;
+        where tenant_id = ${tenant.tenantId} and rolled_up_at is null returning batch_id as id`;
       await send("POST", `/queue/dead-letters/${dead?.id}/retry`);
     },
   },

@@ -11,6 +11,8 @@ let api: TestApi;
 let tenant: TestTenant;
 let mails: { to: string; text: string }[] = [];
 let people = 0;
+/** Mails that the mail server has refused; null while it takes them. */
+let refused: number | null = null;
 
 beforeAll(async () => {
   const smtp = await startMailServer();
@@ -28,7 +30,7 @@ afterEach(() => {
 });
 afterAll(cleanup);
 
-/** A mail server that takes everything; returns its port. */
+/** A mail server that takes everything, unless told to refuse it; returns its port. */
 function startMailServer(): Promise<number> {
   const server = new SMTPServer({
     authOptional: true,
@@ -39,6 +41,11 @@ function startMailServer(): Promise<number> {
         text += chunk;
       });
       stream.on("end", () => {
+        if (refused !== null) {
+          refused += 1;
+          done(new Error("not now"));
+          return;
+        }
         // Long lines are folded for the way (RFC 2045).
         mails.push({
           to: session.envelope.rcptTo[0]?.address ?? "",
@@ -134,6 +141,32 @@ describe("a change", () => {
     await expectEnded(before);
   });
 
+  test("does not undo a reset that was made while it looked at the old password", async () => {
+    const person = await register();
+    const other = await register();
+    await change(other.token, OLD, NEW);
+    let changing: ReturnType<typeof change> | undefined;
+    await api.sql.begin(async (tx) => {
+      await tx`select from users where id = ${person.user.id} for update`;
+      changing = change(person.token, OLD, "of an attacker");
+      await waitForLock();
+      await tx`update users set session_version = session_version + 1,
+        password_hash = (select password_hash from users where id = ${other.user.id}) where id = ${person.user.id}`;
+    });
+    expect((await changing)?.status).toBe(401);
+    expect((await login(person.email, "of an attacker")).status).toBe(401);
+    expect((await login(person.email, NEW)).status).toBe(200);
+  });
+
+  test("is in the log of each tenant of the account", async () => {
+    const { token, user } = await register("First of two");
+    await api.sql`insert into memberships (tenant_id, user_id, role) values (${tenant.tenantId}, ${user.id}, 'analyst')`;
+    expect((await change(token, OLD, NEW)).status).toBe(204);
+    const rows = await api.sql`
+      select tenant_id as "tenantId" from audit_log where action = 'user.password_changed' and target = ${user.id}`;
+    expect(new Set(rows.map(({ tenantId }) => tenantId))).toEqual(new Set([user.tenantId, tenant.tenantId]));
+  });
+
   test("is nothing for an API key", async () => {
     expect((await change(tenant.key, OLD, NEW)).status).toBe(403);
   });
@@ -174,6 +207,22 @@ describe("a reset by mail", () => {
     await ask(email);
     expect((await confirm(await mailedToken(email))).status).toBe(204);
     expect((await confirm(first)).status).toBe(404);
+  });
+
+  test("can be asked for again when the mails could not be sent", async () => {
+    const { email, user } = await register();
+    refused = 0;
+    try {
+      for (let n = 0; n < 3; n += 1) await ask(email);
+      await eventually(() => expect(refused).toBe(3));
+      await eventually(async () =>
+        expect(await api.sql`select from password_resets where user_id = ${user.id}`).toHaveLength(0),
+      );
+    } finally {
+      refused = null;
+    }
+    await ask(email);
+    expect((await confirm(await mailedToken(email))).status).toBe(204);
   });
 
   test("is over after an hour, and stores no token", async () => {
@@ -238,6 +287,39 @@ describe("a link made by an admin", () => {
       "user.password_reset_link",
       "user.password_reset",
     ]);
+  });
+
+  test("can be made however many links strangers had mailed", async () => {
+    const admin = (await createPerson(api, tenant.tenantId, "admin")).token;
+    const { email, user } = await register();
+    await api.sql`update memberships set tenant_id = ${tenant.tenantId} where user_id = ${user.id}`;
+    for (let n = 0; n < 3; n += 1) await ask(email);
+    await eventually(() => expect(mails.length).toBe(3));
+    const made = await link(admin, user.id);
+    expect(made.status).toBe(201);
+    expect(await api.sql`select from password_resets where user_id = ${user.id}`).toHaveLength(3);
+    expect((await confirm(made.body.token)).status).toBe(204);
+  });
+
+  test.each(["removed", "no admin any more"])("ends when one of the admins is %s", async (how) => {
+    const admin = await createPerson(api, tenant.tenantId, "admin");
+    const other = await createPerson(api, tenant.tenantId, "admin");
+    const kept = await link(other.token, admin.userId);
+    const path = `/members/${other.userId}`;
+    const answer =
+      how === "removed"
+        ? await api.call("DELETE", path, { as: admin.token })
+        : await api.call("PATCH", path, { as: admin.token, json: { role: "analyst" } });
+    expect(answer.status).toBe(204);
+    expect((await confirm(kept.body.token)).status).toBe(404);
+  });
+
+  test("is no good for a member who has left", async () => {
+    const admin = (await createPerson(api, tenant.tenantId, "admin")).token;
+    const member = await createPerson(api, tenant.tenantId, "analyst");
+    const made = await link(admin, member.userId);
+    expect((await api.call("DELETE", `/members/${member.userId}`, { as: admin })).status).toBe(204);
+    expect((await confirm(made.body.token)).status).toBe(404);
   });
 
   test("is for admins, and not for keys", async () => {
@@ -311,6 +393,27 @@ describe("wrong passwords", () => {
     expect((await change(token, OLD, NEW)).status).toBe(204);
   });
 
+  test("of strangers keep nobody out of an address that the account signed in from", async () => {
+    const { email } = await register();
+    const strangersTakeTheTurn = () =>
+      api.sql`insert into sign_in_delays (subject, failures, last_at, next_at)
+        values (encode(sha256(${email}::bytea), 'hex'), 60, now(), now() + interval '1 minute')
+        on conflict (subject) do update set next_at = excluded.next_at`;
+    await strangersTakeTheTurn();
+    // A new address waits, and its own delay does not grow by that.
+    for (let attempt = 1; attempt <= 7; attempt += 1) expect((await login(email, OLD)).status).toBe(429);
+    expect(await counts(email)).toHaveLength(1);
+    await endDelays();
+    expect((await login(email, OLD)).status).toBe(200);
+    await strangersTakeTheTurn();
+    expect((await login(email, OLD)).status).toBe(200);
+    // Wrong ones from there are delayed as ever.
+    for (let attempt = 1; attempt <= 6; attempt += 1)
+      expect((await login(email, "wrong one")).status).toBe(401);
+    await holdDelays();
+    expect((await login(email, OLD)).status).toBe(429);
+  });
+
   test("at once share their turns", async () => {
     const { email } = await register();
     await login(email, "wrong one");
@@ -328,3 +431,13 @@ describe("wrong passwords", () => {
     expect(await counts(email)).toMatchObject([{ seconds: 900 }, { seconds: 60 }]);
   });
 });
+
+/** Waits until some session waits for the lock of another. */
+async function waitForLock(): Promise<void> {
+  await eventually(async () => {
+    const [row] = await api.sql`
+      select count(*)::int as n from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock'`;
+    expect(row?.n).toBeGreaterThan(0);
+  });
+}

@@ -6,6 +6,7 @@ import { EVENT_BATCHES } from "../../src/streams/topology.ts";
 import { createRollupConsumer } from "../../worker/consumers/rollup.ts";
 import { createSweeper } from "../../worker/jobs/sweeper.ts";
 import {
+  createPerson,
   createTenant,
   createTestApi,
   createTestDeps,
@@ -262,3 +263,75 @@ test("what a paused tenant piles up is out of the sweeper's sight", async () => 
   await due(bad);
   expect(await other.rollupRetries.retryDue()).toBe(6);
 });
+
+describe("a tenant whose retries have just seen that nothing waits", () => {
+  const held = ({ tenantId }: TestTenant) =>
+    api.sql`select batch_id as id from event_batches where tenant_id = ${tenantId} and held and rolled_up_at is null`;
+
+  test("is due again when the sweeper, which saw it paused, holds a batch after that", async () => {
+    const shop = shopAt(12);
+    await ingest(shop);
+    await api.sql`update event_batches set received_at = received_at - interval '1 minute' where rolled_up_at is null`;
+    await api.sql`insert into rollup_failures (tenant_id, paused, retry_at) values (${shop.tenantId}, true, now())`;
+    let holding: Promise<number> | undefined;
+    await api.sql.begin(async (tx) => {
+      // The sweeper waits at the batch; meanwhile the pause ends and the retries find nothing that is held.
+      await tx`select from event_batches where tenant_id = ${shop.tenantId} and rolled_up_at is null for update`;
+      holding = api.deps.rollups.holdPaused(0);
+      await waitForLock();
+      await tx`update rollup_failures set paused = false, retry_at = null where tenant_id = ${shop.tenantId}`;
+    });
+    expect(await holding).toBe(1);
+    expect(await held(shop)).toHaveLength(1);
+    expect(await api.deps.rollupRetries.retryDue()).toBe(1);
+    expect(await held(shop)).toHaveLength(0);
+  });
+
+  test("stays due when a dead letter is given its tries again before the round ends", async () => {
+    const shop = shopAt(13);
+    await ingest(shop);
+    const [batch] = await api.sql`
+      update event_batches set held = true, dead_lettered_at = now()
+      where tenant_id = ${shop.tenantId} and rolled_up_at is null returning batch_id as id`;
+    await api.sql`insert into rollup_failures (tenant_id, retry_at) values (${shop.tenantId}, now())`;
+    const admin = await createPerson(api, shop.tenantId, "admin");
+    const path = `/queue/dead-letters/${batch?.id}/retry`;
+    // Behind the last look at what waits, and before the end of the round is noted.
+    const retries = createRollupRetries({
+      ...api.deps,
+      db: {
+        ...api.deps.db,
+        rollup: beforeSuccess(api.deps.db.rollup, async () => {
+          expect((await api.call("POST", path, { as: admin.token })).status).toBeLessThan(300);
+        }),
+      },
+    });
+    expect(await retries.retryDue()).toBe(0);
+    expect(await api.deps.rollupRetries.retryDue()).toBe(1);
+  });
+});
+
+/** Does `interfere` once, just before the statement that notes the end of a retry. */
+function beforeSuccess(sql: Sql, interfere: () => Promise<void>): Sql {
+  let done = false;
+  return new Proxy(sql, {
+    apply(target, self, given) {
+      const [strings] = given as [readonly string[]];
+      const isEnd = strings[0]?.endsWith("update rollup_failures set retry_at = ");
+      const run = () => Reflect.apply(target, self, given);
+      if (!isEnd || done) return run();
+      done = true;
+      return interfere().then(run);
+    },
+  });
+}
+
+/** Waits until some session waits for the lock of another. */
+async function waitForLock(): Promise<void> {
+  await eventually(async () => {
+    const [row] = await api.sql`
+      select count(*)::int as n from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock'`;
+    expect(row?.n).toBeGreaterThan(0);
+  });
+}

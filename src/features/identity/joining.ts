@@ -5,6 +5,7 @@ import { recordAudit } from "../audit/index.ts";
 import type { InvitationName } from "./invitation-tokens.ts";
 import { revokeInvitationsFor, takeInvitation } from "./invitations-repository.ts";
 import { lockAdmins, lockMember, lockTenant, requireOtherAdmin, upsertMember } from "./members-repository.ts";
+import { deleteResetsOf } from "./passwords/repository.ts";
 
 /**
  * Takes an invitation: the one way into a tenant that exists. Whatever else was open for the e-mail ends with it, or a
@@ -25,6 +26,7 @@ export async function joinByInvitation(
   const admins = await lockAdmins(tx, tenantId);
   if (role !== "admin") requireOtherAdmin(admins, user.id);
   const before = await lockMember(tx, tenantId, user.id);
+  if (before?.role === "admin" && role !== "admin") await deleteResetsOf(tx, tenantId);
   await upsertMember(tx, tenantId, user.id, role, sellerId);
   const principal = { kind: "user", userId: user.id, tenantId, role, sellerId } as const;
   const ctx: RequestContext = { tenantId, principal, requestId, sellerId };

@@ -9,6 +9,7 @@ import type { InvitationTokens } from "./invitation-tokens.ts";
 import { revokeInvitationsBy, revokeInvitationsFor } from "./invitations-repository.ts";
 import { joinByInvitation } from "./joining.ts";
 import * as repository from "./members-repository.ts";
+import { deleteResetsOf } from "./passwords/repository.ts";
 import { findUserById } from "./repository.ts";
 import { requireStanding } from "./standing.ts";
 
@@ -60,6 +61,7 @@ export function createMembersService({ db, invitationTokens }: MembersDeps) {
         if (!namesItsSeller(after.role, after.sellerId)) throw wrongSeller();
         if (after.role !== "admin") repository.requireOtherAdmin(admins, userId);
         await repository.updateMembership(tx, ctx.tenantId, userId, after.role, after.sellerId);
+        if (before.role === "admin" && after.role !== "admin") await deleteResetsOf(tx, ctx.tenantId);
         const voided = await voidInvitations(tx, ctx.tenantId, userId, after.role);
         await recordAudit(tx, ctx, {
           action: "member.updated",
@@ -78,6 +80,7 @@ export function createMembersService({ db, invitationTokens }: MembersDeps) {
         if (!before) throw noMember();
         repository.requireOtherAdmin(admins, userId);
         await repository.deleteMembership(tx, ctx.tenantId, userId);
+        if (before.role === "admin") await deleteResetsOf(tx, ctx.tenantId);
         const voided = await voidInvitations(tx, ctx.tenantId, userId, null);
         await recordAudit(tx, ctx, {
           action: "member.removed",

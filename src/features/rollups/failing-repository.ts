@@ -33,21 +33,25 @@ function recent(sql: Sql): Fragment {
 
 /**
  * Takes batches of paused tenants that nobody will look at out of the way of those that are merely overdue: a tenant that
- * fails for days may have millions. Returns how many, `limit` at the most.
+ * fails for days may have millions. Returns how many, `limit` at the most. A tenant whose pause ends meanwhile is due
+ * again: its retries may have seen that nothing is held just before.
  */
 export async function holdBatches(sql: Sql, overdueMs: number, limit: number): Promise<number> {
   const paused = await sql<{ id: string }[]>`select tenant_id as id from rollup_failures where paused`;
   if (paused.length === 0) return 0;
+  const ids = paused.map(({ id }) => id);
   const held = await sql`
     update event_batches b set held = true
     from (
       select tenant_id, batch_id from event_batches
       where rolled_up_at is null and dead_lettered_at is null and not held
         and received_at < now() - ${overdueMs} * interval '1 millisecond'
-        and tenant_id = any(${paused.map(({ id }) => id)}::uuid[])
+        and tenant_id = any(${ids}::uuid[])
       order by received_at limit ${limit}
     ) waiting
     where b.tenant_id = waiting.tenant_id and b.batch_id = waiting.batch_id and b.rolled_up_at is null`;
+  if (held.count > 0)
+    await sql`update rollup_failures set retry_at = now() where tenant_id = any(${ids}::uuid[]) and not paused`;
   return held.count;
 }
 
@@ -55,6 +59,8 @@ export interface FailingTenant {
   tenantId: string;
   failures: number;
   paused: boolean;
+  /** When it is due again; text keeps the microseconds. */
+  retryAt: string;
 }
 
 export async function selectDueTenants(sql: Sql, limit: number): Promise<string[]> {
@@ -73,7 +79,7 @@ export async function claimRetry(sql: Sql, tenantId: string): Promise<FailingTen
   const [claimed] = await sql<FailingTenant[]>`
     update rollup_failures set retry_at = now() + ${delay(sql, sql`failures + 1`)}
     where tenant_id = ${tenantId} and retry_at <= now()
-    returning tenant_id as "tenantId", failures, paused`;
+    returning tenant_id as "tenantId", failures, paused, retry_at::text as "retryAt"`;
   return claimed ?? null;
 }
 
@@ -102,10 +108,18 @@ export async function recordRetryFailure(sql: Sql, tenantId: string): Promise<vo
     where tenant_id = ${tenantId}`;
 }
 
-/** The end of a retry without failures. */
-export async function recordRetrySuccess(sql: Sql, tenantId: string, more: boolean): Promise<void> {
+/**
+ * The end of a retry without failures. Whoever has made the tenant due since its claim gave it something to
+ * retry, which this one need not have seen: then it stays due.
+ */
+export async function recordRetrySuccess(
+  sql: Sql,
+  { tenantId, retryAt }: FailingTenant,
+  more: boolean,
+): Promise<void> {
   await sql`
-    update rollup_failures set retry_at = ${more ? sql`now()` : sql`null`} where tenant_id = ${tenantId} and not paused`;
+    update rollup_failures set retry_at = ${more ? sql`now()` : sql`null`}
+    where tenant_id = ${tenantId} and not paused and retry_at = ${retryAt}::text::timestamptz`;
 }
 
 /** Gives dead letters of before `revive_before` all their tries again; returns how many, `limit` at the most. */

@@ -56,7 +56,7 @@ export function createRollupRetries({ db, rollups, announcer, invalidator, log }
       const page = await retryPage(tenant);
       if (page === null) {
         if (await revive(tenant)) continue;
-        await repository.recordRetrySuccess(sql, tenantId, false);
+        await repository.recordRetrySuccess(sql, tenant, false);
         return claimed;
       }
       claimed += page.claimed;
@@ -70,7 +70,7 @@ export function createRollupRetries({ db, rollups, announcer, invalidator, log }
         return claimed;
       }
     }
-    await repository.recordRetrySuccess(sql, tenantId, true);
+    await repository.recordRetrySuccess(sql, tenant, true);
     return claimed;
   }
 

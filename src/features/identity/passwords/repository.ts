@@ -11,20 +11,36 @@ export interface NewReset {
   validSeconds: number;
 }
 
-/** Null, and nothing stored, when the user has `atMost` open resets already. */
+/**
+ * Where the user has `atMost` open resets already, the one that ends first makes room, if it may `replace`
+ * one; else null, and nothing is stored.
+ */
 export async function insertReset(
   tx: Transaction,
   { tokenHash, userId, tenantId, validSeconds }: NewReset,
-  atMost: number,
+  { atMost, replace }: { atMost: number; replace: boolean },
 ): Promise<Date | null> {
   await tx`select from users where id = ${userId} for update`;
-  const open = await tx`select from password_resets where user_id = ${userId} and expires_at > now()`;
-  if (open.length >= atMost) return null;
+  const open = await tx<{ tokenHash: string }[]>`
+    select token_hash as "tokenHash" from password_resets
+    where user_id = ${userId} and expires_at > now() order by expires_at desc`;
+  if (open.length >= atMost && !replace) return null;
+  for (const first of open.slice(atMost - 1)) await deleteReset(tx, first.tokenHash);
   const [row] = await tx<{ expiresAt: Date }[]>`
     insert into password_resets (token_hash, user_id, tenant_id, expires_at)
     values (${tokenHash}, ${userId}, ${tenantId}, now() + ${validSeconds} * interval '1 second')
     returning expires_at as "expiresAt"`;
   return row?.expiresAt ?? null;
+}
+
+/** Takes back a reset whose token reaches nobody. */
+export async function deleteReset(sql: Sql | Transaction, tokenHash: string): Promise<void> {
+  await sql`delete from password_resets where token_hash = ${tokenHash}`;
+}
+
+/** Takes back what admins of a tenant have made: one of them is none any more, and may have kept a link. */
+export async function deleteResetsOf(tx: Transaction, tenantId: string): Promise<void> {
+  await tx`delete from password_resets where tenant_id = ${tenantId}`;
 }
 
 /** Whether a token opens anything: a look before the cost of a hash. */
@@ -51,17 +67,23 @@ export async function selectMembershipsOf(tx: Transaction, userId: string) {
     where user_id = ${userId} order by tenant_id`;
 }
 
-/** Sets the password, ends every session, and takes back all open resets. Returns the e-mail address. */
+/**
+ * Sets the password, ends every session, and takes back all open resets. Returns the e-mail address; null
+ * when all sessions were ended since `sessionVersion` was read.
+ */
 export async function replacePassword(
   tx: Transaction,
   userId: string,
   passwordHash: string,
+  sessionVersion?: number,
 ): Promise<string | null> {
+  const unchanged = sessionVersion === undefined ? tx`` : tx`and session_version = ${sessionVersion}`;
   const [row] = await tx<{ email: string }[]>`
     update users set password_hash = ${passwordHash}, session_version = session_version + 1
-    where id = ${userId} returning email`;
+    where id = ${userId} ${unchanged} returning email`;
+  if (!row) return null;
   await tx`delete from password_resets where user_id = ${userId}`;
-  return row?.email ?? null;
+  return row.email;
 }
 
 /** Deletes resets that are over, at most `limit`; returns how many. */

@@ -84,7 +84,7 @@ export function createPasswordRoutes(passwords: PasswordsService) {
       "Pass it on; it works once, within a day. Refused for a member of other tenants, too. Recorded in the audit log.",
     request: { params: UserParam },
     responses: { 201: json(PasswordResetLink, "The link; it is shown this once") },
-    problems: [404, 409],
+    problems: [404],
   });
   router.openapi(createLink, async (c) =>
     c.json(await passwords.createResetLink(requestContext(c), c.req.valid("param").userId), 201),

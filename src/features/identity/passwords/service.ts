@@ -40,16 +40,15 @@ const MAX_OPEN = 3;
 
 /** Changes and resets of passwords. Each ends all sessions of the account: refresh and access tokens. */
 export function createPasswordsService({ db, delays, mailer, publicUrl, log }: PasswordsDeps) {
-  /** Null when the account has too many open links. */
+  /** Null when the account has too many open links, and the new one may not `replace` another. */
   async function makeLink(
     tx: Transaction,
-    userId: string,
-    tenantId: string | null,
-    validSeconds: number,
+    reset: { userId: string; tenantId: string | null; validSeconds: number },
+    replace: boolean,
   ): Promise<ResetLink | null> {
     const token = randomToken(32);
-    const reset = { tokenHash: sha256(token), userId, tenantId, validSeconds };
-    const expiresAt = await repository.insertReset(tx, reset, MAX_OPEN);
+    const row = { tokenHash: sha256(token), ...reset };
+    const expiresAt = await repository.insertReset(tx, row, { atMost: MAX_OPEN, replace });
     if (expiresAt === null) return null;
     return {
       token,
@@ -61,8 +60,33 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
   async function mailLink(email: string): Promise<void> {
     const user = mailer && (await findUserByEmail(db.orm, email));
     if (!user) return;
-    const link = await db.transaction((tx) => makeLink(tx, user.id, null, MAILED_SECONDS));
-    if (link) await mailer?.send({ to: email, subject: "Set a new password", text: mailText(link.url) });
+    const reset = { userId: user.id, tenantId: null, validSeconds: MAILED_SECONDS };
+    const link = await db.transaction((tx) => makeLink(tx, reset, false));
+    if (!link) return;
+    try {
+      await mailer.send({ to: user.email, subject: "Set a new password", text: mailText(link.url) });
+    } catch (error) {
+      // Or mails that were never sent would leave no room for one that is.
+      await repository.deleteReset(db.write, sha256(link.token));
+      throw error;
+    }
+  }
+
+  /** By somebody who answers for the account: links that strangers had mailed must not be in the way. */
+  async function makeTrustedLink(tx: Transaction, userId: string, tenantId: string | null) {
+    const link = await makeLink(tx, { userId, tenantId, validSeconds: LINK_SECONDS }, true);
+    if (!link) throw new Error("a link that may replace another must be made");
+    return link;
+  }
+
+  /** In the log of each of the account's tenants, by the account itself. Returns which they are. */
+  async function auditEverywhere(tx: Transaction, userId: string, requestId: string, action: string) {
+    const memberships = await repository.selectMembershipsOf(tx, userId);
+    for (const { tenantId, role, sellerId } of memberships) {
+      const principal = { kind: "user", userId, tenantId, role, sellerId } as const;
+      await recordAudit(tx, { tenantId, principal, requestId, sellerId }, { action, target: userId });
+    }
+    return memberships.map(({ tenantId }) => tenantId);
   }
 
   return {
@@ -85,8 +109,10 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
         throw wrongField("newPassword", "same_password", "The new password is the current one.");
       const passwordHash = await hashPassword(newPassword);
       await db.transaction(async (tx) => {
-        await repository.replacePassword(tx, user.id, passwordHash);
-        await recordAudit(tx, ctx, { action: "user.password_changed", target: user.id });
+        // Whoever knew the old password must not undo a reset that was made because of it.
+        if ((await repository.replacePassword(tx, user.id, passwordHash, user.sessionVersion)) === null)
+          throw new AppError("unauthenticated", "The password was changed meanwhile: sign in again.");
+        await auditEverywhere(tx, user.id, ctx.requestId, "user.password_changed");
       });
     },
 
@@ -109,24 +135,18 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
       const email = await db.transaction(async (tx) => {
         const reset = await repository.takeReset(tx, tokenHash);
         if (!reset) throw noReset();
-        const { userId } = reset;
-        const memberships = await repository.selectMembershipsOf(tx, userId);
-        // Whoever has joined another tenant since then is out of this admin's reach.
-        if (reset.tenantId !== null && memberships.some(({ tenantId }) => tenantId !== reset.tenantId))
-          throw noReset();
-        for (const { tenantId, role, sellerId } of memberships) {
-          const principal = { kind: "user", userId, tenantId, role, sellerId } as const;
-          const ctx = { tenantId, principal, requestId, sellerId };
-          await recordAudit(tx, ctx, { action: "user.password_reset", target: userId });
-        }
-        return repository.replacePassword(tx, userId, passwordHash);
+        const tenants = await auditEverywhere(tx, reset.userId, requestId, "user.password_reset");
+        // Whoever has left, or joined another tenant since then, is out of this admin's reach.
+        const isInReach = tenants.length === 1 && tenants[0] === reset.tenantId;
+        if (reset.tenantId !== null && !isInReach) throw noReset();
+        return repository.replacePassword(tx, reset.userId, passwordHash);
       });
       if (email !== null) await delays.forget({ email, address });
     },
 
     /**
-     * A link for a member, made by an admin who passes it on. Throws `not_found`, `conflict` when three are
-     * open, and `forbidden` for a member of other tenants, too: their accounts are not this admin's.
+     * A link for a member, made by an admin who passes it on. Throws `not_found`, and `forbidden` for a
+     * member of other tenants, too: their accounts are not this admin's.
      */
     async createResetLink(ctx: RequestContext, userId: string): Promise<ResetLink> {
       return db.transaction(async (tx) => {
@@ -138,8 +158,7 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
             "forbidden",
             "This member belongs to other tenants, too: the operator can run `footfall admin reset-password`.",
           );
-        const link = await makeLink(tx, userId, ctx.tenantId, LINK_SECONDS);
-        if (!link) throw tooManyLinks();
+        const link = await makeTrustedLink(tx, userId, ctx.tenantId);
         const after = { expiresAt: link.expiresAt };
         await recordAudit(tx, ctx, { action: "user.password_reset_link", target: userId, after });
         return link;
@@ -150,9 +169,7 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
     async createResetLinkFor(email: string): Promise<ResetLink> {
       const user = await findUserByEmail(db.orm, email.toLowerCase());
       if (!user) throw new AppError("not_found", `There is no account with the e-mail address ${email}.`);
-      const link = await db.transaction((tx) => makeLink(tx, user.id, null, LINK_SECONDS));
-      if (!link) throw tooManyLinks();
-      return link;
+      return db.transaction((tx) => makeTrustedLink(tx, user.id, null));
     },
   };
 }
@@ -163,10 +180,6 @@ function wrongField(path: string, code: string, message: string): AppError {
 
 function noReset(): AppError {
   return new AppError("not_found", "This link is not valid: it was used, has expired, or was never made.");
-}
-
-function tooManyLinks(): AppError {
-  return new AppError("conflict", `${MAX_OPEN} links for this account are open: use one of them, or wait.`);
 }
 
 function mailText(url: string): string {

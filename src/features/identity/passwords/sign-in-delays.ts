@@ -9,9 +9,9 @@ import { pruneTable } from "../../../db/prune.ts";
  * password forgets the count. Unknown addresses are counted alike.
  */
 export interface SignInDelays {
-  /** Throws `rate_limited` when the next attempt is not due yet. */
+  /** Throws `rate_limited` when the next attempt is not due yet; one that is refused does not count. */
   takeTurn(attempt: Attempt): Promise<void>;
-  /** The password was right. */
+  /** The password was right: forgets the counts, and knows the address from now on. */
   forget(attempt: Attempt): Promise<void>;
 }
 
@@ -23,26 +23,49 @@ export interface Attempt {
 
 /**
  * From one address the delay doubles from the sixth attempt on, up to 15 minutes. From all addresses
- * together it does so from the 51st on, up to a minute: a stranger can slow the owner down and no more.
+ * together it does so from the 51st on, up to a minute. Strangers with many addresses could take each of
+ * those turns, so an address that the account signed in from lately does not wait for them.
  */
 const FROM_ONE_ADDRESS = { free: 5, maxSeconds: 900 };
 const FROM_ALL = { free: 50, maxSeconds: 60 };
+const KNOWN_DAYS = 30;
 
 export function createSignInDelays(sql: Sql): SignInDelays {
-  const rowsOf = ({ email, address }: Attempt) => [
-    { subject: sha256(`${email} ${address}`), ...FROM_ONE_ADDRESS },
-    { subject: sha256(email), ...FROM_ALL },
-  ];
+  const subjectsOf = ({ email, address }: Attempt) => ({
+    one: sha256(`${email} ${address}`),
+    all: sha256(email),
+    known: sha256(`${email} ${address} known`),
+  });
   return {
     async takeTurn(attempt) {
-      const rows = rowsOf(attempt);
-      for (const row of rows) if (!(await count(sql, row))) throw await tooSoon(sql, row.subject);
+      const { one, all, known } = subjectsOf(attempt);
+      const open = await selectOpen(sql, [one, all, known]);
+      const rows = [{ subject: one, ...FROM_ONE_ADDRESS }];
+      if (!open.has(known)) rows.push({ subject: all, ...FROM_ALL });
+      for (const { subject } of rows) if (open.has(subject)) throw tooSoon(open.get(subject));
+      for (const row of rows)
+        if (!(await count(sql, row))) throw tooSoon((await selectOpen(sql, [row.subject])).get(row.subject));
     },
     async forget(attempt) {
-      const subjects = rowsOf(attempt).map(({ subject }) => subject);
-      await sql`delete from sign_in_delays where subject in ${sql(subjects)}`;
+      const { one, all, known } = subjectsOf(attempt);
+      await sql`
+        insert into sign_in_delays (subject, failures, last_at, next_at)
+        values (${known}, 0, now(), now() + ${KNOWN_DAYS} * interval '1 day')
+        on conflict (subject) do update set last_at = excluded.last_at, next_at = excluded.next_at`;
+      await sql`delete from sign_in_delays where subject in ${sql([one, all])}`;
     },
   };
+}
+
+/**
+ * Seconds until the end of what is not over yet: a delay, or the time that an address is known for. By the
+ * milliseconds of the column, which rounds.
+ */
+async function selectOpen(sql: Sql, subjects: readonly string[]): Promise<ReadonlyMap<string, number>> {
+  const rows = await sql<{ subject: string; seconds: number }[]>`
+    select subject, ceil(extract(epoch from next_at - now()::timestamptz(3)))::int as seconds
+    from sign_in_delays where subject in ${sql(subjects)} and next_at > now()::timestamptz(3)`;
+  return new Map(rows.map(({ subject, seconds }) => [subject, seconds]));
 }
 
 /** Counts an attempt and sets when the next one is due; false when this one is not due yet. */
@@ -62,20 +85,17 @@ async function count(
   return rows.count > 0;
 }
 
-async function tooSoon(sql: Sql, subject: string): Promise<AppError> {
-  const [row] = await sql<{ seconds: number }[]>`
-    select ceil(extract(epoch from next_at - now()))::int as seconds from sign_in_delays where subject = ${subject}`;
-  const retryAfterSeconds = Math.max(1, row?.seconds ?? 1);
+function tooSoon(seconds = 1): AppError {
   return new AppError(
     "rate_limited",
-    `Too many wrong passwords for this e-mail address: try again in ${retryAfterSeconds} s.`,
-    { retryAfterSeconds },
+    `Too many wrong passwords for this e-mail address: try again in ${seconds} s.`,
+    { retryAfterSeconds: seconds },
   );
 }
 
-/** Deletes counts that are a day old, at most `limit`; returns how many. */
+/** Deletes counts and known addresses that were over a day ago, at most `limit`; returns how many. */
 export async function pruneSignInDelays(sql: Sql, limit: number): Promise<number> {
-  const over = sql`last_at < now() - interval '1 day'`;
+  const over = sql`last_at < now() - interval '1 day' and next_at < now()`;
   const key = { subject: "text" } as const;
   return pruneTable(sql, { table: "sign_in_delays", key, over, orderBy: "last_at" }, limit);
 }
