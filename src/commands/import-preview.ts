@@ -3,7 +3,10 @@ import { createReasonCounts, judgeRejections, reportWarnings } from "./rejection
 
 const ROWS = 1_000;
 
-/** What `import --dry-run` prints: how the columns are taken, what is rejected, and some events. Stores nothing. */
+/**
+ * What `import --dry-run` prints: how the columns are read, what is rejected, and some events. It
+ * stores nothing.
+ */
 export async function showDryRun(file: string, format: ImportFormat, mapping: Mapping | null): Promise<void> {
   const preview = await previewImport({ file, format, mapping }, ROWS);
   const reasons = createReasonCounts();
