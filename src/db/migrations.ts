@@ -21,6 +21,7 @@ import propertyFills from "../../drizzle/0014_property_fills.sql" with { type: "
 import passwords from "../../drizzle/0015_passwords.sql" with { type: "text" };
 import exchangeRates from "../../drizzle/0016_exchange_rates.sql" with { type: "text" };
 import voidedEvents from "../../drizzle/0017_voided_events.sql" with { type: "text" };
+import membersByDay from "../../drizzle/0018_members_by_day.sql" with { type: "text" };
 import journal from "../../drizzle/meta/_journal.json" with { type: "json" };
 
 export const MIGRATION_JOURNAL = journal;
@@ -44,4 +45,5 @@ export const MIGRATION_FILES: Record<string, string> = {
   "0015_passwords": passwords,
   "0016_exchange_rates": exchangeRates,
   "0017_voided_events": voidedEvents,
+  "0018_members_by_day": membersByDay,
 };

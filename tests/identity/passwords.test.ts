@@ -1,7 +1,7 @@
 /** Changing and resetting passwords: who may, what it ends, and what a stranger learns from it. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { SMTPServer } from "smtp-server";
-import { pruneSignInDelays } from "../../src/features/identity/index.ts";
+import { createSignInDelays, pruneSignInDelays } from "../../src/features/identity/index.ts";
 import { createPerson, createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup, eventually, onCleanup, runFootfall } from "../harness.ts";
 
@@ -355,7 +355,7 @@ describe("a link made by an admin", () => {
 
 describe("wrong passwords", () => {
   const counts = (email: string) =>
-    api.sql`select failures, ceil(extract(epoch from next_at - last_at))::int as seconds from sign_in_delays
+    api.sql`select failures, greatest(ceil(extract(epoch from next_at - last_at)), 0)::int as seconds from sign_in_delays
       where subject in (encode(sha256(${`${email} 127.0.0.1`}::bytea), 'hex'), encode(sha256(${email}::bytea), 'hex'))
       order by seconds desc`;
   /** Holds the clock for every delay: those that run go on for an hour, or are over. */
@@ -383,6 +383,17 @@ describe("wrong passwords", () => {
       }
     },
   );
+
+  test("that are within the free ones delay nobody, whichever of two at once is counted first", async () => {
+    const attempt = { email: `at-once-${people}@example.com`, address: "192.0.2.1" };
+    await api.sql.begin(async (tx) => {
+      // From here on, now() is this moment for the transaction.
+      await tx`select now()`;
+      await Bun.sleep(10);
+      await createSignInDelays(api.deps.db.write).takeTurn(attempt);
+      await createSignInDelays(tx as never).takeTurn(attempt);
+    });
+  });
 
   test("are forgotten with the right one", async () => {
     const { email } = await register();

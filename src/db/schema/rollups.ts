@@ -109,7 +109,8 @@ export const sessionDailyStats = pgTable(
 );
 
 /**
- * How many users (buyers, sessions) of `day` were there on `previous_day` before that and not in between; '-infinity': never.
+ * How many users (buyers, sessions) of `day` were there on `previous_day` before that and not in between; '-infinity': never;
+ * 'infinity': all of the day.
  * A distinct member of a range of days is one whose day before lies before the range, once.
  */
 export const dailyReturnStats = pgTable(

@@ -1,6 +1,6 @@
 import { addDays, type Day } from "../../core/days.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
-import { type DayRange, SALE_REVENUE, SALE_UNITS } from "../rollups/index.ts";
+import { ALL_MEMBERS, type DayRange, SALE_REVENUE, SALE_UNITS } from "../rollups/index.ts";
 import { beyond, orderTerms } from "./keyset.ts";
 import type { Plan, Source, Subject } from "./planner.ts";
 import { productRows } from "./product-rows.ts";
@@ -114,9 +114,14 @@ const MEMBER_ROWS: Record<Subject, { table: string; member: string }> = {
 /** Distinct members of each bucket, or of the whole range, of all subjects in one statement: no more buyers than users. */
 function membersOf(sql: Sql, tenantId: string, { source, metrics, dimensions, range }: Plan): Fragment {
   const subjects = new Set(metrics.flatMap((metric) => source.distinct?.[metric] ?? []));
-  const buckets = bucketsOf(range, dimensions.find(isPeriod));
+  const period = dimensions.find(isPeriod);
+  const buckets = bucketsOf(range, period);
   const counts = [...subjects].map((subject, index) => {
-    return sql`${index === 0 ? sql`` : sql` union all `}${membersIn(sql, tenantId, subject, buckets)}`;
+    const members =
+      period === "day"
+        ? membersByDay(sql, tenantId, subject, buckets)
+        : membersIn(sql, tenantId, subject, buckets);
+    return sql`${index === 0 ? sql`` : sql` union all `}${members}`;
   });
   return sql`(select * from (${counts}) every_bucket where members > 0) counted`;
 }
@@ -146,6 +151,26 @@ function membersIn(sql: Sql, tenantId: string, subject: Subject, buckets: readon
           and seen.folded and seen.day + 0 between bucket.first and bucket.last offset 0)
     ) as members
     from unnest(${ends("from")}, ${ends("to")}) as bucket(first, last)`;
+}
+
+/**
+ * The same of single days, of which the folded members are one row and the unfolded ones as many as their rows. Read
+ * from the pairs, a year by day took a look at each of them: 66,000 instead of 365.
+ */
+function membersByDay(sql: Sql, tenantId: string, subject: Subject, buckets: readonly DayRange[]): Fragment {
+  const days = sql`${sql.array(buckets.map(({ from }) => from))}::date[]`;
+  return sql`
+    select ${subject} as subject, wanted.day, coalesce(folded.members, 0) + coalesce(late.members, 0) as members
+    from unnest(${days}) as wanted(day)
+    left join lateral (
+      select members from daily_return_stats
+      where tenant_id = ${tenantId} and subject = ${subject} and day = wanted.day and previous_day = ${ALL_MEMBERS}::text::date
+      offset 0
+    ) folded on true
+    left join (
+      select day, count(*) as members from ${sql(MEMBER_ROWS[subject].table)}
+      where tenant_id = ${tenantId} and not folded and day = any(${days}) group by day
+    ) late on late.day = wanted.day`;
 }
 
 /** The days of each period that touches the range, cut to it; of the whole range where there is no period. */

@@ -8,5 +8,6 @@ export { changeTimeZone, rebuildTenant, type VerifyReport, verifyTenant } from "
 export { type DayRange, describeKept, type Kept, type TenantZone } from "./recount-plan.ts";
 export { countDeadLetters, selectOldestWaiting as readOldestWaiting } from "./repository.ts";
 export { createReturnsFolder, type ReturnsFolder } from "./returns.ts";
+export { ALL_MEMBERS } from "./returns-repository.ts";
 export { createRollupService, type RollupService } from "./service.ts";
 export { createEventVoids, type EventVoids } from "./void-event.ts";

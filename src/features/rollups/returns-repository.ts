@@ -33,6 +33,9 @@ export const SESSION_RETURNS: Returns = {
   member: "session_id",
   measure: "events",
 };
+/** The `previous_day` under which a day's members are counted all together, so that a series by day reads one row a day. */
+export const ALL_MEMBERS = "infinity";
+
 export const RETURNS: readonly Returns[] = [USER_RETURNS, BUYER_RETURNS, SESSION_RETURNS];
 
 export interface MemberDay {
@@ -128,6 +131,8 @@ function changeStatement(returns: Returns): string {
     select day, coalesce(previous_with, '-infinity') as previous_day, 1 as members from preceded
     union all
     select day, coalesce(previous_without, '-infinity'), -1 from preceded where not is_changed
+    union all
+    select day, '${ALL_MEMBERS}', 1 from preceded where is_changed
   )
   insert into daily_return_stats as kept (tenant_id, subject, day, previous_day, members)
   select $1, '${subject}', day, previous_day, $6::int * sum(members)::bigint from effect
@@ -165,7 +170,9 @@ function recounted({ table, member }: Returns): string {
   return `select day, previous_day, count(*) as members from (
       select day, coalesce(lag(day) over (partition by ${member} order by day), '-infinity') as previous_day
       from ${table} where tenant_id = $1 and folded
-    ) visits group by day, previous_day`;
+    ) visits group by day, previous_day
+    union all
+    select day, '${ALL_MEMBERS}', count(*) from ${table} where tenant_id = $1 and folded group by day`;
 }
 
 export interface ReturnsComparison {
