@@ -15,10 +15,15 @@ export interface KnownPropertiesDeps {
 
 export type KnownProperties = ReturnType<typeof createKnownProperties>;
 
-/** Which properties a question may be about, and what to know of those that are not counted in full yet. */
+/**
+ * Which properties a question may be about, and how far those are that are not fully counted yet.
+ */
 export function createKnownProperties({ sql, lookUps, readGuard, readTenantSettings }: KnownPropertiesDeps) {
   return {
-    /** Throws `invalid_input`, with those there are. Settings are remembered for seconds, so a no is looked up again. */
+    /**
+     * Throws `invalid_input` that lists the known ones. Settings are remembered for seconds, so a
+     * no is checked again.
+     */
     async require({ tenantId }: RequestContext, property: string): Promise<void> {
       if ((await readTenantSettings(tenantId)).properties.includes(property)) return;
       const choice = await readGuard.lookUp(() => readPropertyChoice(lookUps, tenantId));

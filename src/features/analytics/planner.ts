@@ -4,8 +4,9 @@ import { hoursAlign, type Range } from "./range.ts";
 import { type Dimension, type FilterName, GRANULARITIES, type Granularity, type Metric } from "./schema.ts";
 
 /**
- * One question shape behind every analytics answer: metrics, by dimensions, under filters. The planner finds the
- * smallest table that holds what is asked; what none holds is refused, so that no question becomes a scan by accident.
+ * One shape of question behind every analytics answer: metrics, by dimensions, under filters. The
+ * planner finds the smallest table that holds what is asked. What none holds is refused, so no
+ * question becomes a scan by accident.
  */
 export interface MetricsQuestion {
   range: Range;
@@ -23,13 +24,18 @@ export interface MetricsQuestion {
 
 export interface Source {
   table: string;
-  /** The column of time: a local day, an hour of the tenant's clock, or the instant of a raw event. */
+  /**
+   * The column of time: a local day, an hour of the tenant's clock, or the instant of a raw event.
+   */
   time: "day" | "hour" | "ts";
   dimensions: readonly Dimension[];
   filters: readonly FilterName[];
   /** SQL of each metric that it holds, over the rows of a group. */
   metrics: Partial<Record<Metric, string>>;
-  /** Its rows are also kept added up by longer periods, which answer what asks for nothing finer than months. */
+  /**
+   * Its rows are also kept summed by longer periods, which answer questions that need nothing finer
+   * than months.
+   */
   hasPeriods?: true;
   /** Where distinct members are sums over pairs of days: of whom, by metric. */
   distinct?: Partial<Record<Metric, readonly Subject[]>>;
@@ -52,7 +58,10 @@ const DAYS: readonly Dimension[] = ["day", "week", "month"];
 const sum = (column: string) => `coalesce(sum(${column}), 0)`;
 const ofType = (type: string) => `coalesce(sum(events) filter (where type = '${type}'), 0)`;
 
-/** Compared as bytes, whatever the database's language: what is only told apart need not be sorted like words. */
+/**
+ * Compared as bytes, whatever the database's language: counting distinct values needs no sorting by
+ * language.
+ */
 const distinct = (column: string) => `count(distinct ${column} collate "C")`;
 
 /** No metric of its own: the quotient of two others, as doubles. */
@@ -159,7 +168,10 @@ const SOURCES: readonly Source[] = [
   },
 ];
 
-/** For clocks whose hours or days no rollup was kept by. Its rows are made to look like those of the hourly rollup. */
+/**
+ * For clocks whose hours or days no rollup is kept by. Its rows are made to look like those of the
+ * hourly rollup.
+ */
 const RAW: Source = {
   table: "events",
   time: "ts",
@@ -197,7 +209,8 @@ function holds(
   { dimensions, filters, metrics }: Source,
   { metrics: asked, dimensions: by, filters: under = {}, property }: MetricsQuestion,
 ): boolean {
-  // One property is always chosen there: the rows of all together would count an event once a property.
+  // A question of this rollup always chooses one property: over all properties, an event would
+  // count once for each.
   if (dimensions.includes("property") !== (property !== undefined)) return false;
   return (
     asked.every((metric) => metric in metrics) &&

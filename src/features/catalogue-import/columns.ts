@@ -17,7 +17,10 @@ export type Column = (typeof COLUMNS)[number];
 
 /** Every row can become a new product, so what a product cannot be without must have a column. */
 const REQUIRED: readonly Column[] = ["name", "price"];
-/** More than anybody's header has, known columns or not: what is longer is reported by its length, not name by name. */
+/**
+ * More than any real header has, known columns or not. A longer header is reported by its length,
+ * not name by name.
+ */
 const MAX_COLUMNS = 100;
 const MAX_QUOTED = 60;
 

@@ -9,7 +9,10 @@ export interface MoneyRules {
   exchangeRates: RateTable;
 }
 
-/** How a sale's currency is read: null for the tenant's own, else the rate of its day; or what is wrong with it. */
+/**
+ * How a sale's currency is read: null for the tenant's own, else the rate of its day; or the
+ * problem with it.
+ */
 export function readCurrency(
   given: unknown,
   tsMs: number,
@@ -36,7 +39,9 @@ export interface Conversion {
   converted: { currency: string; amount: number; rate: string; from: string };
 }
 
-/** A line in the tenant's currency. The highest quantity, price and rate make an amount of 10^23. */
+/**
+ * A line in the tenant's currency. The highest quantity, price and rate make an amount of 10^23.
+ */
 export function convertLine(
   quantity: number,
   amount: string,

@@ -2,19 +2,26 @@ import { AMOUNT_DECIMALS, type ExchangeRate } from "../../core/exchange-rates.ts
 import { convertLine, type MoneyRules, readCurrency } from "./currency.ts";
 import type { Warn } from "./warnings.ts";
 
-/** Event types that count in money. Only the shop itself may send them, unless its tenant trusts others with it. */
+/**
+ * Event types that count in money. Only the shop itself may send them, unless its tenant trusts
+ * others with it.
+ */
 export const SALE_TYPES: ReadonlySet<string> = new Set(["purchase", "refund", "adjustment"]);
 
 /**
- * Bounds of one event. No shop meets them by accident, and a mistake stays a mistake of that size: `units` are added up in
- * a bigint, which takes 9 * 10^12 events of the highest quantity to leave, and `revenue` in a numeric without bound. An
- * amount in a JSON number is exact up to 15 digits, four of which are decimals; the catalogue's prices are below it.
+ * Bounds of one event: no shop meets them by accident, and a mistake stays small. `units` are added
+ * up in a bigint, which holds 9 * 10^12 events of the highest quantity; `revenue` is a numeric
+ * without bound. A JSON number is exact up to 15 digits, four of them decimals; the catalogue's
+ * prices stay below that.
  */
 const MAX_UNITS = 1_000_000;
 const MAX_UNIT_PRICE = 10_000_000_000;
 const MAX_LINE_TOTAL = 100_000_000_000;
 
-/** What an event means in units and money: null where it is no sale. Amounts are exact decimal text. */
+/**
+ * What an event counts in units and money: null where it is no sale. Amounts are exact decimal
+ * text.
+ */
 export interface SaleAmount {
   quantity: number | null;
   unitPrice: string | null;
@@ -72,7 +79,10 @@ export function parseSale(
   };
 }
 
-/** Without a price: the catalogue may know one, a refund may do without, and anything else would count nothing. */
+/**
+ * Without a price: the catalogue may know one, and a refund needs none. Anything else would count
+ * nothing.
+ */
 function parseUnpriced(
   quantity: number,
   { type, productId }: SaleInput,
@@ -102,7 +112,10 @@ function checkAmount(type: string, name: string, value: unknown, max: number, re
   return null;
 }
 
-/** The decimal that a client wrote, to four places: the shortest text of a double is what JSON carried. */
+/**
+ * The decimal that a client wrote, to four places: the shortest text of a double is what the JSON
+ * held.
+ */
 function decimalText(amount: number): string {
   const text = String(amount);
   return /^-?\d+(\.\d{1,4})?$/.test(text) ? text : amount.toFixed(AMOUNT_DECIMALS);

@@ -85,7 +85,10 @@ export function createEventsService(deps: EventsDeps) {
   }
 
   return {
-    /** Resolves after the commit. Throws `invalid_input`, `too_large`, `sales_not_trusted`, `currency_mismatch`, `unavailable`. */
+    /**
+     * Resolves after the commit. Throws `invalid_input`, `too_large`, `sales_not_trusted`,
+     * `currency_mismatch`, `unavailable`.
+     */
     async createEvent(
       ctx: RequestContext,
       input: unknown,
@@ -104,7 +107,10 @@ export function createEventsService(deps: EventsDeps) {
         : { ...outcome, warnings: warnings.map((warning) => ({ index: 0, ...warning })) };
     },
 
-    /** Stores the valid events and reports the others; `strict` stores all or none. Throws when none is valid. */
+    /**
+     * Stores the valid events and reports the others; `strict` stores all or none. Throws when none
+     * is valid.
+     */
     async createEvents(
       ctx: RequestContext,
       input: BulkFrame,
@@ -164,8 +170,9 @@ export function createEventsService(deps: EventsDeps) {
     },
 
     /**
-     * All events of the filter, the newest first, as text. Each that was stored when it began is given exactly
-     * once. Those stored meanwhile are part of it where their time is still to come, as that of late ones may be.
+     * All events of the filter, the newest first, as text. Each event stored before the export
+     * began comes exactly once. Of those stored meanwhile, it holds the ones whose time it has not
+     * reached yet.
      */
     exportEvents(ctx: RequestContext, { format, ...filters }: EventExportQuery): AsyncIterable<string> {
       const pages = readPages<StoredEvent>((after, size) => {

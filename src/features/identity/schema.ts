@@ -7,7 +7,10 @@ import { Instant, withDefault } from "../../http/responses.ts";
 const MAX_PASSWORD = 128;
 const MAX_NAME = 200;
 
-/** Plain text that Postgres can store: no NUL, no lone surrogates. Blanks around it are cut off, so it needs more. */
+/**
+ * Plain text that Postgres can store: no NUL, no lone surrogates. Blanks around it are removed, and
+ * something must be left.
+ */
 const PlainText = (max: number) =>
   z
     .string()
@@ -17,7 +20,10 @@ const PlainText = (max: number) =>
     .refine(isStorable, "holds a character that can't be stored")
     .openapi({ pattern: "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$" });
 
-/** zod's own pattern with the lengths of RFC 5321 and RFC 1035, so that the document says all that is asked of one. */
+/**
+ * zod's own pattern with the lengths of RFC 5321 and RFC 1035, so that the document tells all
+ * requirements.
+ */
 const EMAIL =
   /^(?=.{1,64}@)(?!\.)(?!.*\.\.)[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$/;
 export const Email = z
@@ -211,7 +217,10 @@ const RATE = /^\d{1,7}(\.\d{1,10})?$/;
 const TRUSTED_SALES =
   "Whether customers and publishable keys may send purchase, refund and adjustment. Anybody can register as a customer or read a publishable key, so false, the default, keeps strangers away from revenue";
 
-/** Three currencies by the day for most of a year; a setting that is sent whole should not be larger. */
+/**
+ * Three currencies by the day for most of a year. A setting that is sent whole should not be
+ * larger.
+ */
 const MAX_RATES = 1_000;
 
 const EXCHANGE_RATES =
