@@ -60,6 +60,10 @@ export function nextMonth(day: Day): Day {
     : toDay(Date.UTC(year, month, 1));
 }
 
+/** What is said of a name that is refused, after the name of its field. */
+export const TIME_ZONE_NAMES =
+  "must be an IANA name such as Europe/Berlin, or UTC, not an abbreviation such as CET";
+
 /** What a document says of a time zone that a client names; the codes are those of `db/time-zones.ts`. */
 export const TIME_ZONE_RULE =
   "IANA name. Refused, with the code `unknown_time_zone` or `uncertain_time_zone` of a field error, where the server and its Postgres do not both know the zone by the same clock";
