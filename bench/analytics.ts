@@ -3,9 +3,10 @@ import { expectOnly, runLoad } from "./load.ts";
 import type { Child, Stage } from "./stage.ts";
 
 /**
- * A year of a shop: ANALYTICS_EVENTS events (10 million), 5,000 products, made in SQL from one seed and rolled up by
- * `rebuild`. p95 of answers that are computed every time (skipCache), one after the other; then the rate of cached
- * answers against that of GET /health, both at 64 connections.
+ * A year of a shop: ANALYTICS_EVENTS events (10 million) and 5,000 products, made in SQL from one
+ * seed and rolled up by `rebuild`. Measures p95 of answers that are computed every time
+ * (skipCache), one after the other; then the rate of cached answers against GET /health, both at 64
+ * connections.
  */
 export async function measureAnalytics(stage: Stage) {
   const startedAt = performance.now();
@@ -40,7 +41,10 @@ const HOT = ["top", "summary, day, year", "timeseries, year", "stats"];
 
 const YEAR = `startDate=${FIRST_DAY}&endDate=${LAST_DAY}`;
 const MONTH = "startDate=2025-06-10&endDate=2025-07-09";
-/** Thirty days, and nearly a year, that take the most periods to put together (analytics/cover.ts): 10 and 19. */
+/**
+ * Thirty days, and nearly a year, that are put together from the most periods (analytics/cover.ts):
+ * 10 and 19.
+ */
 const WORST_MONTH = "startDate=2025-04-14&endDate=2025-05-13";
 const WORST_YEAR = "startDate=2025-01-13&endDate=2025-12-28";
 const QUESTIONS: Record<string, string> = {
@@ -59,7 +63,10 @@ const QUESTIONS: Record<string, string> = {
   "retention, week": `/analytics/retention?startDate=2025-04-14&endDate=2025-07-06&period=week`,
 };
 
-/** Hashes of the row's number stand for chance: the same year every time, whatever Postgres does in parallel. */
+/**
+ * Hashes of the row's number replace chance: the same year every time, whatever Postgres runs in
+ * parallel.
+ */
 export async function fillYear({ deps, tenantId }: Stage, events: number): Promise<void> {
   const { transactions } = deps.db;
   await deps.db.write`

@@ -1,9 +1,10 @@
 import { connect, type Socket } from "node:net";
 
 /**
- * Many clients of the event stream in a process of their own: `bun bench/audience.ts <url> <key> <count>` says "open" when
- * all have their answer, and for each event, by its id, the moment at which the last client had it: `<id> <epoch ms>`. Told to
- * leave, it closes the connections of one half and then dies by SIGKILL, so that the others go without a word.
+ * Many clients of the event stream in a process of their own:
+ * `bun bench/audience.ts <url> <key> <count>`. It prints "open" when all have their answer, and
+ * `<id> <epoch ms>` for each event when the last client has it. Told to leave, it closes the
+ * connections of one half and then dies by SIGKILL, so the others vanish without closing.
  */
 export interface Audience {
   /** When every client had the nth event since the start, counted from 0; undefined before. */

@@ -4,8 +4,9 @@ import { median } from "./single.ts";
 import { type Stage, sampleEvents, untilRolledUp } from "./stage.ts";
 
 /**
- * `POST /events/bulk` of 1000 against psql's \copy of the same rows into the same table; then how fast one worker drains
- * the backlog that the bulk load left. Postgres, API, worker and load generator share the machine.
+ * `POST /events/bulk` of 1,000 events against psql's \copy of the same rows into the same table,
+ * then how fast one worker drains that backlog. Postgres, API, worker and load generator share the
+ * machine.
  */
 export async function measureBulk(stage: Stage) {
   const bulkRates: number[] = [];

@@ -21,8 +21,9 @@ const QUESTIONS = [
 ];
 
 /**
- * Ten dashboards that poll the same ten questions every five seconds, each at its own moment, while events flow and
- * outdate the current month many times a second. Served from the cache: hits, and stale answers that say so.
+ * Ten dashboards poll the same ten questions every five seconds, each at its own moment, while
+ * events outdate the current month many times a second. Counts what the cache serves: hits, and
+ * stale answers.
  */
 export async function measureDashboards(stage: Stage): Promise<Record<string, number | string>> {
   const api = await stage.start(["src/cli.ts", "serve"], "api started");

@@ -1,8 +1,9 @@
 import { type Child, type Stage, sampleEvents } from "./stage.ts";
 
 /**
- * From the 202 of an event to the first analytics answer that counts it, under a steady load of 2,000 events/s (bulks of
- * 20, a hundred a second) by API and worker as two processes; their memory at the end. The probe asks every 5 ms.
+ * From the 202 of an event to the first analytics answer that counts it, under a steady load of
+ * 2,000 events/s (bulks of 20), with API and worker as two processes; then their memory. The probe
+ * asks every 5 ms.
  */
 export async function measureFreshness(stage: Stage) {
   const api = await stage.start(["src/cli.ts", "serve"], "api started");
@@ -53,7 +54,10 @@ async function probeOnce({ apiKey }: Stage, api: Child, productId: string): Prom
   }
 }
 
-/** An open loop: a late answer does not slow the next request down. Returns how to stop it and what it achieved. */
+/**
+ * An open loop: a late answer does not delay the next request. Returns how to stop it and the rate
+ * it achieved.
+ */
 function startLoad({ apiKey }: Stage, api: Child) {
   const headers = { "content-type": "application/json", "x-api-key": apiKey };
   const startedAt = performance.now();

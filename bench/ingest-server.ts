@@ -5,8 +5,8 @@ import { createDeps } from "../src/deps.ts";
 import { createEventsService, type EventWriter, insertBatches } from "../src/features/events/index.ts";
 
 /**
- * The API with one thing changed: how a single event is written. `coalesced` is the product; `each` commits every event
- * in a statement of its own; `stub` writes nothing, which is the ceiling of the route.
+ * The API with another writer of single events. `coalesced` is the product; `each` commits every
+ * event in a statement of its own; `stub` writes nothing, which is the most the route can do.
  */
 const mode = process.argv[2];
 const config = parseConfig();

@@ -11,8 +11,9 @@ const ROUNDS = 200;
 const TAG = "bench";
 
 /**
- * Invalidating everything that one tag stands for, by its number of entries: deleting the tag (ours), against the two usual
- * ways: reading the members of a set of keys and unlinking them, and looking through all keys for a pattern.
+ * Invalidating all entries of a tag, by their number. Deleting the tag (ours) is compared with the
+ * two usual ways: reading the members of a set of keys and unlinking them, and searching all keys
+ * for a pattern.
  */
 export async function measureInvalidation({
   deps,

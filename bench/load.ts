@@ -1,6 +1,7 @@
 /**
- * Closed-loop HTTP load against loopback: `oha` when it is on the PATH, else a small keep-alive client of our own that
- * needs no install (slower: it shares a core with what it measures; the result says which one ran).
+ * Closed-loop HTTP load against loopback: `oha` when it is on the PATH, else a small keep-alive
+ * client of our own. That one is slower, since it shares a core with what it measures. The result
+ * says which one ran.
  */
 export interface Load {
   url: string;

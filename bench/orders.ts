@@ -3,8 +3,9 @@ import { median } from "./single.ts";
 import type { Stage } from "./stage.ts";
 
 /**
- * Order commands: how many a second one and two workers handle on a backlog (their start included), what a poison
- * command costs the others, and how long it takes from the 202 to the effect at a steady 200 orders a second over HTTP.
+ * Order commands: how many a second one and two workers handle on a backlog (their start included),
+ * what a poison command costs the others, and the time from the 202 to the effect at a steady 200
+ * orders a second over HTTP.
  */
 export async function measureOrders(stage: Stage) {
   await prepare(stage);

@@ -10,7 +10,7 @@ const PEAK_CONNECTIONS = 16;
 const PEAK_SECONDS = 10;
 const OVERLOAD_SECONDS = 60;
 const OVERLOAD_FACTOR = 10;
-/** In flight at the most on the side of the generator: what more would be, it counts as not sent. */
+/** In flight at most on the side of the generator. Requests beyond that are counted as not sent. */
 const MAX_IN_FLIGHT = 4_000;
 const RECOVERY_MS = 10_000;
 
@@ -22,9 +22,10 @@ interface Tally {
 }
 
 /**
- * Questions that no cache can answer (each one new: another range or limit), at ten times the rate that the process can serve, a quarter of each
- * priority. Open loop: questions keep coming whether answered or not. Generator, API and Postgres share the cores, so the
- * generator's own cost is part of the overload.
+ * Questions that no cache can answer (each has another range or limit), at ten times the rate that
+ * the process can serve, a quarter of each priority. Open loop: questions come whether answered or
+ * not. Generator, API and Postgres share the cores, so the generator's cost is part of the
+ * overload.
  */
 export async function measureOverload(stage: Stage): Promise<Record<string, number | string>> {
   await fillYear(stage, EVENTS);

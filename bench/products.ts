@@ -4,8 +4,9 @@ import { join } from "node:path";
 import type { Child, Stage } from "./stage.ts";
 
 /**
- * A million products from a CSV file: the upload and the import of new ones, the import of the same file with other prices,
- * and the export, by API and worker as two processes. How far the memory of each grows meanwhile.
+ * A million products from a CSV file: upload and import of new ones, import of the same file with
+ * other prices, and export, with API and worker as two processes. Also measures how far the memory
+ * of each grows.
  */
 export async function measureProducts(stage: Stage) {
   const api = await stage.start(["src/cli.ts", "serve"], "api started");

@@ -1,7 +1,10 @@
 import { expectOnly, type LoadResult, runLoad } from "./load.ts";
 import type { Stage } from "./stage.ts";
 
-/** `POST /events` at 64 connections: with group commit, with a commit an event, and with the write stubbed out. */
+/**
+ * `POST /events` at 64 connections: with group commit, with a commit an event, and with the write
+ * stubbed out.
+ */
 export async function measureSingle(stage: Stage) {
   const rates: Record<string, LoadResult> = {};
   const rounds: Record<string, number[]> = { stub: [], coalesced: [], each: [] };

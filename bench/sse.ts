@@ -7,9 +7,9 @@ import { median } from "./single.ts";
 import type { Child, Stage } from "./stage.ts";
 
 /**
- * From the commit of a domain event (relay, consumer and push come after) until the last of 2,000 clients of one process has it;
- * what the process holds before the clients, with them, and when they have vanished; and how fast a backlog of domain
- * events becomes notifications.
+ * From the commit of a domain event until the last of 2,000 clients of one process has it, relay,
+ * consumer and push included. Then what the process holds before the clients, with them and after
+ * them, and how fast a backlog of domain events becomes notifications.
  */
 export async function measureSse(stage: Stage) {
   const api = await stage.start(["src/cli.ts", "serve"], "api started");

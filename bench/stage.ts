@@ -6,8 +6,9 @@ import { migrateDatabase } from "../src/db/migrate.ts";
 import { createDeps, type Deps } from "../src/deps.ts";
 
 /**
- * What every measurement stands on: a database of its own on the server of DATABASE_URL (dropped and made anew), a
- * tenant with an API key, and child processes of the product. Rates are ratios of runs on one stage.
+ * What every measurement uses: a database of its own on the server of DATABASE_URL (dropped and
+ * made anew), a tenant with an API key, and child processes of the product. Ratios compare runs on
+ * one stage.
  */
 export interface Stage {
   deps: Deps;

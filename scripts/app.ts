@@ -27,8 +27,9 @@ export async function runProgram(args: string[], env: Record<string, string>): P
 }
 
 /**
- * Starts API and worker, and answers once they listen. They say so themselves, over Bun's channel between
- * parent and child: somebody else's server may answer on the same port. Null when it ended before.
+ * Starts API and worker, and resolves once they listen. They report it over Bun's channel between
+ * parent and child, since somebody else's server may answer on the same port. Null when it ended
+ * before.
  */
 export async function startApp(env: Record<string, string>): Promise<Bun.Subprocess | null> {
   const listening = Promise.withResolvers<"listening">();

@@ -20,7 +20,10 @@ export interface TestResult {
   failures: string[];
 }
 
-/** Runs `bun test` on as many files at once as there are cores; its output goes to ours and to the log. */
+/**
+ * Runs `bun test` on as many files at once as there are cores. Its output goes to ours and to the
+ * log.
+ */
 export async function runTests(args: string[], env: Record<string, string>): Promise<TestResult> {
   const isColoured = process.stderr.isTTY && !setting("NO_COLOR");
   const workers = Math.max(2, availableParallelism());

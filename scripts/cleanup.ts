@@ -1,6 +1,6 @@
 /**
- * What a process started, undone in reverse: a test file in afterAll, `./dev` when it ends. The kernel
- * kills the children of a process that died before it could (guarded in processes.ts).
+ * What a process started, undone in reverse: a test file in afterAll, `./dev` when it ends. If the
+ * process dies before, the kernel kills the children (guarded in processes.ts).
  */
 const undo: (() => Promise<unknown> | unknown)[] = [];
 

@@ -1,8 +1,8 @@
 import { runCommand } from "./leaving.ts";
 
 /**
- * What `./dev <command>` does once Bun and the packages are there. Each command is loaded when it is asked
- * for: `clean` must work where a package is missing.
+ * What `./dev <command>` does once Bun and the packages are there. Each command is loaded when it
+ * is asked for: `clean` must work where a package is missing.
  */
 const commands: Record<string, () => Promise<(args: string[]) => Promise<number>>> = {
   up: async () => (await import("./commands/up.ts")).up,

@@ -8,10 +8,13 @@ import { guarded, trackProcess } from "./processes.ts";
 import { ROOT } from "./program.ts";
 import { logFile, shown } from "./state.ts";
 
-/** The first thing that `./dev` runs once there is a Bun: without any package, which it installs. */
+/** What `./dev` runs first once there is a Bun. It installs the packages, so it uses none. */
 
 const SAY_EVERY_MS = 5_000;
-/** A registry that is refused or silent is known within half a minute (Bun's own: five minutes, six times). */
+/**
+ * A registry that is refused or silent is noticed within half a minute (Bun's own: five minutes,
+ * six times).
+ */
 const PATIENCE = { BUN_CONFIG_HTTP_IDLE_TIMEOUT: "5", BUN_CONFIG_HTTP_RETRY_COUNT: "1" };
 
 async function isInstalled(): Promise<boolean> {

@@ -7,7 +7,9 @@ const SIGNAL_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 let leaving = false;
 let stoppingIsSuccess = false;
 
-/** From now on a signal ends `./dev` with exit code 0: something runs, and stopping it is what was asked. */
+/**
+ * From now on a signal ends `./dev` with exit code 0: something runs, and stopping it was the wish.
+ */
 export function countStoppingAsSuccess(): void {
   stoppingIsSuccess = true;
 }
@@ -20,7 +22,9 @@ export async function leave(code: number): Promise<never> {
   process.exit(code);
 }
 
-/** Runs a command of `./dev` to its exit code; a signal meanwhile stops what it started, in order. */
+/**
+ * Runs a command of `./dev` to its exit code; a signal meanwhile stops what it started, in order.
+ */
 export async function runCommand(command: () => Promise<number>): Promise<never> {
   for (const [signal, code] of Object.entries(SIGNAL_CODES))
     process.on(signal, () => {

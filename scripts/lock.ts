@@ -7,8 +7,9 @@ const POLL_MS = 200;
 const held = new Map<string, Database>();
 
 /**
- * A lock for the life of this process. The lock is SQLite's on an empty file, since Bun has no flock: the
- * kernel drops it with the process, so that nobody has to judge whether a holder still lives.
+ * A lock for the life of this process. It is SQLite's lock on an empty file, since Bun has no
+ * flock. The kernel releases it with the process, so nobody has to judge whether a holder still
+ * lives.
  */
 function tryLock(name: string): boolean {
   const file = inState(`${name}.lock`);

@@ -1,4 +1,6 @@
-/** What stands in the way, in one sentence that says what to do. `./dev` prints it and ends with exit code 1. */
+/**
+ * The problem, in one sentence that says what to do. `./dev` prints it and ends with exit code 1.
+ */
 export class Refusal extends Error {}
 
 export function refuse(sentence: string): never {

@@ -13,7 +13,10 @@ const OURS = "footfall: ./dev is installing packages";
 export type ServerPackage = "postgresql" | "redis-server";
 const isFound = { postgresql: () => findPostgres() !== null, "redis-server": () => findRedis() !== null };
 
-/** Installs what is missing of `needed`, or refuses and says how to. `command`: which one of ./dev needs it. */
+/**
+ * Installs what is missing of `needed`, or refuses and says how to. `command`: which one of ./dev
+ * needs it.
+ */
 export async function ensureServerPrograms(command: "up" | "test", needed: ServerPackage[]): Promise<void> {
   const missing = () => needed.filter((name) => !isFound[name]());
   if (missing().length === 0) return;
@@ -40,8 +43,8 @@ async function runAsAdmin(
 }
 
 /**
- * Debian's packages start their services on 5432 and 6379; a policy of "no" keeps them, and those ports,
- * as they were. A policy that was there is put back, also after a signal.
+ * Debian's packages start their services on 5432 and 6379; a policy of "no" prevents that. An
+ * existing policy is put back, also after a signal.
  */
 async function installWithApt(names: ServerPackage[]): Promise<void> {
   if (!Bun.which("apt-get") || !(await runAsAdmin(["true"]))) return;

@@ -35,8 +35,9 @@ export interface Guard {
 }
 
 /**
- * The command line that runs `command` as another user and under the kernel's guard. setpriv replaces
- * itself by the command, so that the child's pid is the command's own; the others give no guard.
+ * The command line that runs `command` as another user and under the kernel's guard. setpriv
+ * replaces itself by the command, so the child's pid is the command's own. The other programs give
+ * no guard.
  */
 export function guarded(command: string[], { user = null, onParentDeath = "KILL" }: Guard = {}): string[] {
   if (SETPRIV) {
@@ -70,7 +71,10 @@ export function commandLine(pid: number): string {
   }
 }
 
-/** A remembered pid may belong to a stranger by now, so it counts only with `words` in its command line. */
+/**
+ * A remembered pid may belong to another process by now, so it counts only with `words` in its
+ * command line.
+ */
 export function isRunning(pid: number, words: string): boolean {
   return commandLine(pid).includes(words);
 }

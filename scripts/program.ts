@@ -4,7 +4,10 @@ import { setting } from "./environment.ts";
 export const ROOT = join(import.meta.dir, "..");
 const SOURCE = join(ROOT, "src/cli.ts");
 
-/** `footfall <args>` for tests: without a .env file, and by the compiled program that FOOTFALL_BIN names. */
+/**
+ * `footfall <args>` for tests: without a .env file, and by the compiled program that FOOTFALL_BIN
+ * names.
+ */
 export function programCommand(args: string[]): string[] {
   const binary = setting("FOOTFALL_BIN");
   return binary ? [binary, ...args] : [process.execPath, "--no-env-file", SOURCE, ...args];

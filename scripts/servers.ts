@@ -13,7 +13,10 @@ export interface Servers {
   isPrivate: boolean;
 }
 
-/** Postgres and Redis for `up` and `bench`: those of the environment, else private ones until cleanup(). */
+/**
+ * Postgres and Redis for `up` and `bench`: those of the environment, else private ones until
+ * cleanup().
+ */
 export async function startServers(): Promise<Servers> {
   const given = { database: setting("DATABASE_URL"), redis: setting("REDIS_URL") };
   const needed: ServerPackage[] = [];

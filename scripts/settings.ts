@@ -19,8 +19,8 @@ const SECRETS: Record<string, { isValid: (value: string) => boolean; make: () =>
 };
 
 /**
- * The settings that .footfall/env keeps, so that sessions and the password survive a restart. What is
- * missing or damaged is made anew; what the caller has set wins.
+ * The settings that .footfall/env keeps, so that sessions and the password survive a restart.
+ * Missing or damaged ones are made anew. What the caller has set wins.
  */
 export function loadSettings(): Record<string, string> {
   const { values, bad } = readAssignments(FILE);

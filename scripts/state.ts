@@ -2,7 +2,9 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { join, relative } from "node:path";
 import { ROOT } from "./program.ts";
 
-/** Where `./dev` keeps everything it makes; the file `dev` has checked that it is ours and writable. */
+/**
+ * Where `./dev` keeps everything it makes; the file `dev` has checked that it is ours and writable.
+ */
 const STATE = join(ROOT, ".footfall");
 
 export const inState = (...names: string[]) => join(STATE, ...names);

@@ -38,9 +38,9 @@ export interface Patience {
 }
 
 /**
- * Polls until `check` neither throws nor returns false or null, and returns what it returned. A check
- * made of `expect` calls returns nothing, so undefined is success. Throws the last error when the time
- * is up.
+ * Polls until `check` neither throws nor returns false or null, and returns what it returned. A
+ * check of `expect` calls returns nothing, so undefined is success. Throws the last error when the
+ * time is up.
  */
 export async function eventually<T>(
   check: () => T | Promise<T>,

@@ -17,7 +17,10 @@ import { createSweeper } from "./jobs/sweeper.ts";
 import { createWebhookDeliverer } from "./jobs/webhook-deliveries.ts";
 import { createRunner, type Runner } from "./runner.ts";
 
-/** The worker process: a member of each consumer group, the relay and the periodic jobs. Run as many as you like. */
+/**
+ * The worker process: a member of each consumer group, the relay and the periodic jobs. Run as many
+ * as you like.
+ */
 export async function startWorker(config: Config, shared?: Deps): Promise<Runner> {
   const deps = shared ?? createDeps(config, "worker");
   const name = `${process.pid}-${newId().slice(-8)}`;

@@ -4,8 +4,9 @@ import type { Log } from "../src/telemetry/log.ts";
 import type { Runner } from "./runner.ts";
 
 /**
- * A job that one worker at a time runs every so often. The lease outlives two rounds, so a dead holder is replaced
- * soon; a job that runs longer than its lease may meet itself on another worker, and every job here can stand that.
+ * A job that one worker at a time runs at intervals. The lease outlives two rounds, so a dead
+ * holder is soon replaced. A job that runs longer than its lease may run on two workers at once,
+ * which every job here allows.
  */
 export interface PeriodicOptions {
   name: string;

@@ -10,7 +10,10 @@ import { startServers } from "../servers.ts";
 
 const STOP_MS = 5_000;
 
-/** The measurements, on the servers of `up`; `oha` and `psql` are found where cargo and Postgres put them. */
+/**
+ * The measurements, on the servers of `up`; `oha` and `psql` are found where cargo and Postgres put
+ * them.
+ */
 export async function bench(names: string[]): Promise<number> {
   lockOrRefuse(
     "up",

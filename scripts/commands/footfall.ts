@@ -12,7 +12,9 @@ export async function footfall(args: string[]): Promise<number> {
   return waitFor(child);
 }
 
-/** To the end of a child that shares our terminal: it hears Ctrl-C itself, and other signals through us. */
+/**
+ * To the end of a child that shares our terminal: it gets Ctrl-C itself, and other signals from us.
+ */
 export async function waitFor(child: Bun.Subprocess): Promise<number> {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.removeAllListeners(signal);

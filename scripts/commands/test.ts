@@ -18,7 +18,8 @@ export async function test(args: string[]): Promise<number> {
   const given = setting("TEST_DATABASE_URL");
   const needed: ServerPackage[] = given ? ["redis-server"] : ["redis-server", "postgresql"];
   await ensureServerPrograms("test", needed);
-  // With a database given, the Postgres programs serve only the tests that stop and start a server of their own.
+  // With a database given, the Postgres programs serve only the tests that stop and start a server
+  // of their own.
   if (given && !findPostgres())
     say("Postgres programs not found: the tests that restart a database will fail");
   const url = given ?? `${await startPrivatePostgres("test-postgres")}/postgres`;

@@ -23,7 +23,8 @@ export async function up(): Promise<number> {
   say("migrating the database");
   if ((await runProgram(["migrate"], settings)) !== 0)
     refuse("the database could not be migrated; the reason is above.");
-  // The password that we print is right, also when .footfall/env was lost. Somebody's own database keeps its own.
+  // The password that we print works, even when .footfall/env was lost. Somebody's own database
+  // keeps its own.
   const admin = ["admin", "create", ...(isPrivate ? ["--promote", "--set-password"] : [])];
   if ((await runProgram(admin, settings)) !== 0)
     refuse("the admin account could not be made; the reason is above.");
@@ -34,7 +35,10 @@ export async function up(): Promise<number> {
   return refuse(`Footfall stopped by itself (exit code ${await app.exited}); its reason is above.`);
 }
 
-/** Somebody may take the port between our look and the program's; then another one is chosen, unless one was given. */
+/**
+ * Somebody may take the port before the program does. Then another one is chosen, unless one was
+ * given.
+ */
 async function startOnPort(settings: Record<string, string> & { HOST: string }) {
   for (;;) {
     const port = choosePort(settings.HOST);

@@ -18,7 +18,10 @@ import {
   runningPostmaster,
 } from "./server.ts";
 
-/** The cluster of `./dev up`, and that of `./dev test`, which fears no crash and may be made anew at any time. */
+/**
+ * The cluster of `./dev up`, and that of `./dev test`, which need not survive a crash and may be
+ * made anew at any time.
+ */
 export type ClusterName = "postgres" | "test-postgres";
 const CLUSTERS = {
   postgres: {
@@ -34,7 +37,10 @@ const STOP_MS = 30_000;
 const ATTEMPTS = 10;
 const ATTEMPT_PAUSE_MS = 500;
 
-/** Starts it, made when it is missing, until cleanup(). Answers its URL without a database at the end. */
+/**
+ * Starts the cluster, made if it is missing, until cleanup(). Returns its URL without a database at
+ * the end.
+ */
 export async function startPrivatePostgres(name: ClusterName): Promise<string> {
   const home = homeOf(name);
   // One that outlived its ./dev: two servers on one cluster must not be.
@@ -54,7 +60,8 @@ export async function startPrivatePostgres(name: ClusterName): Promise<string> {
       await server.start(port);
       return `postgres://footfall:${readState(`${name}.password`)}@127.0.0.1:${port}`;
     } catch (error) {
-      // After a kill -9 the old backends need a moment to go; until then the memory counts as in use.
+      // After a kill -9 the old backends need a moment to go; until then the memory counts as in
+      // use.
       if (attempt === ATTEMPTS)
         refuse(
           `Postgres did not start: ${(error as Error).message} (see ${shown(join(home, "server.log"))}; ./dev clean deletes it with all data).`,
@@ -79,8 +86,8 @@ export function rememberedPort(name: string, first: number): number {
 }
 
 /**
- * Where a cluster lives: inside .footfall, unless the user of Postgres cannot get there (a checkout under
- * /root or in a 0700 folder); once outside, it stays there.
+ * Where a cluster is: inside .footfall, unless the user of Postgres cannot get there (a checkout
+ * under /root or in a 0700 folder). Once outside, it stays there.
  */
 export function homeOf(name: ClusterName): string {
   const user = postgresUser();
@@ -140,7 +147,10 @@ async function makeCluster(name: ClusterName, place: ClusterPlace): Promise<void
   await createCluster(place, password).catch((error: Error) => refuse(error.message.trim()));
 }
 
-/** The password is lost or damaged; the cluster takes a new one from a server that nobody can connect to. */
+/**
+ * The password is lost or damaged. The cluster gets a new one from a server that nobody can connect
+ * to.
+ */
 async function replacePassword(name: ClusterName, { programs, home }: ClusterPlace): Promise<void> {
   say(`${shown(inState(`${name}.password`))} is lost: giving the cluster a new password`);
   const password = randomText(24);

@@ -20,7 +20,9 @@ export interface PostgresPrograms {
   user: string | null;
 }
 
-/** The newest programs that will do. `major`: the version that made a data directory, which no other opens. */
+/**
+ * The newest suitable programs. `major`: the version that made a data directory; no other opens it.
+ */
 export function findPostgres(major?: number): PostgresPrograms | null {
   for (const bin of folders()) {
     if (!TOOLS.every((tool) => isProgram(join(bin, tool)))) continue;

@@ -18,7 +18,10 @@ const STOP_MS = 30_000;
 const STOP_SIGNALS = { smart: "SIGTERM", fast: "SIGINT", immediate: "SIGQUIT" } as const;
 export type StopMode = keyof typeof STOP_SIGNALS;
 
-/** A folder that holds a cluster in `data` and the server's log; it belongs to the user of the programs. */
+/**
+ * A folder that holds a cluster in `data` and the server's log; it belongs to the user of the
+ * programs.
+ */
 export interface ClusterPlace {
   programs: PostgresPrograms;
   home: string;
@@ -28,8 +31,8 @@ export const dataOf = (home: string) => join(home, "data");
 const logOf = (home: string) => join(home, "server.log");
 
 /**
- * Makes a cluster with the superuser footfall: with this password, or without any. Moved into place when
- * complete, so that an interrupted initdb is never mistaken for data. Throws with what initdb said.
+ * Makes a cluster with the superuser footfall, with this password or none. It is moved into place
+ * when complete, so an interrupted initdb is never mistaken for data. Throws with what initdb said.
  */
 export async function createCluster(
   { programs, home }: ClusterPlace,
@@ -105,7 +108,8 @@ export function createPostgresServer(
   let child: Bun.Subprocess | null = null;
 
   const start = async (port: number) => {
-    // A pid file whose pid now belongs to a stranger would keep Postgres from starting; a dead pid would not.
+    // A pid file whose pid now belongs to a stranger would keep Postgres from starting; a dead pid
+    // would not.
     const { pid } = postmaster(home);
     if (commandLine(pid) !== "" && !isRunning(pid, data)) rmSync(join(data, "postmaster.pid"));
     const options = {

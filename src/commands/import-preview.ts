@@ -1,11 +1,27 @@
-import { type ImportFormat, type Mapping, type Preview, previewImport } from "../features/importing/index.ts";
+import {
+  createRejectionFile,
+  type ImportFormat,
+  type Mapping,
+  type Preview,
+  previewImport,
+  type Rejection,
+} from "../features/importing/index.ts";
 import { createReasonCounts, judgeRejections, reportWarnings } from "./rejection-report.ts";
 
 const ROWS = 1_000;
 
-/** What `import --dry-run` prints: how the columns are taken, what is rejected, and some events. Stores nothing. */
-export async function showDryRun(file: string, format: ImportFormat, mapping: Mapping | null): Promise<void> {
+/**
+ * What `import --dry-run` prints: how the columns are taken, what is rejected, and some events. Stores nothing.
+ * Lists the rejected rows in the file `errors`, if one is named.
+ */
+export async function showDryRun(
+  file: string,
+  format: ImportFormat,
+  mapping: Mapping | null,
+  errors: string | undefined,
+): Promise<void> {
   const preview = await previewImport({ file, format, mapping }, ROWS);
+  if (errors !== undefined) await listRejections(errors, preview.rejections);
   const reasons = createReasonCounts();
   reasons.add(preview.rejections);
   const good = preview.rows - reasons.rows();
@@ -23,6 +39,15 @@ export async function showDryRun(file: string, format: ImportFormat, mapping: Ma
       `Sales without a price: ${preview.unpriced}. An import takes the catalogue's and rejects purchases of unknown products.`,
     );
   judgeRejections(reasons, preview.rows);
+}
+
+async function listRejections(path: string, rejections: readonly Rejection[]): Promise<void> {
+  const list = await createRejectionFile(path);
+  try {
+    await list.write(rejections);
+  } finally {
+    await list.close();
+  }
 }
 
 function describeMapping(mapping: Mapping | null): string[] {

@@ -100,7 +100,7 @@ async function importFile(file: string, args: ImportArguments): Promise<void> {
     throw new AppError("invalid_input", "--tenant-name and --time-zone are only for --create-tenant.");
   const format = args.format ?? formatOf(file);
   const mapping = await chooseMapping(args);
-  if (args.dryRun) return showDryRun(file, format, mapping);
+  if (args.dryRun) return showDryRun(file, format, mapping, args.errors);
   await withProgress(
     () => `${file}: checking that it is whole`,
     () => checkWholeFile(file),

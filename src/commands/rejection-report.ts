@@ -38,19 +38,29 @@ export async function createRejectionReport(path: string | undefined) {
 
 export type ReasonCounts = ReturnType<typeof createReasonCounts>;
 
-/** How many rows were rejected, and how often for which reason. */
+/**
+ * How many rows were rejected, and how often for which reason. Messages tell values, which differ from row to
+ * row, so a reason is known by its field and code, and shown by its first message.
+ */
 export function createReasonCounts() {
-  const counts = new Map<string, number>();
+  const counts = new Map<string, { rows: number; first: string; varies: boolean }>();
   let rows = 0;
+  const count = (kind: string, message: string) => {
+    const known = counts.get(kind);
+    if (!known) return counts.set(kind, { rows: 1, first: message, varies: false });
+    known.rows += 1;
+    known.varies ||= known.first !== message;
+  };
   return {
     add(rejections: readonly Rejection[]): void {
       rows += rejections.length;
       for (const { errors } of rejections)
-        for (const reason of new Set(errors.map(reasonOf))) counts.set(reason, (counts.get(reason) ?? 0) + 1);
+        for (const [kind, error] of new Map(errors.map((one) => [`${one.code} ${one.path}`, one])))
+          count(kind, reasonOf(error));
     },
     rows: () => rows,
     /** The most frequent first. */
-    list: () => [...counts].sort(([, a], [, b]) => b - a).slice(0, MAX_REASONS_SHOWN),
+    list: () => [...counts.values()].sort((a, b) => b.rows - a.rows).slice(0, MAX_REASONS_SHOWN),
   };
 }
 
@@ -59,7 +69,8 @@ export function judgeRejections(reasons: ReasonCounts, rows: number): void {
   if (rejected <= rows * TOLERATED_SHARE) return;
   const share = ((100 * rejected) / rows).toFixed(1);
   console.error(`${rejected} of ${rows} rows (${share}%) were rejected. The most frequent reasons:`);
-  for (const [reason, count] of reasons.list()) console.error(`  ${count} rows: ${reason}`);
+  for (const { rows: count, first, varies } of reasons.list())
+    console.error(`  ${count} rows: ${varies ? "such as " : ""}${first}`);
   console.error("Check what the columns mean: --dry-run shows it, --mapping says it.");
   process.exitCode = EXIT_CODE;
 }

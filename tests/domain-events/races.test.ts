@@ -2,7 +2,7 @@
  * Two relays and two consumers, driven by hand into the moments in which a later event could
  * overtake an earlier one.
  */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, setSystemTime, test } from "bun:test";
 import type { Deps } from "../../src/deps.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
 import { DOMAIN_STREAM } from "../../src/streams/topology.ts";
@@ -197,4 +197,17 @@ describe("a later event does not overtake an earlier one", () => {
       select subject_id from notifications where tenant_id = ${tenant.tenantId} order by position`;
     expect(rows.map((row) => row.subject_id)).toEqual(["change-0", "change-1", "change-2"]);
   });
+});
+
+test("an event of a process whose clock is ahead is announced at once", async () => {
+  const worker = await createWorker("only");
+  setSystemTime(new Date(Date.now() + 3_600_000));
+  try {
+    await change(0);
+  } finally {
+    setSystemTime();
+  }
+  expect(await worker.relay.runOnce()).toBe(1);
+  await worker.consume();
+  await expectInOrder(1);
 });

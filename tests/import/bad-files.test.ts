@@ -198,3 +198,22 @@ test.each([
   if (expected === 2) expect(stderr).toContain(summary);
   else expect(stderr).not.toContain("most frequent");
 });
+
+test("rows that are wrong in the same way count as one reason, though their values differ", async () => {
+  const swapped = Array.from(
+    { length: 30 },
+    (_, n) => `{"type":"view","userId":"u","timestamp":"2011-25-${10 + n} 10:00:00"}`,
+  );
+  const long = Array.from(
+    { length: 20 },
+    (_, n) => `{"type":"view","userId":"${"u".repeat(300 + n)}","timestamp":"2011-01-01"}`,
+  );
+  const file = await write("alike.ndjson", [...swapped, ...long].join("\n"));
+  const { exitCode, stderr } = await importFile(api, tenant, file);
+  expect(exitCode).toBe(2);
+  const [first, second] = (stderr.split("The most frequent reasons:\n")[1] ?? "").split("\n");
+  expect(first).toBe(
+    "  30 rows: timestamp is no time that can be read, such as 2026-11-21 09:30:00; say its format in a mapping",
+  );
+  expect(second).toMatch(/^ {2}20 rows: such as userId must have at most \d+ characters, but has 300$/);
+});

@@ -415,8 +415,10 @@ describe("the command", () => {
       "other.csv",
       "type,timestamp,userId\nview,soon,u\nview,2024-05-01,u\nVIEW,2024-05-01,\n",
     );
-    const { exitCode, stdout, stderr } = await importFile(api, tenant, file, "--dry-run");
+    const list = `${file}.errors.csv`;
+    const { exitCode, stdout, stderr } = await importFile(api, tenant, file, "--dry-run", "--errors", list);
     expect(stdout).toContain("the first 3 rows: 1 would be stored, 2 rejected.");
+    expect(await Bun.file(list).text()).toMatch(/^line,path,message\r\n2,timestamp,.*\r\n4,type,/);
     expect(stderr).toContain("2 of 3 rows (66.7%) were rejected. The most frequent reasons:\n");
     expect(stderr).toMatch(/^ {2}1 rows: timestamp /m);
     expect(exitCode).toBe(2);

@@ -9,8 +9,9 @@ const MIN_IDLE_MS = 10_000;
 const RECLAIM_EVERY_MS = 3_000;
 
 /**
- * Announcement -> the groups' waiting commands, a tenant a transaction -> XACK. A message names a group and no command: what
- * is to be done, and in which order, Postgres says. A redelivered one finds nothing that waits.
+ * Announcement -> the groups' waiting commands, a transaction a tenant -> XACK. A message names a
+ * group and no command: Postgres says what is to be done, and in which order. A message that comes
+ * twice finds nothing that waits.
  */
 export function createOrderConsumer(
   { redisFactory, orderHandling, log }: Deps,

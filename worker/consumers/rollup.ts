@@ -3,16 +3,21 @@ import { createConsumer, type StreamConsumer, type StreamMessage } from "../../s
 import { type BatchAnnouncement, decodeAnnouncement } from "../../src/streams/messages.ts";
 import { EVENT_BATCHES } from "../../src/streams/topology.ts";
 
-/** Batches a statement at the most: 200 of 1000 events were rolled up 3.8x as fast as 10 (design, section 3). */
+/**
+ * Batches a statement at most: 200 batches of 1,000 events were rolled up 3.8 times as fast as 10.
+ */
 const BATCH_SIZE = 200;
 const BLOCK_MS = 2_000;
-/** Longer than a statement usually takes; one that is reclaimed while it still runs only makes the second wait. */
+/**
+ * Longer than a statement usually takes. Reclaiming one that still runs only makes the second one
+ * wait.
+ */
 const MIN_IDLE_MS = 10_000;
 const RECLAIM_EVERY_MS = 3_000;
 
 /**
- * Announcement -> rollup -> delete cache tags -> XACK. The tags go after the commit and before the acknowledgement: a
- * crash in between redelivers the message, which rolls up nothing and deletes the tags again.
+ * Announcement -> rollup -> delete cache tags -> XACK. A crash between commit and acknowledgement
+ * delivers the message again: it rolls up nothing and deletes the tags again.
  */
 export function createRollupConsumer(
   { redisFactory, rollups, invalidator, metrics, log }: Deps,

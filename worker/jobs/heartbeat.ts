@@ -2,7 +2,10 @@ import type { Deps } from "../../src/deps.ts";
 import { HEARTBEAT_MS } from "../../src/features/orders/index.ts";
 import type { Runner } from "../runner.ts";
 
-/** Tells administrators that this worker lives and what it has under way; it takes its row away when it stops. */
+/**
+ * Tells administrators that this worker lives and what it has under way. It removes its row when it
+ * stops.
+ */
 export function createHeartbeat({ orderQueue, orderHandling, log }: Deps, name: string): Runner {
   const startedAt = new Date().toISOString();
   let timer: Timer | undefined;

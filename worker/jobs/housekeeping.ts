@@ -13,8 +13,8 @@ import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 const EVERY_MS = 60_000;
 
 /**
- * Deletes what is over, each kind until none is left or its time of a round is up; docs/tables.md lists
- * every table. A kind that fails leaves the others to be pruned.
+ * Deletes expired rows, each kind until none is left or its time of a round is up. docs/tables.md
+ * lists every table. A kind that fails does not stop the others.
  */
 export function createHousekeeping(deps: Deps, holder: string): PeriodicJob {
   const { db, log } = deps;

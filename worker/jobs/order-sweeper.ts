@@ -6,8 +6,8 @@ const EVERY_MS = 500;
 const GROUPS_A_ROUND = 500;
 
 /**
- * G3 for orders: groups whose head is due for a retry, or that the stream forgot. They are handled here, straight from
- * Postgres, which needs no Redis.
+ * G3 for orders: groups whose first command is due for a retry, or that the stream forgot. They are
+ * handled here, straight from Postgres, without Redis.
  */
 export function createOrderSweeper({ db, orderHandling, log }: Deps, holder: string): PeriodicJob {
   const runOnce = async (): Promise<number> =>

@@ -2,8 +2,9 @@ import type { Deps } from "../../src/deps.ts";
 import type { Runner } from "../runner.ts";
 
 /**
- * Works off product imports, one at a time in each worker; any number of workers may run, and each import is held by one
- * of them. Not a periodic job: an import outlasts any lease, and what holds it is renewed with every batch.
+ * Runs product imports, one at a time in each worker. Any number of workers may run; one of them
+ * holds each import. It is no periodic job: an import outlasts any lease, and its hold is renewed
+ * with every batch.
  */
 const POLL_MS = 1_000;
 

@@ -4,10 +4,11 @@ import { EVENT_BATCHES } from "../../src/streams/topology.ts";
 import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 
 /**
- * G3 and G10: what the stream forgot. A batch that is overdue although the stream has already come past its time lost its
- * announcement (Redis away, wiped, trimmed); it is taken straight from the ledger and rolled up here, which needs no Redis.
- * What failed is left to the retries of its tenant. What merely waits in the stream is left to the
- * consumers: on a long backlog, both would reach for the oldest rows and wait for each other's locks.
+ * G3 and G10: what the stream forgot. A batch that is overdue, although the stream holds nothing as
+ * old, has lost its announcement (Redis away, wiped, trimmed). It is rolled up here from the
+ * ledger, without Redis. Batches that failed are left to the retries of their tenant. Batches that
+ * still wait in the stream are left to the consumers: on a long backlog both would take the same
+ * rows and wait for each other's locks.
  */
 const EVERY_MS = 2_000;
 const OVERDUE_MS = 8_000;
@@ -36,7 +37,8 @@ export function createSweeper(
     for (let statement = 0; statement < STATEMENTS_A_ROUND; statement += 1) {
       const overdue = await rollups.findOverdue(afterMs, BATCHES_A_STATEMENT);
       if (overdue.length === 0) break;
-      // Announced again, too: should this process die between the commit and the tags, the message deletes them.
+      // Announced again, too: if this process dies between the commit and the tags, the message
+      // deletes them.
       await announcer.announce(overdue);
       const claimed = await rollups.rollUp(overdue);
       metrics.batchesRolledUp.inc({ by: "sweeper" }, claimed);

@@ -3,9 +3,10 @@ import type { ClaimedDelivery } from "../../src/features/webhooks/index.ts";
 import type { Runner } from "../runner.ts";
 
 /**
- * Sends due deliveries, on every worker: claims as many as it has free slots and begins them at once, so a slow receiver
- * holds up its own slots and nobody else's. Endpoints whose last attempt failed have slots of their own, one each:
- * however many of them hang until the deadline, the others are served. Tenants take turns, and none has all the slots.
+ * Sends due deliveries, on every worker. It claims as many as it has free slots and begins them at
+ * once, so a slow receiver holds its own slots only. Endpoints whose last attempt failed have slots
+ * of their own, one each: however many hang, the others are served. Tenants take turns, and none
+ * has all the slots.
  */
 export interface WebhookDeliverer extends Runner {
   /** Claims once and waits for what it sends; returns how many that were. */

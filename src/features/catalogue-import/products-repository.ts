@@ -1,9 +1,8 @@
-import { DOMAIN_CONSUMERS, type DomainEvent } from "../../core/domain-events.ts";
-import { newId } from "../../core/ids.ts";
+import type { DomainEvent } from "../../core/domain-events.ts";
 import type { Fragment, Sql } from "../../db/client.ts";
 import { type PageSize, selectWithinBytes } from "../../db/pages.ts";
 import type { Transaction } from "../../db/transaction.ts";
-import { insertFrom } from "../outbox/index.ts";
+import { insertFrom, listOf } from "../outbox/index.ts";
 import type { HeldImport } from "./imports-repository.ts";
 import type { BatchPlan, StoredProduct } from "./plan-batch.ts";
 
@@ -99,7 +98,7 @@ export async function storeBatch(
         and position = ${step.from}
       returning tenant_id, id),
     written as (${upsert(tx, plan)}),
-    told as (${insertFrom(tx, tenantId, eventSource(tx, events))}),
+    told as (${insertFrom(tx, tenantId, tx`(select e.* from moved, ${listOf(tx, events)} order by e.place) source`)}),
     refused as (
       insert into product_import_errors (tenant_id, import_id, line, path, message)
       select moved.tenant_id, moved.id, e.line, e.path, e.message
@@ -140,20 +139,6 @@ function upsert(tx: Transaction, { changes }: BatchPlan): Fragment {
       version = excluded.version, updated_at = excluded.updated_at, deleted_at = null
     where stored.version = excluded.version - 1
     returning stored.id`;
-}
-
-function eventSource(tx: Transaction, events: readonly DomainEvent[]): Fragment {
-  const column = (key: "topic" | "subjectId" | "sellerId") =>
-    tx.array(events.map((event) => event[key]) as string[]);
-  const ids = tx.array(events.map(() => newId()));
-  const payloads = tx.array(events.map((event) => JSON.stringify(event.payload)));
-  const consumers = tx.array(events.map((event) => `{${event.consumers ?? DOMAIN_CONSUMERS}}`));
-  return tx`(
-    select e.id, e.topic, e.subject_id, e.seller_id, e.payload::jsonb as payload, e.consumers::text[] as consumers
-    from moved, unnest(${ids}::uuid[], ${column("topic")}::text[], ${column("subjectId")}::text[],
-      ${column("sellerId")}::text[], ${payloads}::text[], ${consumers}::text[]) with ordinality
-      as e(id, topic, subject_id, seller_id, payload, consumers, place)
-    order by e.place) source`;
 }
 
 /**

@@ -1,6 +1,6 @@
 import { textOfField } from "../../core/csv.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
-import type { Mapped, MapRow } from "./map-row.ts";
+import { type Mapped, type MapRow, UNREADABLE_TIME } from "./map-row.ts";
 import { timestampReader } from "./timestamp-format.ts";
 
 /** The event envelope of the HTTP contract, as an NDJSON object or as CSV columns with these names. */
@@ -104,8 +104,11 @@ function mergeObject(input: Record<string, unknown>, column: string, text: strin
 /** Of an imported event, "now" would never be right: without its time it is refused. */
 function withTime(input: Record<string, unknown>): Mapped {
   if (input.timestamp === undefined) return failed("timestamp", "required", "is missing");
-  // What can't be read is left as it is: the event's own check says what is wrong with it.
-  return { input: { ...input, timestamp: readTime?.(input.timestamp) ?? input.timestamp } };
+  const timeMs = readTime?.(input.timestamp) ?? null;
+  // Of a text, the event's own check would ask for the time zone that a file need not have.
+  if (timeMs === null && typeof input.timestamp === "string")
+    return failed("timestamp", "invalid_timestamp", UNREADABLE_TIME);
+  return { input: { ...input, timestamp: timeMs ?? input.timestamp } };
 }
 
 function failed(path: string, code: string, message: string): Mapped {

@@ -7,6 +7,9 @@ import { timestampReader } from "./timestamp-format.ts";
 export type Mapped = { input: Record<string, unknown> } | { errors: FieldError[] };
 export type MapRow = (cells: unknown) => Mapped;
 
+export const UNREADABLE_TIME =
+  "is no time that can be read, such as 2026-11-21 09:30:00; say its format in a mapping";
+
 /** By the decimal mark. Marks between thousands are refused: 1.234 would be a thousand times too much or too little. */
 const DECIMALS: Readonly<Record<Mapping["decimal"], RegExp>> = {
   ".": /^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$/,
@@ -127,7 +130,7 @@ function compileTimestamp({ column, format }: Mapping["timestamp"], readerOf: (c
       value === undefined
         ? "has no time"
         : format === "auto"
-          ? "is no time that can be read; say its format in the mapping"
+          ? UNREADABLE_TIME
           : `is not a time in the format ${format}`;
     if (timeMs === null) errors.push({ path: column, code: "invalid_timestamp", message });
     return timeMs;

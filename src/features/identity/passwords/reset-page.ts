@@ -1,5 +1,7 @@
 /** The page behind a link that sets a new password: plain HTML, which needs no script. */
 export const RESET_PAGE_PATH = "/password-reset";
+/** As the page names itself and its parts: relative, since it may be reached below /api or a proxy's path. */
+const RELATIVE_PATH = RESET_PAGE_PATH.slice(1);
 
 export const RESET_STYLE = `body { font: 1rem/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 26rem; padding: 3rem 1rem; }
 label, input, button { display: block; font: inherit; width: 100%; box-sizing: border-box; }
@@ -12,7 +14,7 @@ button { padding: 0.6rem; }
 export function resetForm(token: string, problem: string | null): string {
   return page(
     `${problem === null ? "" : `<p role="alert"><strong>${Bun.escapeHTML(problem)}</strong></p>`}
-<form method="post" action="${RESET_PAGE_PATH}">
+<form method="post" action="${RELATIVE_PATH}">
 <input type="hidden" name="token" value="${Bun.escapeHTML(token)}">
 <label for="password">New password, at least 8 characters</label>
 <input id="password" name="password" type="password" minlength="8" maxlength="128" autocomplete="new-password" required autofocus>
@@ -32,7 +34,7 @@ function page(content: string): string {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>New password - Footfall</title>
-<link rel="stylesheet" href="${RESET_PAGE_PATH}/style.css">
+<link rel="stylesheet" href="${RELATIVE_PATH}/style.css">
 <h1>New password</h1>
 ${content}
 </html>

@@ -68,6 +68,9 @@ async function selectOpen(sql: Sql, subjects: readonly string[]): Promise<Readon
   return new Map(rows.map(({ subject, seconds }) => [subject, seconds]));
 }
 
+/** Of attempts at once, one that began earlier may be counted later: without a delay, it is due all the same. */
+const OVERLAP_SECONDS = 60;
+
 /** Counts an attempt and sets when the next one is due; false when this one is not due yet. */
 async function count(
   sql: Sql,
@@ -75,10 +78,11 @@ async function count(
 ): Promise<boolean> {
   const failures = sql`case when known.last_at < excluded.last_at - interval '1 day' then 1 else known.failures + 1 end`;
   const rows = await sql`
-    insert into sign_in_delays as known (subject, failures, last_at, next_at) values (${subject}, 1, now(), now())
+    insert into sign_in_delays as known (subject, failures, last_at, next_at)
+    values (${subject}, 1, now(), now() - ${OVERLAP_SECONDS} * interval '1 second')
     on conflict (subject) do update set failures = ${failures}, last_at = excluded.last_at,
       next_at = excluded.last_at + interval '1 second' *
-        case when ${failures} <= ${free} then 0
+        case when ${failures} <= ${free} then ${-OVERLAP_SECONDS}
           else least(power(2, least(${failures} - ${free} - 1, 20)), ${maxSeconds}) end
     where known.next_at <= excluded.last_at
     returning failures`;
