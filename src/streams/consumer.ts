@@ -179,9 +179,16 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
     runOnce,
   };
 
+  function openSide(): Redis {
+    const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
+    // The connection that it is a copy of says that Redis is away; without a listener, ioredis prints a stack.
+    side.on("error", () => {});
+    return side;
+  }
+
   /** Asks Redis to end the wait. Hanging up instead would leave pending what Redis delivers at that very moment. */
   async function endRead(): Promise<void> {
-    const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
+    const side = openSide();
     try {
       // More than once: the first may overtake the read.
       const deadline = Date.now() + options.blockMs;
@@ -197,7 +204,7 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
 
   /** Takes this member out of the group if nothing is pending for it; otherwise the entries must outlive it. */
   async function leaveGroup(): Promise<void> {
-    const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
+    const side = openSide();
     try {
       const pending = (await side.xpending(key, group, "-", "+", 1, options.name)) as unknown[];
       if (pending.length === 0) await side.xgroup("DELCONSUMER", key, group, options.name);
