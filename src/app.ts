@@ -57,7 +57,10 @@ import type { ReadGuard } from "./resilience/read-guard.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 
-/** What the HTTP application is made of. Nothing here does I/O on its own, so tests may pass any of it. */
+/**
+ * What the HTTP application is made of. Nothing here does I/O by itself, so tests may pass any of
+ * it.
+ */
 export interface AppDeps {
   log: Log;
   metrics: Metrics;
@@ -197,7 +200,9 @@ function routedPath(request: Request): string {
   return path === PREFIX || path.startsWith(`${PREFIX}/`) ? path.slice(PREFIX.length) || "/" : path;
 }
 
-/** The routes that read their bodies themselves limit them, too; doing it twice costs every event. */
+/**
+ * Routes that read their bodies themselves also limit them. Doing it twice would cost every event.
+ */
 function limitBody({ maxBodyBytes }: AppOptions) {
   const limit = bodyLimit({
     maxSize: maxBodyBytes,

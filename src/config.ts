@@ -85,7 +85,10 @@ const Environment = z.object({
   RATE_LIMIT_EVENTS_WRITE: ratePolicy("eventsWrite"),
   /** Less than the 75 s after which Bun hangs up on a silent connection. */
   REQUEST_TIMEOUT_MS: integer(1_000, 70_000).default(30_000),
-  /** How old an outdated answer may be that is served as `stale` while a new one is computed; 0: never. */
+  /**
+   * How old an outdated answer may be that is served as `stale` while a new one is computed; 0:
+   * never.
+   */
   CACHE_STALE_MS: integer(0, 60_000).default(2_000),
   /** Bytes of one cached answer, and of all that Redis holds of one tenant's. */
   CACHE_MAX_ENTRY_BYTES: integer(0, 64 * 1024 * 1024).default(1024 * 1024),
@@ -96,7 +99,10 @@ const Environment = z.object({
   LOAD_READS: integer(1, 10_000).default(6),
   /** Days for which stored notifications are kept. */
   NOTIFICATION_RETENTION_DAYS: integer(1, 3_650).default(90),
-  /** How old an event may be that is sent: three years and a month. Those of `footfall import` may be older. */
+  /**
+   * How old an event may be that is sent: three years and a month. `footfall import` takes older
+   * ones.
+   */
   EVENT_MAX_AGE_DAYS: integer(1, 36_500).default(1_125),
   AUDIT_RETENTION_DAYS: integer(1, 36_500).default(730),
   ORDER_HISTORY_RETENTION_DAYS: integer(1, 36_500).default(3_650),
@@ -157,8 +163,8 @@ export interface Config {
 export class ConfigError extends Error {}
 
 /**
- * Checks `env` once and returns the whole configuration. Throws ConfigError naming the first bad variable. What opens no
- * port (`listens` false) takes nobody's tokens, so it asks for no secret.
+ * Checks `env` once and returns the whole configuration. Throws ConfigError naming the first bad
+ * variable. A command that opens no port (`listens` false) reads no tokens and needs no secret.
  */
 export function parseConfig(
   env: Record<string, string | undefined> = process.env,
@@ -269,7 +275,9 @@ function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
-/** `mayDefault`: somebody said that this is no production, or nobody from elsewhere can reach it. */
+/**
+ * `mayDefault`: the environment is not production, or nobody from elsewhere can reach the program.
+ */
 interface SecretTrust {
   environment: Config["environment"];
   mayDefault: boolean;

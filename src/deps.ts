@@ -64,14 +64,16 @@ import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { VERSION } from "./version.ts";
 
-/** Under load, what was computed in the last second rests, and what is half a minute old will do. */
+/**
+ * Under load, an answer of the last second is not computed anew, and one of half a minute will do.
+ */
 const STALE_UNDER_LOAD = { staleMs: 30_000, restMs: 1_000 };
 
 export type Deps = ReturnType<typeof createDeps>;
 
 /**
- * The composition root: the only place that makes long-lived things. `role` names the process in logs, in
- * pg_stat_activity and in CLIENT LIST.
+ * The composition root: the only place that makes long-lived things. `role` names the process in
+ * logs, in pg_stat_activity and in CLIENT LIST.
  */
 export function createDeps(config: Config, role: string) {
   const { requestTimeoutMs } = config;

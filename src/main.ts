@@ -12,15 +12,27 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** None: the routes' own limits answer with a problem, and Bun holds what nobody reads back in the socket. */
+/**
+ * None: the routes' own limits answer with a problem, and Bun leaves in the socket what nobody
+ * reads.
+ */
 const MAX_BODY_BYTES = Number.MAX_SAFE_INTEGER;
-/** Longer than any statement may run: Bun hangs up on a connection that says nothing for so long, answered or not. */
+/**
+ * Longer than any statement may run: Bun closes a connection that is silent for so long, answered
+ * or not.
+ */
 const IDLE_TIMEOUT_SECONDS = 75;
 const REDIS_WAIT_MS = 1_000;
-/** How long a stopping process answers with `Connection: close`, and tells load balancers that it is not ready. */
+/**
+ * How long a stopping process answers with `Connection: close` and tells load balancers that it is
+ * not ready.
+ */
 const LEAVE_MS = 500;
 
-/** The API process: config -> deps -> app -> Bun.serve. `stop` lets running requests finish, then closes everything. */
+/**
+ * The API process: config -> deps -> app -> Bun.serve. `stop` lets running requests finish, then
+ * closes everything.
+ */
 export async function startApi(config: Config, shared?: Deps): Promise<Running> {
   const deps = shared ?? createDeps(config, "api");
   const { log } = deps;
@@ -68,7 +80,10 @@ async function lastOnConnection(answer: Response | Promise<Response>): Promise<R
   return response;
 }
 
-/** An account that somebody else may have registered is not made an admin by starting the program. */
+/**
+ * Somebody else may have registered this account, so starting the program does not make it an
+ * admin.
+ */
 async function ensureFirstAdmin(
   { identity, log }: Deps,
   admin: { email: string; password: string },

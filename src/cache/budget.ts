@@ -2,10 +2,10 @@ import type { Redis } from "ioredis";
 import { keys } from "../redis/keys.ts";
 
 /**
- * Stores entries, as long as those of one tenant and scope stay below a number of bytes. A hash beside them counts bytes by
- * the ten seconds in which they expire, so the count needs no look at the entries: what has expired is taken off by its
- * slot, and an entry's expiry is rounded up to the end of one, so whoever replaces it knows where it was counted. Check,
- * write and count are one script. What Redis evicts stays counted until it would have expired: never too little.
+ * Stores entries as long as those of one tenant and scope stay below a number of bytes. A hash
+ * beside them counts bytes by the ten seconds in which they expire, so nobody has to read the
+ * entries. An entry's expiry is rounded up to the end of such a slot. One script checks, writes and
+ * counts. What Redis evicts stays counted until it would have expired. See docs/limits.md.
  */
 export interface EntryWriter {
   /** False, and nothing is stored, where there is no room left. Rejects while Redis is away. */
@@ -21,7 +21,10 @@ export interface EntryPlace {
 export interface EntryLife {
   /** For how long it can be a hit. */
   freshSeconds: number;
-  /** For how long it is kept, while at most half of the room is taken: beyond that, only as long as it is fresh. */
+  /**
+   * How long it is kept while at most half of the room is taken. Beyond that it is kept only while
+   * it is fresh.
+   */
   keepSeconds: number;
 }
 
@@ -31,7 +34,10 @@ const LONGEST_SECONDS = 2 * 3_600;
 /** Of an entry, beside its text and its key: what Redis needs to hold and to expire it. */
 const OVERHEAD_BYTES = 200;
 
-/** A clock of Redis that has gone back, or far ahead, leaves counts that no slot takes off: it is counted anew. */
+/**
+ * A Redis clock that went back, or far ahead, leaves counts that no slot takes off. The script then
+ * starts the count anew.
+ */
 const SCRIPT = `
 local text, fresh, keep = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local room, width, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])

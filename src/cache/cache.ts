@@ -9,12 +9,11 @@ import { createEntries, type EntryBounds, entryKeyOf, type Found } from "./entri
 import { type Entry, makeEntry } from "./entry.ts";
 
 /**
- * Tag cache by generations. A tag is one key holding a random generation; a value stores the generations it was
- * computed under, read *before* computing. A hit needs all of them unchanged, so a value computed from a snapshot that
- * a later commit has outdated can't be served as one: that commit deleted the tag, whenever the value was stored. A hit is
- * passed on as the JSON text that it is.
- * An outdated value is kept for a while. Where the question tolerates it, it is served as `stale` and said to be: while a
- * fresh one is computed behind it, and while none can be. Redis away means computing every time, never failing.
+ * Tag cache by generations: a tag is one key that holds a random generation. A value stores the
+ * generations that it was computed under, read *before* computing. A hit needs all of them
+ * unchanged, so a value older than a later commit is never a hit: that commit deleted the tag.
+ * Where the question tolerates it, an outdated value is served as `stale`. While Redis is away,
+ * every answer is computed. See docs/cache.md.
  */
 export const CACHE_SCOPES = ["analytics", "products", "orders"] as const;
 export type CacheScope = (typeof CACHE_SCOPES)[number];
@@ -23,18 +22,24 @@ export interface CacheQuestion {
   tenantId: string;
   /** What the tenant can clear, and count, by itself. */
   scope: CacheScope;
-  /** Identifies the question inside tenant and scope; everything that changes the answer must be in it. */
+  /**
+   * Identifies the question inside tenant and scope. Everything that changes the answer must be in
+   * it.
+   */
   name: string;
   tags: readonly string[];
   ttlSeconds: number;
   /** Compute, and store the fresh answer for the others. */
   skipRead?: boolean;
   /**
-   * An outdated answer that says so will do: for a moment (see StaleTolerance), or while nothing can be computed. Without
-   * it nothing stale is served, ever.
+   * Whether an outdated answer that says so will do, for a moment (see StaleTolerance) or while
+   * nothing can be computed. Without it nothing stale is ever served.
    */
   toleratesStale?: boolean;
-  /** One of endlessly many (a free filter, a place in a list): computed each time, and stored for nobody. */
+  /**
+   * One of endlessly many questions (a free filter, a place in a list): computed each time and
+   * never stored.
+   */
   uncached?: boolean;
 }
 
@@ -52,7 +57,10 @@ export interface CacheAnswer<T> {
 /** Why what can't be computed now may be answered from before. */
 export type StandIn = "unavailable" | "overloaded";
 
-/** How old a stale answer may be, and up to which age it is not even computed anew, in ms; moves with the load. */
+/**
+ * How old a stale answer may be, and up to which age it is not even computed anew, in ms. Both
+ * change with the load.
+ */
 export interface StaleTolerance {
   staleMs: number;
   restMs: number;
@@ -61,8 +69,8 @@ export interface StaleTolerance {
 export interface Cache {
   getOrCompute<T>(question: CacheQuestion, compute: () => Promise<T>): Promise<CacheAnswer<T>>;
   /**
-   * A hit, or a stale answer as old as is tolerated now; null when neither is at hand. With `failure`, for which nothing
-   * could be computed instead, however old.
+   * A hit, or a stale answer that is young enough for now; null when there is neither. With
+   * `failure`, the reason why nothing can be computed, any age will do.
    */
   peek<T>(question: CacheQuestion, failure?: StandIn): Promise<CacheAnswer<T> | null>;
 }
@@ -77,10 +85,13 @@ export interface CacheOptions {
 
 /** Nobody is served anything stale unless the caller says so. */
 const STRICT: StaleTolerance = { staleMs: 0, restMs: 0 };
-/** How long an answer outlives its freshness, if it may be served stale: while Postgres is away, or there is too much to do. */
+/** How long an answer that may be served stale outlives its freshness. */
 const KEEP_SECONDS = 3_600;
 const MIB = 1024 * 1024;
-/** Held: some two hundred years by day, what dashboards ask for at one time, in a process that shall stay below 250 MB. */
+/**
+ * Held entries: some two hundred years by day, which is what dashboards ask for at one time. The
+ * process must stay below 250 MB.
+ */
 const BOUNDS: EntryBounds = { heldBytes: 32 * MIB, entryBytes: MIB, tenantBytes: 32 * MIB };
 
 export function createCache(
@@ -119,7 +130,8 @@ export function createCache(
     generations: string[],
     compute: () => Promise<T>,
   ): Promise<CacheAnswer<T>> {
-    // The generations are part of the flight's name: whoever asks after an invalidation never joins an older flight.
+    // The name of the shared computation contains the generations, so nobody who asks after an
+    // invalidation joins an older one.
     return once(`${entryKeyOf(question)} ${generations.join()}`, async () => {
       const lock = await locks.acquire(question.tenantId, `${question.scope}:${question.name}`, generations);
       if (lock === null && !question.skipRead) {
@@ -174,7 +186,8 @@ export function createCache(
       } catch {
         metrics.redisFallbacks.inc({ operation: "cache" });
         const work = () => computeNow(compute);
-        // Nothing tells a flight from before a commit from one after it: only who tolerates the older one joins.
+        // This name does not tell a computation from before a commit from one after it. So only
+        // callers that tolerate the older answer join.
         const made = toleratesStale ? await once(entryKeyOf(question), work) : await work();
         return note(question, answerOf<T>(made, "miss"));
       }

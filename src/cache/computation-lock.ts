@@ -4,8 +4,8 @@ import { keys } from "../redis/keys.ts";
 import type { RedisGuard } from "../resilience/redis-guard.ts";
 
 /**
- * Of several processes that miss the same entry, one computes it. The lock only saves work: it runs out by itself, and
- * who can't ask for it computes.
+ * Of several processes that miss the same entry, one computes it. The lock only saves work: it
+ * expires by itself, and a process that can't ask for it computes.
  */
 export interface ComputationLock {
   key: string;

@@ -7,9 +7,9 @@ import { type Entry, encodeEntry, parseEntry } from "./entry.ts";
 import { clearingTag, readOrMakeGenerations } from "./tags.ts";
 
 /**
- * The entries in Redis, and those of them that the process holds itself. Held entries save the transfer, never the look:
- * every read asks Redis for the generations that stand and for the header of the entry there. What Redis no longer has,
- * or has otherwise by now, is not served from here either.
+ * The entries in Redis, and those that the process holds itself. A held entry saves the transfer,
+ * never the check: every read asks Redis for the current generations and for the header of the
+ * entry. What Redis no longer has, or has replaced, is not served from here.
  */
 export interface Found {
   /** Fresh or not; one from before the cache was cleared is none. */
@@ -44,8 +44,8 @@ export interface EntryBounds {
 }
 
 /**
- * How a tenant's bytes are parted: what customers can fill (orders, products) takes no room of analytics, which cost most
- * to compute and only the shop's staff can ask for.
+ * How a tenant's bytes are divided. Orders and products, which customers can fill, take no room
+ * from analytics, which cost most to compute.
  */
 const SHARES: Record<string, number> = { analytics: 1 / 2, products: 1 / 4, orders: 1 / 4 };
 
@@ -59,7 +59,7 @@ export function createEntries(redis: Redis, guard: RedisGuard, bounds: EntryBoun
   });
   const unsent = new Map<string, Promise<Found>>();
 
-  /** The entry as Redis has it at this moment, by its header alone where the process holds the rest. */
+  /** The entry as Redis has it now; only its header where the process holds the rest. */
   async function readBoth(entryKey: string, tagKeys: string[]) {
     const known = held.get(entryKey);
     const [found = null, ...current] = known
@@ -98,8 +98,8 @@ export function createEntries(redis: Redis, guard: RedisGuard, bounds: EntryBoun
 
   return {
     /**
-     * Rejects while Redis is away. All who ask the same in one turn of the event loop share one look, which is sent when
-     * the last of them has asked.
+     * Rejects while Redis is away. All reads of the same entry in one turn of the event loop share
+     * one request, sent after the last of them.
      */
     look(question: EntryQuestion): Promise<Found> {
       const name = `${entryKeyOf(question)} ${question.tags.join()}`;

@@ -1,8 +1,8 @@
 import { JsonText } from "../core/json-text.ts";
 
 /**
- * An answer as Redis and the processes hold it: a line of JSON that says what it is worth, then the answer's own JSON,
- * which a hit passes on unread.
+ * An answer as Redis and the processes hold it: a line of JSON with generations, times and a hash,
+ * then the answer's own JSON, which a hit passes on unparsed.
  */
 export interface Entry {
   /** The line and its end. It names a hash of the answer, so the same line is the same entry. */

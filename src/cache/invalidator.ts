@@ -10,11 +10,17 @@ export interface ChangedRange {
 }
 
 export interface Invalidator {
-  /** Deletes the tags of everything computed from these ranges. Never throws: what fails is owed and tried again. */
+  /**
+   * Deletes the tags of everything computed from these ranges. Never throws: what fails is owed and
+   * tried again.
+   */
   invalidate(ranges: readonly ChangedRange[]): Promise<void>;
   /** The same for tags of one tenant; call it after the commit of what they stand for. */
   invalidateTags(tenantId: string, tags: readonly string[]): Promise<void>;
-  /** For a process that is about to end. Resolves with false when after `timeoutMs` something is still owed. */
+  /**
+   * For a process that is about to end. Resolves with false when something is still owed after
+   * `timeoutMs`.
+   */
   settle(timeoutMs: number): Promise<boolean>;
 }
 

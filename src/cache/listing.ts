@@ -10,18 +10,24 @@ export interface CacheKey {
 
 /** As many as fit a page or two: Redis hands over whole buckets. */
 const SCAN_COUNT = 100;
-/** A page looks at so many keys of the whole Redis at the most: it may be short, or empty, and yet have a next one. */
+/**
+ * A page reads at most so many keys of the whole Redis. So it may be short or empty, and still have
+ * a next page.
+ */
 const MAX_SCANS = 200;
 
-/** A place in a SCAN: its cursor, and how many of the names that it hands over there were listed already. */
+/**
+ * A place in a SCAN: its cursor, and how many of the names that it returns there were listed
+ * already.
+ */
 export interface ScanPlace {
   cursor: string;
   skip: number;
 }
 
 /**
- * Some of a tenant's entries whose name starts with `prefix`, and where to go on; null at the end. As SCAN does, it may name
- * an entry twice, and misses none that was there all the time.
+ * Some of a tenant's entries whose name starts with `prefix`, and where to go on; null at the end.
+ * As with SCAN, an entry may come twice, and none that was there all the time is missed.
  */
 export async function listCacheKeys(
   redis: Redis,

@@ -11,7 +11,9 @@ export interface CacheStats {
   note(tenantId: string, scope: CacheScope, outcome: Outcome): void;
   /** Of the last hours, and of one scope or of all. Rejects while Redis is away. */
   read(tenantId: string, scopes: readonly CacheScope[]): Promise<CacheCounts>;
-  /** Hits and stale answers of this process by all reads since it started; null before the first. */
+  /**
+   * Hits and stale answers of this process by all reads since it started; null before the first.
+   */
   hitRate(): number | null;
 }
 
@@ -19,7 +21,9 @@ const FLUSH_MS = 1_000;
 /** Counts nobody adds to are forgotten. */
 const KEEP_SECONDS = 86_400;
 
-/** Counted here and added to Redis once a second: a command a read would cost as much as the read. */
+/**
+ * Counted here and added to Redis once a second: one command a read would cost as much as the read.
+ */
 export function createCacheStats(redis: Redis): CacheStats {
   let unsent = new Map<string, Map<string, number>>();
   const own: CacheCounts = { hit: 0, miss: 0, stale: 0 };

@@ -8,7 +8,10 @@ const TAG_TTL_SECONDS = 2 * 3_600;
 /** What is owed after an outage of Redis may be any number of tags. */
 const TAGS_A_COMMAND = 1_000;
 
-/** Makes a generation for each of a tenant's tags that has none and returns the generations that now stand. */
+/**
+ * Makes a generation for each of a tenant's tags that has none and returns the generations that now
+ * stand.
+ */
 export async function readOrMakeGenerations(
   redis: Redis,
   tenantId: string,
@@ -21,16 +24,23 @@ export async function readOrMakeGenerations(
   const replies = await pipeline.exec();
   const [error, generations] = replies?.at(-1) ?? [new Error("empty pipeline reply"), null];
   if (error) throw error;
-  // A tag deleted between the two commands reads as null here: a generation that nobody else will ever read.
+  // A tag deleted between the two commands is null here. An empty generation matches none that is
+  // read later.
   return (generations as (string | null)[]).map((generation) => generation ?? randomToken(9));
 }
 
-/** Tags that stand for the whole cache of a tenant and for one scope of it: what they outdate is gone, not stale. */
+/**
+ * Tags that stand for the whole cache of a tenant, or for one scope of it. What they outdate is
+ * gone, not stale.
+ */
 export function clearingTag(scope: string): string {
   return `all:${scope}`;
 }
 
-/** Invalidates everything that was computed under the tags: O(1) a tag, however many entries there are. */
+/**
+ * Invalidates everything that was computed under the tags: one deletion a tag, however many entries
+ * there are.
+ */
 export async function deleteTags(redis: Redis, tenantId: string, tags: readonly string[]): Promise<void> {
   for (let from = 0; from < tags.length; from += TAGS_A_COMMAND) {
     const some = tags.slice(from, from + TAGS_A_COMMAND);
@@ -38,15 +48,23 @@ export async function deleteTags(redis: Redis, tenantId: string, tags: readonly 
   }
 }
 
-/** The widest offset of a time zone from UTC: a UTC instant's local day is at most this far away. */
+/**
+ * The widest offset of a time zone from UTC: a UTC instant's local day is at most this far away.
+ */
 const WIDEST_OFFSET_MS = 14 * 3_600_000;
 
-/** The tags of all analytics over events between two instants, whatever the tenant's time zone: one a month. */
+/**
+ * The tags of all analytics over events between two instants, whatever the tenant's time zone: one
+ * a month.
+ */
 export function analyticsTagsOfInstants(minMs: number, maxMs: number): string[] {
   return analyticsTagsOfDays(toDay(minMs - WIDEST_OFFSET_MS), toDay(maxMs + WIDEST_OFFSET_MS));
 }
 
-/** Months outside of these share one tag, so that asking for thousands of years can't fill Redis with tags. */
+/**
+ * Months outside of these share one tag, so that asking for thousands of years can't fill Redis
+ * with tags.
+ */
 const OWN_TAGS = { from: "1990-01-01", to: "2099-12-31" };
 const FAR_TAG = "analytics:far";
 
@@ -59,14 +77,15 @@ export function analyticsTagsOfDays(from: Day, to: Day): string[] {
 }
 
 /**
- * What everything read from one product is computed under; deleted on every change of it. One of 4096 a tenant, so that
- * asking for ids which nobody has can't fill Redis with tags; sharing one costs a computation now and then.
+ * The tag of everything read from one product, deleted on every change of it. It is one of 4096 a
+ * tenant, so that requests for unknown ids can't fill Redis with tags. Products that share one cost
+ * a computation now and then.
  */
 export function productTag(productId: string): string {
   return `product:${sha256(productId).slice(0, 3)}`;
 }
 
-/** What every list of products is computed under; deleted on every change of any product of the tenant. */
+/** The tag of every list of products, deleted on every change of any product of the tenant. */
 export const PRODUCTS_TAG = "products";
 
 export function orderTag(orderId: string): string {

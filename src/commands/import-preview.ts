@@ -11,8 +11,8 @@ import { createReasonCounts, judgeRejections, reportWarnings } from "./rejection
 const ROWS = 1_000;
 
 /**
- * What `import --dry-run` prints: how the columns are taken, what is rejected, and some events. Stores nothing.
- * Lists the rejected rows in the file `errors`, if one is named.
+ * What `import --dry-run` prints: how the columns are taken, what is rejected, and some events.
+ * Stores nothing. Lists the rejected rows in the file `errors`, if one is named.
  */
 export async function showDryRun(
   file: string,

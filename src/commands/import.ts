@@ -146,7 +146,10 @@ async function chooseMapping({ preset, mapping }: ImportArguments): Promise<Mapp
   return parseMapping(text, mapping);
 }
 
-/** What was stored before a failure is rolled up and said, too: running the command again goes on from there. */
+/**
+ * What was stored before a failure is rolled up and reported, too. Running the command again goes
+ * on from there.
+ */
 async function runImport(
   deps: Deps,
   tenantId: string,

@@ -8,7 +8,10 @@ import { type LoadTotals, rollUpWaiting } from "../features/importing/index.ts";
 import { explainFailure } from "./failure.ts";
 import { requireTenant } from "./session.ts";
 
-/** What `import` and `seed` have in common: a tenant to fill, progress while it fills, and complete rollups after it. */
+/**
+ * What `import` and `seed` have in common: a tenant to fill, progress while it fills, and complete
+ * rollups after it.
+ */
 
 const PROGRESS_EVERY_MS = 1_000;
 
@@ -19,8 +22,9 @@ export interface NewTenant {
 }
 
 /**
- * The id of the tenant, made when it is missing and named by its slug; the ADMIN_EMAIL account becomes its admin. Throws `conflict` when it
- * exists with another time zone: its rollups are kept by the days of that one.
+ * The id of the tenant, made under its slug when it is missing; the ADMIN_EMAIL account becomes its
+ * admin. Throws `conflict` when it exists with another time zone, since its rollups are kept by the
+ * days of that zone.
  */
 export async function ensureTenant(deps: Deps, config: Config, tenant: NewTenant): Promise<string> {
   const { slug, name = slug, timeZone } = tenant;
@@ -35,7 +39,9 @@ export async function ensureTenant(deps: Deps, config: Config, tenant: NewTenant
   return tenantId;
 }
 
-/** Shows on standard error, once a second, what `describe` says; on a terminal the line is rewritten in place. */
+/**
+ * Shows on standard error, once a second, what `describe` says. On a terminal it rewrites one line.
+ */
 export async function withProgress<T>(describe: () => string, work: () => Promise<T>): Promise<T> {
   const { stderr } = process;
   let shown = false;
@@ -61,8 +67,8 @@ export function createStopwatch() {
 }
 
 /**
- * Rolls up what waits, and says so where something is left that could not be. What comes after that makes answers fast, not
- * right: a load that is complete does not fail by it.
+ * Rolls up what waits, and says so where something is left that could not be. What comes after that
+ * makes answers fast, not right: a load that is complete does not fail by it.
  */
 export async function completeRollups(deps: Deps, tenantId: string): Promise<void> {
   const { rollups, rollupRetries, invalidator, returnsFolder } = deps;

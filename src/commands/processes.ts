@@ -19,7 +19,8 @@ export function addProcessCommands(program: Command): void {
       const deps = createDeps(config, "up");
       const api = await startApi(config, deps);
       const worker = await startWorker(config, deps);
-      // A parent that opened a channel (./dev, or a process manager that waits for it) hears that we listen.
+      // Rolls up what waits, and reports what could not be rolled up. The rest only makes answers
+      // fast, so a complete load does not fail by it.
       process.send?.({ listening: api.url });
       await untilSignal(api, worker, { stop: () => closeDeps(deps, config.shutdownGraceMs) });
     });
@@ -47,7 +48,10 @@ async function migrate(url: string): Promise<void> {
   await migrateDatabase({ url, prepare: false, applicationName: "footfall migrate" });
 }
 
-/** Runs until SIGTERM or SIGINT, then stops the parts in order. A second signal ends the process at once. */
+/**
+ * Runs until SIGTERM or SIGINT, then stops the parts in order. A second signal ends the process at
+ * once.
+ */
 async function untilSignal(...parts: Stoppable[]): Promise<void> {
   await new Promise<void>((resolve) => {
     for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve());

@@ -70,7 +70,8 @@ export function addRecountCommands(program: Command): void {
         const { months, kept } = await rebuildTenant(deps.db.transactions, tenant, options, (month) =>
           progress(`${slug}: ${month.slice(0, 7)} rebuilt`),
         );
-        // Cached answers of the old rollups must go, whichever days they cover, and not even serve as stale ones.
+        // Cached answers of the old rollups must go, whichever days they cover. They must not be
+        // served as stale, either.
         await deps.invalidator.invalidateTags(tenant.tenantId, [clearingTag("analytics")]);
         console.log(`${slug}: rebuilt ${months} month${months === 1 ? "" : "s"}.`);
         printKept(slug, kept);
@@ -113,7 +114,10 @@ async function chosenTenants(
     where ${only === null ? deps.db.read`true` : deps.db.read`id = ${only}`} order by slug`;
 }
 
-/** True when the tenant is clean. Waiting batches are no difference: they are counted on neither side. */
+/**
+ * True when the tenant is clean. Waiting batches are no difference: they are counted on neither
+ * side.
+ */
 function printReport(slug: string, report: VerifyReport): boolean {
   for (const { table, key, expected, actual } of report.differences) {
     const name = Object.entries(key).map(([column, value]) => `${column}=${value}`);

@@ -7,8 +7,8 @@ const TOLERATED_SHARE = 0.01;
 const EXIT_CODE = 2;
 
 /**
- * What an import says of the rows that it rejects: the first ones on standard error, all of them in the file that was
- * asked for, and at the end which reasons were the most frequent.
+ * Reports the rows that an import rejects: the first ones on standard error, all of them in the
+ * file asked for, and at the end the most frequent reasons.
  */
 export async function createRejectionReport(path: string | undefined) {
   const file = path === undefined ? null : await createRejectionFile(path);

@@ -8,8 +8,9 @@ import { closeDeps, createDeps, type Deps } from "../deps.ts";
 const SETTLE_MS = 5_000;
 
 /**
- * Runs a one-shot command with deps of its own and closes them whichever way it ends. Its log says only warnings. What it
- * owes the cache dies with it, so that is waited for.
+ * Runs a one-shot command with deps of its own and closes them however it ends. Its log says only
+ * warnings. Deletions of cache tags that it owes are waited for: they would be lost with the
+ * process.
  */
 export async function withDeps<T>(use: (deps: Deps, config: Config) => Promise<T>): Promise<T> {
   const config = parseConfig(undefined, { listens: false });

@@ -3,8 +3,9 @@ import type { Principal, Role, Scope } from "./principal.ts";
 import type { OperationPolicyName } from "./rate-limits.ts";
 
 /**
- * Who may do what, as one table: operation -> the roles of a person and the scope of a key that allow it. The
- * authorization middleware and the `security` of the OpenAPI document are both made from it. `null` scope: no API key.
+ * Who may do what, as one table: operation -> the roles of a person and the scope of a key that
+ * allow it. The authorization middleware and the `security` of the OpenAPI document are made from
+ * it. A `null` scope admits no API key.
  */
 export interface AccessRule {
   roles: readonly Role[];
@@ -47,7 +48,10 @@ const NOTIFICATIONS: AccessRule = {
   scope: "products:read",
   limit: "standard",
 };
-/** Beside the right to notifications: those of orders tell about customers, and of the products of many sellers. */
+/**
+ * Needed in addition to notifications: orders tell about customers, and about the products of many
+ * sellers.
+ */
 const ORDER_NOTIFICATIONS: AccessRule = { roles: ADMINS, scope: "orders:read", limit: "standard" };
 /** A seller's import reaches its own products only. */
 const IMPORT_READS: AccessRule = { roles: ["admin", "seller"], scope: "products:write", limit: "standard" };

@@ -1,4 +1,7 @@
-/** Time is injected where a test must move it; everything else reads this one. Milliseconds since the epoch. */
+/**
+ * The clock is injected where a test must move it; everything else uses this one. Milliseconds
+ * since the epoch.
+ */
 export interface Clock {
   now(): number;
 }

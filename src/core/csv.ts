@@ -1,16 +1,19 @@
 import type { Parser } from "csv-parse";
 
 /**
- * Fields of RFC 4180 that a spreadsheet opens as text. An apostrophe is put before a field that begins
- * like a formula (OWASP, "CSV Injection"). Spreadsheets read the full-width signs of Japanese keyboards
- * as formulas, too. A field that begins with apostrophes and then like a formula gets one more, so that
- * taking one off always gives back what was written. Numbers are no text.
+ * Fields of RFC 4180 that a spreadsheet opens as text. A field that begins like a formula gets an
+ * apostrophe before it (OWASP, "CSV Injection"), also with the full-width signs of Japanese
+ * keyboards. A field of apostrophes and then a formula gets one more, so that taking one off gives
+ * back what was written. Numbers are left alone.
  */
 const FORMULA = /^'*[=+\-@\t\r\n＝＋－＠]/;
 const PREFIXED = /^''*[=+\-@\t\r\n＝＋－＠]/;
 const APOSTROPHE = 0x27;
 
-/** A longer record is an unclosed quote that swallows the rest of the file; the bound keeps it out of memory. */
+/**
+ * A longer record is an unclosed quote that takes in the rest of the file. The bound keeps it out
+ * of memory.
+ */
 export const MAX_RECORD_BYTES = 1024 * 1024;
 export const MISPLACED_QUOTE =
   "has a quote inside a value; such a value must be quoted and its quotes doubled";
@@ -35,7 +38,10 @@ export function textOfField(field: string): string {
   return field.charCodeAt(0) === APOSTROPHE && PREFIXED.test(field) ? field.slice(1) : field;
 }
 
-/** Resolves when the parser is through with the chunk, so no more of a file is in memory; rejects with its CsvError. */
+/**
+ * Resolves when the parser has read the chunk, so no more of a file is in memory. Rejects with its
+ * CsvError.
+ */
 export function feedCsv(parser: Parser, chunk: Buffer, isLast: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
     parser.once("error", reject);

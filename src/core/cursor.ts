@@ -2,14 +2,17 @@ import { AppError } from "./errors.ts";
 import { sha256 } from "./ids.ts";
 
 /**
- * Opaque keyset cursors: base64url of `[fingerprint, ...key]`. The fingerprint binds a cursor to the filters and sort
- * of the list that made it, so that it can't be replayed against another list.
+ * Opaque keyset cursors: base64url of `[fingerprint, ...key]`. The fingerprint binds a cursor to
+ * the filters and sort of the list that made it, so that it can't be replayed against another list.
  */
 export function encodeCursor(filters: unknown, key: readonly string[]): string {
   return Buffer.from(JSON.stringify([fingerprint(filters), ...key])).toString("base64url");
 }
 
-/** The key of a cursor, `keyLength` strings long. Throws `invalid_input` for a foreign, mangled or mismatched one. */
+/**
+ * The key of a cursor, `keyLength` strings long. Throws `invalid_input` for a foreign, mangled or
+ * mismatched one.
+ */
 export function decodeCursor(filters: unknown, cursor: string, keyLength: number): string[] {
   let parts: unknown;
   try {

@@ -1,14 +1,15 @@
 /**
- * Calendar days as `YYYY-MM-DD` text. A day belongs to a time zone; here only the calendar is computed (in UTC, where
- * every day has 24 hours), and Postgres maps days to instants.
+ * Calendar days as `YYYY-MM-DD` text. A day belongs to a time zone. This file only computes the
+ * calendar (in UTC, where every day has 24 hours); Postgres maps days to instants.
  */
 export type Day = string;
 
 const DAY_MS = 86_400_000;
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 /**
- * Days are compared as text, which holds for years of four digits only: a walk through months that came to the year 10000,
- * written "+010000", would never end. Far enough from both ends for whatever is added to a day.
+ * Days are compared as text, which works for years of four digits only: the year 10000 is written
+ * "+010000", and a loop over months would never end. The bounds leave room for what is added to a
+ * day.
  */
 const FIRST_DAY = "1900-01-01";
 const LAST_DAY = "8999-12-31";
@@ -54,23 +55,28 @@ export function monthsBetween(from: Day, to: Day): Day[] {
 
 export function nextMonth(day: Day): Day {
   const [year = 0, month = 0] = day.split("-").map(Number);
-  // By hand inside a year: a question over years names the months of its tags each time it is asked.
+  // By hand within a year: a question over years computes the months of its tags each time it is
+  // asked.
   return month < 12 && year > 999 && year < 10_000
     ? `${year}-${month < 9 ? "0" : ""}${month + 1}-01`
     : toDay(Date.UTC(year, month, 1));
 }
 
-/** What is said of a name that is refused, after the name of its field. */
+/** What a refused name is told, after the name of its field. */
 export const TIME_ZONE_NAMES =
   "must be an IANA name such as Europe/Berlin, or UTC, not an abbreviation such as CET";
 
-/** What a document says of a time zone that a client names; the codes are those of `db/time-zones.ts`. */
+/**
+ * What the document says of a time zone that a client names. The codes are those of
+ * `db/time-zones.ts`.
+ */
 export const TIME_ZONE_RULE =
   "IANA name. Refused, with the code `unknown_time_zone` or `uncertain_time_zone` of a field error, where the server and its Postgres do not both know the zone by the same clock";
 
 /**
- * True for the name of an IANA time zone that the runtime knows; whether Postgres has the same clock for it is looked at
- * later (db/time-zones.ts). Short names such as CET are refused: Postgres takes them for an abbreviation with one offset.
+ * True for the name of an IANA time zone that the runtime knows. Whether Postgres has the same
+ * clock is checked later (db/time-zones.ts). Short names such as CET are refused: Postgres takes
+ * them for an abbreviation with one offset.
  */
 export function isTimeZone(name: string): boolean {
   if (/^[A-Za-z]{1,5}$/.test(name)) return /^(UTC|GMT)$/i.test(name);

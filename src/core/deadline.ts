@@ -1,4 +1,7 @@
-/** Settles as `work` does, or rejects after `timeoutMs` with what `late` makes. The work itself goes on. */
+/**
+ * Settles as `work` does, or rejects after `timeoutMs` with what `late` makes. The work itself is
+ * not stopped.
+ */
 export async function withDeadline<T>(
   work: PromiseLike<T>,
   timeoutMs: number,
@@ -15,7 +18,10 @@ export type InTime = <T>(work: Promise<T>) => Promise<T>;
 
 const LOOK_EVERY_MS = 1_000;
 
-/** The same for work that comes by the thousand: one timer looks after all of it, so an end may come a second late. */
+/**
+ * The same for thousands of pieces of work: they share one timer, so a deadline may end up to a
+ * second late.
+ */
 export function createDeadline(timeoutMs: number, late: () => Error): InTime {
   // In order of arrival, and so of deadlines.
   const running = new Set<{ untilMs: number; reject(error: Error): void }>();

@@ -17,7 +17,10 @@ export type Topic = (typeof TOPICS)[number];
 export const DOMAIN_CONSUMERS = ["notifications", "webhooks"] as const;
 export type DomainConsumer = (typeof DOMAIN_CONSUMERS)[number];
 
-/** `payload` is the event's `data` for clients: the states before and after, or what the topic is about. */
+/**
+ * `payload` is the event's `data` for clients: the states before and after, or what the topic is
+ * about.
+ */
 export interface DomainEvent {
   topic: Topic;
   subjectId: string;

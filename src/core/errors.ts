@@ -1,6 +1,6 @@
 /**
- * Every way a request can fail, in one table. `code` is what clients branch on; `retryable` is what our own
- * retry loops branch on. Thrown as AppError, mapped to problem+json once (http/problem.ts).
+ * Every way a request can fail, in one table. Clients branch on `code`, our own retry loops on
+ * `retryable`. Thrown as AppError, and mapped to problem+json once (http/problem.ts).
  */
 export const ERRORS = {
   invalid_input: { status: 400, title: "The request is not valid", retryable: false },
@@ -29,7 +29,10 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
-/** What is wrong with one field: `path` is a dotted path into the input, `code` is stable, `message` is for people. */
+/**
+ * What is wrong with one field: `path` is a dotted path into the input, `code` is stable, `message`
+ * is for people.
+ */
 export interface FieldError {
   path: string;
   code: string;
@@ -44,7 +47,10 @@ export interface AppErrorOptions {
   cause?: unknown;
 }
 
-/** The one error type that features throw on purpose. `detail` is shown to the client unless the status is 500. */
+/**
+ * The one error type that features throw on purpose. `detail` is shown to the client unless the
+ * status is 500.
+ */
 export class AppError extends Error {
   readonly code: ErrorCode;
   readonly errors: FieldError[] | undefined;

@@ -1,6 +1,9 @@
 import type { Day } from "./days.ts";
 
-/** What one unit of `currency` is worth in the tenant's, from a day on (of the tenant's clock) until the next rate. */
+/**
+ * What one unit of `currency` is worth in the tenant's currency, from a day of the tenant's clock
+ * until the next rate.
+ */
 export interface ExchangeRate {
   currency: string;
   from: Day;
@@ -24,8 +27,9 @@ export function rateOn(table: RateTable, currency: string, day: Day): ExchangeRa
 }
 
 /**
- * `quantity` times `amount` times `rate`, rounded once, to four decimals, half away from zero. `amount` is decimal text of at
- * most four decimals. Integers all the way, so nothing is lost before the rounding.
+ * `quantity` times `amount` times `rate`, rounded once to four decimals, half away from zero.
+ * `amount` is decimal text of at most four decimals. It computes with integers, so nothing is lost
+ * before the rounding.
  */
 export function convertAmount(quantity: number, amount: string, rate: string): string {
   const product = BigInt(quantity) * toInteger(amount, AMOUNT_DECIMALS) * toInteger(rate, RATE_DECIMALS);

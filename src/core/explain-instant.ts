@@ -19,7 +19,10 @@ export function explainInstant(text: string): string {
 
 const SECONDS = { least: 1e8, most: 1e11 };
 
-/** What a number of a timestamp rather is than milliseconds since 1970; null when it may well be these. */
+/**
+ * What a timestamp's number probably is instead of milliseconds since 1970; null when it may be
+ * milliseconds.
+ */
 export function explainEpoch(value: number): string | null {
   if (!Number.isFinite(value) || value < SECONDS.least) return null;
   const whole = (ms: number) => String(Math.round(ms));

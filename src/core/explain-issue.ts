@@ -1,7 +1,7 @@
 /**
- * What is wrong with an input and what would be right, in place of zod's own messages. Each reads after the name of its
- * field: `limit` "must be at least 1, but is 0". Texts that a client sent are told back only where they can't be secrets:
- * where a name of a list or a time is expected.
+ * Says what is wrong with an input and what would be right, in place of zod's messages. Each goes
+ * on after the name of its field: `limit` "must be at least 1, but is 0". A client's text is
+ * repeated only where it can't be a secret: where a name of a list or a time is expected.
  */
 import type { z } from "zod";
 import { explainInstant } from "./explain-instant.ts";

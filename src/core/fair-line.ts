@@ -1,20 +1,26 @@
 import { PRIORITIES, type Priority } from "./priority.ts";
 
 /**
- * A line in which work of many keys (tenants) and of four priorities waits for its turn. Priorities share the turns by
- * weight (stride scheduling, Waldspurger 1995): the higher goes first, and the lower does not starve. Of one priority, keys
- * take turns. Who has waited for half of the longest wait goes before all turns, the higher priority first: so under
- * overload it is the lower that waits in vain.
+ * A queue in which work of many keys (tenants) and four priorities waits for its turn. Priorities
+ * share the turns by weight (stride scheduling, Waldspurger 1995), so the lower ones don't starve.
+ * Within a priority, keys take turns. Work that has waited for half of the longest wait goes first,
+ * the higher priority before the lower. So under overload it is lower work that is refused. See
+ * docs/limits.md.
  */
 export interface FairLine {
   /**
-   * Resolves at its turn. Rejects with what `refuse` makes when it has waited for too long, or gives way to a higher one;
-   * `onRefused` hears of that at once.
+   * Resolves at its turn. Rejects with what `refuse` makes after the longest wait, or when it gives
+   * way to a higher priority; `onRefused` is called at once then.
    */
   wait(key: string, priority: Priority, onRefused?: () => void): Promise<void>;
-  /** Gives the turn to one whose key `may` start, and returns that key; undefined when there is none. */
+  /**
+   * Starts the next one whose key `may` start, and returns that key; undefined when there is none.
+   */
   startNext(may: (key: string) => boolean): string | undefined;
-  /** Refuses the newest of the lowest priority below this one, of a key that `may` lose it; false when there is none. */
+  /**
+   * Refuses the newest one of the lowest priority below this one whose key `may` lose it; false
+   * when there is none.
+   */
   giveWay(below: Priority, may: (key: string) => boolean): boolean;
   /** How many of a key wait. */
   waitingOf(key: string): number;

@@ -3,9 +3,10 @@ import { createFairLine } from "./fair-line.ts";
 import type { Priority } from "./priority.ts";
 
 /**
- * Runs at most `running` pieces of work at once, and at most `perKey` of one key (a tenant), so that one whose work hangs
- * takes no other's turn; the others wait in a fair line. Who has waited `waitMs` gets `unavailable`, and its work never
- * begins. So does who finds `waiting` in line, unless a lower one can give way, or its key has less than its share of it.
+ * Runs at most `running` pieces of work at once, and at most `perKey` of one key (a tenant). The
+ * others wait in a fair queue. Work that has waited `waitMs` gets `unavailable` and never begins.
+ * So does work that finds `waiting` others in the queue, unless a lower priority gives way or its
+ * key has less than its share.
  */
 export interface FairSlots {
   run<T>(key: string, priority: Priority, work: () => Promise<T>): Promise<T>;

@@ -14,9 +14,10 @@ let lastTimeMs = -1;
 let counter = 0;
 
 /**
- * A UUIDv7 whose timestamp is exactly `timeMs` (milliseconds since the epoch): 12 bits count the ids made in a row for
- * one millisecond, so that they sort as they were made, and 62 are random. Bun's own moves the timestamp on when the
- * count overflows, and the time of an event's id must be the event's.
+ * A UUIDv7 whose timestamp is exactly `timeMs` (milliseconds since the epoch). 12 bits count the
+ * ids made in a row for one millisecond, so they sort as they were made; 62 bits are random. Bun's
+ * own function moves the timestamp when the count overflows, and an event's id must have the
+ * event's time.
  */
 export function idAt(timeMs: number): string {
   if (used === pool.length) {

@@ -11,7 +11,10 @@ export interface PreparedJson<T> {
 const HASH_LENGTH = 32;
 const encoder = new TextEncoder();
 
-/** JSON that is written once and sent many times: a text, a hash that stands for it, and its value for who looks inside. */
+/**
+ * JSON that is written once and sent many times: its text, a hash of it, and its value for code
+ * that needs it parsed.
+ */
 export class JsonText<T> {
   /** Hits in a row differ in nothing, and encoding costs as much as all the rest of a hit. */
   #lastExtended: { added: string; bytes: Uint8Array<ArrayBuffer>; tag: string } | undefined;
@@ -31,7 +34,10 @@ export class JsonText<T> {
     return JSON.parse(this.text) as T;
   }
 
-  /** This object, which is not empty, with one more property at its end; `json` is that property's value. */
+  /**
+   * This object with one more property at its end; `json` is that property's value. The object must
+   * not be empty.
+   */
   extendedBy(name: string, json: string): { bytes: Uint8Array<ArrayBuffer>; tag: string } {
     const added = `,"${name}":${json}}`;
     if (this.#lastExtended?.added !== added) {

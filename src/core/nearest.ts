@@ -1,4 +1,7 @@
-/** The name of a list that a slip of the keyboard or another way of writing may have meant; null when none is near. */
+/**
+ * The name of a list that a typing error or another spelling may have meant; null when none is
+ * near.
+ */
 export function nearestOf(given: string, names: readonly string[]): string | null {
   // Longer than any name of ours; the cost below is the product of two lengths.
   if (given.length > 64) return null;
@@ -19,7 +22,10 @@ function plainForm(name: string): string {
   return name.toLowerCase().replaceAll(/[_\-\s]/g, "");
 }
 
-/** How many letters are put in, left out, replaced or swapped with their neighbour (optimal string alignment). */
+/**
+ * How many letters are inserted, left out, replaced or swapped with their neighbour (optimal string
+ * alignment).
+ */
 function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, j) => j);

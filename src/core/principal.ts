@@ -25,7 +25,10 @@ export interface RequestContext {
   tenantId: string;
   principal: Principal;
   requestId: string;
-  /** The seller that is acted for: a seller itself, or the one that X-Seller-Id names; null for the whole tenant. */
+  /**
+   * The seller that the request acts for: its own, or the one that X-Seller-Id names; null for the
+   * whole tenant.
+   */
   sellerId: string | null;
   /** How much the request matters under load; normal unless said. */
   priority?: Priority;
@@ -41,7 +44,10 @@ export function namesItsSeller(role: Role, sellerId: string | null | undefined):
   return (role === "seller") === (sellerId !== null && sellerId !== undefined);
 }
 
-/** Speaks for the shop, and not for whoever visits it: anybody can read a publishable key or register as a customer. */
+/**
+ * Whether it speaks for the shop, not for a visitor: anybody can read a publishable key or register
+ * as a customer.
+ */
 export function isOfTheShop(principal: Principal): boolean {
   if (principal.kind === "user") return principal.role !== "customer";
   return principal.kind === "operator" || !principal.publishable;
@@ -54,9 +60,9 @@ export function principalName(principal: Principal): string {
 }
 
 /**
- * Whom a principal acts for when it names `sellerId` (X-Seller-Id): an admin or a key that may write products for any
- * seller, a seller for itself only. Undefined when it may not: a seller whose membership names none acts for nobody, since
- * null would be the whole tenant.
+ * Whom a principal acts for when it names `sellerId` (X-Seller-Id): an admin, or a key that may
+ * write products, for any seller; a seller for itself only. Undefined when it may not. A seller
+ * whose membership names none acts for nobody, since null would be the whole tenant.
  */
 export function actingSeller(principal: Principal, sellerId: string | undefined): string | null | undefined {
   if (principal.kind === "user" && principal.role === "seller") {
@@ -72,9 +78,9 @@ export function actingSeller(principal: Principal, sellerId: string | undefined)
 }
 
 /**
- * How much a request matters, by who asks and what X-Priority asks for. Staff comes before those whom it serves; whoever
- * may be anybody (customers, sellers, nobody signed in) can't push the others aside. Other keys are the shop's own
- * servers, which may know what matters: they are normal unless they say otherwise.
+ * The priority of a request, by who asks and what X-Priority asks for. Staff come first. Customers,
+ * sellers and callers without a credential may be anybody, so they can't push others aside. Keys
+ * without analytics are the shop's own servers: normal, unless they ask for another priority.
  */
 export function grantedPriority(principal: Principal | null, asked: Priority | undefined): Priority {
   if (principal === null || (principal.kind === "user" && !STAFF_ROLES.includes(principal.role)))

@@ -1,9 +1,11 @@
 /**
- * What the fields of a product may hold, wherever it comes from: the API's schemas check it by zod, an import of a million
- * rows by hand. Here, since schemas import core only.
+ * What the fields of a product may hold. The API's schemas check it by zod, an import of a million
+ * rows by hand. It stands here because schemas import core only.
  */
 export const MAX_PRODUCT_ID = 128;
-/** An index entry holds at most 2,704 bytes: a name of four-byte characters, an id and a tenant fit. */
+/**
+ * An index entry holds at most 2,704 bytes: a name of four-byte characters, an id and a tenant fit.
+ */
 export const MAX_NAME = 255;
 export const MAX_DESCRIPTION = 10_000;
 /** Of skus, categories and ids of sellers. */
@@ -24,14 +26,17 @@ const CONTROL = /[\u0000-\u001f\u007f]/;
 const UNREACHABLE: readonly string[] = ["categories", "export", "import", "imports", ".", ".."];
 
 /**
- * Ids (the shop's own stock codes, so almost any text) and labels: no control characters, no space at the ends, storable.
- * The length is the caller's business.
+ * Ids (the shop's own stock codes, so almost any text) and labels: no control characters, no space
+ * at the ends, storable. The caller checks the length.
  */
 export function isPlainText(text: string): boolean {
   return !CONTROL.test(text) && text.isWellFormed() && text.trim() === text;
 }
 
-/** Whether `/products/{id}` names the product of this id: one that could never be read again must not be made. */
+/**
+ * Whether `/products/{id}` can name this id. A product that could never be read again must not be
+ * made.
+ */
 export function isReachableProductId(id: string): boolean {
   return !UNREACHABLE.includes(id);
 }

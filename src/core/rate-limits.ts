@@ -1,4 +1,7 @@
-/** The rate limit policies, their defaults and their settings: `RATE_LIMIT_STANDARD=100/1s`, or `off`. */
+/**
+ * The rate limit policies, their defaults and their settings: `RATE_LIMIT_STANDARD=100/1s`, or
+ * `off`.
+ */
 export interface RatePolicy {
   /** Requests that a window admits. */
   limit: number;
@@ -16,7 +19,9 @@ export const RATE_LIMIT_DEFAULTS = {
 } as const;
 
 export type PolicyName = keyof typeof RATE_LIMIT_DEFAULTS;
-/** Those that operations count against; bad credentials are counted before an operation is known to be allowed. */
+/**
+ * Those that operations count against. Bad credentials are counted before the operation is known.
+ */
 export type OperationPolicyName = Exclude<PolicyName, "badCredentials">;
 export type RatePolicies = Record<PolicyName, RatePolicy | null>;
 

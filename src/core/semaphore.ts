@@ -1,6 +1,9 @@
 import { AppError } from "./errors.ts";
 
-/** Runs at most `maxRunning` pieces of work at once; beyond `maxWaiting` in line, `run` throws `unavailable`. */
+/**
+ * Runs at most `maxRunning` pieces of work at once. When `maxWaiting` wait already, `run` throws
+ * `unavailable`.
+ */
 export interface Semaphore {
   run<T>(work: () => Promise<T>): Promise<T>;
 }

@@ -5,7 +5,10 @@ export interface ClockRun {
   offsetSeconds: number;
 }
 
-/** The offsets from UTC in [fromMs, untilMs). Throws RangeError for a zone that the runtime does not know. */
+/**
+ * The offsets from UTC in [fromMs, untilMs). Throws RangeError for a zone that the runtime does not
+ * know.
+ */
 export function clockOf(timeZone: string, fromMs: number, untilMs: number): ClockRun[] {
   const runs: ClockRun[] = [];
   const first = Temporal.Instant.fromEpochMilliseconds(fromMs).toZonedDateTimeISO(timeZone);

@@ -5,7 +5,7 @@ import { explainIssue, explainKey, knownKeys, nearBranches } from "./explain-iss
 const MAX_REPORTED = 20;
 const MAX_PATH_SHOWN = 100;
 
-/** Filled while an issue is worded, since a finished one no longer knows the schema that raised it. */
+/** Filled while an issue is worded: a finished issue no longer knows the schema that raised it. */
 const KNOWN_KEYS = new WeakMap<readonly string[], string[]>();
 
 /** The one place where zod's own messages are replaced, for requests, settings and files alike. */
@@ -42,7 +42,10 @@ function stableCode(issue: z.core.$ZodIssue): string {
   return issue.code === "custom" && typeof issue.params?.code === "string" ? issue.params.code : issue.code;
 }
 
-/** The answer to an input that is refused. Its detail tells the first finding, for whoever reads no further. */
+/**
+ * The answer to an input that is refused. Its detail tells the first finding, for people who read
+ * no further.
+ */
 export function invalidInput(what: string, errors: FieldError[]): AppError {
   const [{ path, message } = { path: "", message: "is not accepted" }] = errors;
   const detail = `The ${what} is not valid: ${`${path.slice(0, MAX_PATH_SHOWN)} ${message}`.trim()}.`;

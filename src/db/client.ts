@@ -13,19 +13,26 @@ export interface DatabaseOptions {
 }
 
 /**
- * Separate pools, so that slow reads can never take the connections that ingest needs, nor a recount those that requests
- * need for their transactions. `begin` may be called on `transactions` only, never more often at once than it has
- * connections (postgres.js can run statements outside their transaction: porsager/postgres #1189, #823).
+ * Separate pools: slow reads can't take the connections of ingest, nor a recount those of requests'
+ * transactions. Call `begin` on `transactions` only, never more often at once than it has
+ * connections: postgres.js can run statements outside their transaction (porsager/postgres #1189,
+ * #823).
  */
 export interface Database {
   write: Sql;
   read: Sql;
-  /** For rows that every request needs, and for probes: behind slow questions they would seem unanswered. */
+  /**
+   * For rows that every request needs, and for probes. Behind slow questions they would seem
+   * unanswered.
+   */
   lookUps: Sql;
   rollup: Sql;
   /** For the command line: a recount may take as long as it takes. */
   transactions: Sql;
-  /** A real transaction, for the few writes of requests that can't be one statement; it waits seconds for a lock. */
+  /**
+   * A real transaction, for the few writes of requests that can't be one statement. It waits
+   * seconds for a lock.
+   */
   transaction: RunTransaction;
   orm: Orm;
   close(): Promise<void>;
@@ -47,23 +54,27 @@ const ROLLUP_CONNECTIONS = 3;
 const ROLLUP_TIMEOUT_MS = 120_000;
 
 /**
- * A transaction that waits for a lock, or whose process stopped in its middle, holds one of few connections: it must end
- * long before the request that is answered by it does.
+ * A transaction that waits for a lock, or whose process stopped, holds one of few connections. So
+ * it must end long before the deadline of the request.
  */
 const REQUEST_TRANSACTION_TIMEOUT_MS = 10_000;
 const REQUEST_TRANSACTION_SETTINGS = { lock_timeout: "3s", idle_in_transaction_session_timeout: "10s" };
 
 /**
- * Postgres can't know how many events a rollup will read and plans for one row. Told not to sort, it hashes the facts
- * and sorts only the groups; with memory for that, a statement over 200,000 events takes half the time.
+ * Postgres can't know how many events a rollup reads, and plans for one row. Told not to sort, it
+ * hashes the facts and sorts only the groups. With memory for that, 200,000 events take half the
+ * time.
  */
 const ROLLUP_SETTINGS = { work_mem: "64MB", enable_sort: "off" };
 /**
- * One core a read: that is what the admission of reads counts on. Where cores are few and busy, starting workers for a
- * statement of 35 ms made it one of 94 ms.
+ * One core a read: the admission of reads counts on it. On few and busy cores, parallel workers
+ * turned a statement of 35 ms into one of 94 ms.
  */
 const READ_SETTINGS = { max_parallel_workers_per_gather: "0" };
-/** A rebuild locks the rollups for a month at a time: give up and come back rather than wait like a failure. */
+/**
+ * A rebuild locks the rollups for a month at a time. Giving up and trying again is better than a
+ * long wait.
+ */
 const ROLLUP_LOCK_TIMEOUT = "10s";
 
 export function createDatabase(options: DatabaseOptions): Database {
@@ -101,10 +112,16 @@ export function createDatabase(options: DatabaseOptions): Database {
   };
 }
 
-/** Postgres ends every statement within its timeout; for the way of an answer that is given in the last moment. */
+/**
+ * Postgres ends every statement within its timeout. This leaves time for the way of its last
+ * answer.
+ */
 const SILENCE_GRACE_MS = 2_000;
 
-/** One pool. `statementTimeoutMs` 0 means no limit; `settings` are run-time parameters of its sessions. */
+/**
+ * One pool. `statementTimeoutMs` 0 means no limit; `settings` are run-time parameters of its
+ * sessions.
+ */
 export function connect(
   options: DatabaseOptions,
   max: number,
@@ -138,8 +155,8 @@ const TEXT = 25;
 const TEXT_ARRAY = 1009;
 
 /**
- * postgres.js learns on a pool's first connection how arrays are sent; what `sql.array` made before that was no array to
- * Postgres, and the first question to a pool was refused.
+ * postgres.js learns how to send arrays on a pool's first connection. Before that, Postgres refused
+ * what `sql.array` made.
  */
 function knowTextArrays({ options }: Sql): void {
   const { shared, serializers } = options as unknown as {

@@ -1,6 +1,9 @@
 import { AppError } from "../core/errors.ts";
 
-/** What a database error means for the caller. Decided by SQLSTATE only: constraint names change under sharding. */
+/**
+ * What a database error means for the caller. Decided by SQLSTATE only: constraint names change
+ * under sharding.
+ */
 export type FailureKind = "data" | "conflict" | "retry" | "locked" | "unavailable" | "timeout" | "other";
 
 const UNAVAILABLE_CODES = new Set([
@@ -28,7 +31,9 @@ const UNAVAILABLE_CODES = new Set([
   "ERR_SOCKET_CLOSED",
 ]);
 
-/** The SQLSTATE (or driver code) of an error; drizzle hides it in `cause`. Null when there is none. */
+/**
+ * The SQLSTATE (or driver code) of an error; drizzle hides it in `cause`. Null when there is none.
+ */
 export function sqlState(error: unknown): string | null {
   for (
     let current = error, depth = 0;
@@ -53,7 +58,10 @@ export function classifyFailure(error: unknown): FailureKind {
   return "other";
 }
 
-/** True for an error that says that Postgres (or what stands before it) is away, and nothing about what was asked. */
+/**
+ * True for an error that says that Postgres (or a proxy before it) is away, and nothing about the
+ * statement.
+ */
 export function isAway(error: unknown): boolean {
   if (error instanceof AppError) return error.code === "unavailable";
   return classifyFailure(error) === "unavailable";
@@ -92,8 +100,9 @@ export function appErrorOf(error: unknown): AppError | null {
 const ATTEMPTS = 5;
 
 /**
- * Runs `work` again when Postgres rolled it back: nothing of it happened. By default for a deadlock or a serialization
- * failure; not for a lock that did not come free in time, since who waits for an answer has waited enough.
+ * Runs `work` again when Postgres rolled it back, so that nothing of it happened. By default after
+ * a deadlock or a serialization failure, but not after a lock timeout: the caller has waited
+ * enough.
  */
 export async function retryRolledBack<T>(
   work: () => Promise<T>,

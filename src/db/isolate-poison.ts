@@ -4,13 +4,17 @@ export interface OfTenant {
   tenantId: string;
 }
 
-/** A tenant with more poison than this is left alone: finding all of it would cost those who come after it their time. */
+/**
+ * A tenant with more poison than this is left alone: finding all of it would cost later tenants
+ * their time.
+ */
 const PATIENCE = 3;
 
 /**
- * Runs `work`, one statement, on all items together. When Postgres refuses them, the tenants at which it fails are found by
- * halving and handed to `reject`, so that they cost the others a few statements and no more. Throws when Postgres can't
- * be reached, or keeps deadlocking, which says nothing against a tenant: then nothing has happened to those that are left.
+ * Runs `work`, one statement, on all items together. When Postgres refuses them, halving finds the
+ * tenants at which it fails, and they go to `reject`. Throws when Postgres can't be reached or
+ * keeps deadlocking, which says nothing against a tenant; then nothing has happened to the items
+ * that are left.
  */
 export async function isolateTenants<T extends OfTenant, R>(
   items: readonly T[],
@@ -22,8 +26,9 @@ export async function isolateTenants<T extends OfTenant, R>(
 }
 
 /**
- * The same down to the poisonous items, first by tenant, then within each. Of a tenant, what is left after `PATIENCE` of them
- * is neither done nor rejected: it waits for the next try. A lone item that takes too long throws, too.
+ * The same down to the poisonous items: first by tenant, then within each. What is left of a tenant
+ * after `PATIENCE` of them is neither done nor rejected: it waits for the next try. A lone item
+ * that takes too long throws, too.
  */
 export async function isolatePoison<T extends OfTenant, R>(
   items: readonly T[],

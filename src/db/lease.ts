@@ -1,6 +1,9 @@
 import type { Sql } from "./client.ts";
 
-/** Takes or renews a lease for `ttlMs`; false while another holder has it. A dead holder's lease simply runs out. */
+/**
+ * Takes or renews a lease for `ttlMs`; false while another holder has it. A dead holder's lease
+ * runs out.
+ */
 export async function acquireLease(sql: Sql, name: string, holder: string, ttlMs: number): Promise<boolean> {
   const rows = await sql`
     insert into leases as lease (name, holder, expires_at)

@@ -11,8 +11,9 @@ import { ensurePartitionsAhead } from "./partitions.ts";
 const MIGRATION_LOCK = 7_370_001;
 
 /**
- * Brings the database to this program's schema and makes the partitions of the coming months. Any number of processes
- * may call it at once: drizzle's migrate() takes no lock, so one session-level advisory lock is held around it.
+ * Brings the database to this program's schema and makes the partitions of the coming months. Any
+ * number of processes may call it at once: an advisory lock of the session is held around drizzle's
+ * migrate(), which takes none.
  */
 export async function migrateDatabase(options: DatabaseOptions): Promise<void> {
   const sql = connect({ ...options, applicationName: "footfall migrate" }, 1, 0);
@@ -38,7 +39,10 @@ export async function isMigrated(sql: Sql): Promise<boolean> {
   return rows[0]?.applied ?? false;
 }
 
-/** drizzle reads migrations from a folder only, and the binary carries none: lay them out in a temporary one. */
+/**
+ * drizzle reads migrations from a folder only, so the ones inside the binary are written to a
+ * temporary one.
+ */
 async function withMigrationFolder<T>(use: (folder: string) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), "footfall-migrations-"));
   try {

@@ -1,6 +1,6 @@
 /**
- * The migrations as text, so that they travel inside the binary. Adding one: `bun run db:generate`, then an import
- * and a line here (a test compares this list with the folder).
+ * The migrations as text, so that they travel inside the binary. Adding one: `bun run db:generate`,
+ * then an import and a line here (a test compares this list with the folder).
  */
 
 import init from "../../drizzle/0000_init.sql" with { type: "text" };

@@ -1,15 +1,19 @@
 import type { Fragment, Sql } from "./client.ts";
 
 /**
- * A long result in pages that are bounded by bytes, since what somebody else has stored says how large a row is. The rows
- * to look at follow from the page before: Postgres has to measure all of them, also those that find no room.
+ * A long result in pages that are bounded by bytes, since a client's data says how large a row is.
+ * Postgres has to measure all candidate rows, also those that don't fit, so the page before says
+ * how many to look at.
  */
 export interface PageSize {
   rows: number;
   bytes: number;
 }
 
-/** What a reader of pages holds at a time, some three times over: as rows, as text and on its way. */
+/**
+ * What a reader of pages holds at a time, some three times over: as rows, as text and in the
+ * socket.
+ */
 const PAGE_BYTES = 512 * 1024;
 const ROWS = { first: 100, least: 16, most: 1_000 };
 /** Where a page was full before its rows were: the next one may hold some more. */
@@ -34,9 +38,10 @@ export async function* readPages<T>(
 const ROW_BYTES = 400;
 
 /**
- * Of the rows of a query, in the order of `orderBy`, as many as are within `bytes`, and one at the least. `sizeOf` is the
- * bytes of what may be large in a row, as text: a number of a few bytes may be written with hundreds of digits. Both
- * name output columns. (To measure whole rows took as long again as to read them.)
+ * The first rows of a query, in the order of `orderBy`, that fit into `bytes`, and at least one.
+ * `sizeOf` is the bytes of the row's large columns as text: a number of a few bytes may be written
+ * with hundreds of digits. Both name output columns. Measuring whole rows took as long again as
+ * reading them.
  */
 export async function selectWithinBytes<T extends object>(
   sql: Sql,

@@ -3,15 +3,18 @@ import type { Sql } from "./client.ts";
 import { sqlState } from "./failures.ts";
 
 /**
- * `events` is partitioned by UTC time of `ts`: a month each in this year and the last one, a year each before. Every
- * statement that can't say when pays for each partition, of whatever tenant, so history must not make hundreds. There is no
- * default partition: attaching a month would have to scan and lock it; instead ingest makes what is missing before it
- * inserts (EventPartitions), once a process and month.
+ * `events` is partitioned by UTC time of `ts`: a month each in this year and the last one, a year
+ * each before. Each partition costs every statement that has no bounds on time, so there must not
+ * be hundreds. There is no default partition: attaching a month would have to scan and lock it.
+ * Instead ingest makes a missing partition before it inserts (EventPartitions).
  */
 const MONTHS_AHEAD = 3;
 const YEARS_BY_MONTH = 2;
 const DUPLICATE_TABLE = "42P07";
-/** Another process attached one that reaches into this one: of another year's rule, or around a part of it. */
+/**
+ * Another process attached a partition that overlaps this one: by another year's rule, or around a
+ * part of it.
+ */
 const OVERLAP = "42P17";
 const MAX_TRIES = 5;
 
@@ -21,7 +24,10 @@ interface Span {
   until: Day;
 }
 
-/** Makes the partitions that hold these days, unless they exist. Safe from any number of processes at once. */
+/**
+ * Makes the partitions that hold these days, unless they exist. Safe from any number of processes
+ * at once.
+ */
 export async function ensurePartitions(sql: Sql, days: readonly Day[], nowMs = Date.now()): Promise<void> {
   let known = await selectPartitions(sql);
   for (const day of days) {
@@ -49,7 +55,10 @@ async function selectPartitions(sql: Sql): Promise<Span[]> {
     where inhparent = 'events'::regclass and bound like 'FOR VALUES FROM (''%'') TO (''%'')'`;
 }
 
-/** The month or the year of a day, less what other partitions hold of it: months of a year that was once the last one. */
+/**
+ * The month or the year of a day, less what other partitions hold of it: months from when that year
+ * was current.
+ */
 function gapAround(day: Day, known: readonly Span[], nowMs: number): Span {
   const year = Number(day.slice(0, 4));
   const byMonth = year > Number(toDay(nowMs).slice(0, 4)) - YEARS_BY_MONTH;
@@ -71,8 +80,8 @@ function nameOf({ from, until }: Span): string {
 
 async function attachPartition(sql: Sql, span: Span): Promise<void> {
   const name = nameOf(span);
-  // LIKE + ATTACH takes SHARE UPDATE EXCLUSIVE on `events`, so inserts go on; PARTITION OF would stop them all.
-  // One DO block is one transaction, so a crash leaves no half-made partition behind.
+  // LIKE and ATTACH take SHARE UPDATE EXCLUSIVE on `events`, so inserts go on; PARTITION OF would
+  // stop them. One DO block is one transaction, so a crash leaves no half-made partition.
   const statement = `do $$ begin
     perform pg_advisory_xact_lock(7370002);
     if to_regclass('${name}') is null then
@@ -88,7 +97,9 @@ async function attachPartition(sql: Sql, span: Span): Promise<void> {
   }
 }
 
-/** Remembers for which months there is a partition, so that the hot path asks Postgres once a month and process. */
+/**
+ * Remembers which months have a partition, so that ingest asks Postgres once a month and process.
+ */
 export class EventPartitions {
   readonly #known = new Map<Day, Promise<void>>();
   /** The month that was looked at last: almost every event lies in it. */
@@ -97,7 +108,10 @@ export class EventPartitions {
 
   constructor(private readonly sql: Sql) {}
 
-  /** Makes the missing partitions of events at these times (ms). Resolves at once when all are known. */
+  /**
+   * Makes the missing partitions of events at these times (ms). Resolves at once when all are
+   * known.
+   */
   async ensure(timesMs: Iterable<number>): Promise<void> {
     const pending = new Set<Promise<void>>();
     const missing = new Set<Day>();
@@ -114,7 +128,9 @@ export class EventPartitions {
     if (pending.size > 0) await Promise.all(pending);
   }
 
-  /** Forgets everything: called when an insert found no partition, because retention dropped one. */
+  /**
+   * Forgets everything: called when an insert found no partition, because retention dropped one.
+   */
   forget(): void {
     this.#known.clear();
     this.#lastEndMs = 0;

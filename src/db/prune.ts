@@ -7,8 +7,8 @@ const ROUND_MS = 20_000;
 const DAY_MS = 86_400_000;
 
 /**
- * Runs `prune` in small statements until nothing is left or the time is up; the rest goes in the next round. Fewer rows
- * than the limit say nothing: some statements have limits of their own.
+ * Runs `prune` in small statements until nothing is left or the time is up; the next round takes
+ * the rest. Fewer rows than the limit are no end: some statements have limits of their own.
  */
 export async function pruneAll(prune: (limit: number) => Promise<number>): Promise<number> {
   let pruned = 0;
@@ -28,9 +28,9 @@ type Key<K extends KeyTypes> = Readonly<Record<keyof K, string>>;
 export const TENANT_AND_ID = { tenant_id: "uuid", id: "uuid" } as const;
 
 /**
- * Deletes at most `limit` rows that are `over`, the first by `orderBy` first; returns how many. In two statements, since one
- * may not read the table that it deletes from (Citus): what is no longer over by the second one stays. What is `spared`
- * is not even looked for.
+ * Deletes at most `limit` rows that are `over`, the first by `orderBy` first; returns how many. It
+ * takes two statements, since one may not read the table that it deletes from (Citus). A row that
+ * is no longer over by the second one stays. `spared` rows are not considered.
  */
 export async function pruneTable(
   sql: Sql,
@@ -50,9 +50,9 @@ export async function pruneTable(
 }
 
 /**
- * Deletes at most `limit` rows that are older than `days`; returns how many. For tables whose key is the
- * tenant and a UUIDv7 column: each tenant's oldest rows come first in the primary key, so no index on the
- * time is needed. `over` says more of the rows, named `old`.
+ * Deletes at most `limit` rows that are older than `days`; returns how many. For tables whose key
+ * is the tenant and a UUIDv7: each tenant's oldest rows come first in the primary key, so no index
+ * on time is needed. `over` adds conditions; the rows are named `old`.
  */
 export async function pruneOldIds<K extends KeyTypes>(
   sql: Sql,
@@ -75,7 +75,10 @@ export async function pruneOldIds<K extends KeyTypes>(
   return (await deleteByKey(sql, { table, key }, found)).count;
 }
 
-/** The second of those statements, for keys that were found in another way; a `returning` may follow. The table is `gone`. */
+/**
+ * The second of those statements, for keys found in another way. A `returning` may follow; the
+ * table is `gone`.
+ */
 export function deleteByKey<K extends KeyTypes>(
   sql: Sql | Transaction,
   { table, key, over = sql`true` }: { table: string; key: K; over?: Fragment },

@@ -12,16 +12,21 @@ export interface ZoneFault {
 
 /** No event is older than 2000 (events/parse-event.ts), by any clock. */
 const FROM_MS = Date.UTC(1999, 11, 30);
-/** Changes of rules are announced a year or less before, and clocks are compared anew all the time. */
+/**
+ * Changes of rules are announced a year or less before, and clocks are compared again every ten
+ * minutes.
+ */
 const YEARS_AHEAD = 2;
-/** SQLSTATE invalid_parameter_value: what `at time zone` answers to a name that it does not know. */
+/**
+ * SQLSTATE invalid_parameter_value: what `at time zone` answers to a name that it does not know.
+ */
 const UNKNOWN_TO_POSTGRES = "22023";
 
 /**
- * Compares the clock of a zone in the runtime with that of this Postgres server, whose time zone data may be of another
- * year; null when they agree. Both sides of every change that the runtime knows are compared, and every fourth day: no
- * zone has moved its clock and back within four days. About 3 ms of Postgres. Throws RangeError for a zone that the runtime
- * does not know.
+ * Compares the clock of a zone in the runtime with that of this Postgres server, whose time zone
+ * data may be of another year; null when they agree. It compares both sides of every change that
+ * the runtime knows, and every fourth day. About 3 ms of Postgres. Throws RangeError for a zone
+ * that the runtime does not know.
  */
 export async function findZoneFault(sql: Sql, name: string, nowMs = Date.now()): Promise<ZoneFault | null> {
   const untilMs = Date.UTC(new Date(nowMs).getUTCFullYear() + YEARS_AHEAD, 0, 1);

@@ -9,8 +9,9 @@ export interface BodyLimits {
 }
 
 /**
- * A request's body as text, for routes that parse it themselves: media type and size checked, gzip inflated (never
- * beyond `maxBytes`, so a small body can't become a large one), UTF-8 strict. Throws 413, 415 and 400 as AppError.
+ * A request's body as text, for routes that parse it themselves. Checks media type and size,
+ * inflates gzip (never beyond `maxBytes`), and accepts only valid UTF-8. Throws 413, 415 and 400 as
+ * AppError.
  */
 export async function readText(
   request: Request,

@@ -1,8 +1,8 @@
 import { BlockList, isIP } from "node:net";
 
 /**
- * Who is calling, by address: the socket's peer, or, when that is a trusted proxy, the last address in X-Forwarded-For
- * that is none. A header that a client could have written itself is never believed.
+ * The caller's address: the socket's peer or, when that is a trusted proxy, the last address in
+ * X-Forwarded-For that is none. A header that a client could have written is never believed.
  */
 export type AddressReader = (peer: string, forwardedFor: string | undefined) => string;
 
@@ -25,7 +25,10 @@ export function createAddressReader(trusted: readonly string[]): AddressReader {
   };
 }
 
-/** What an address is counted as: itself, or the /64 of an IPv6 one, since one customer holds at least that much. */
+/**
+ * What an address is counted as: itself, or the /64 of an IPv6 address, since one customer holds at
+ * least that much.
+ */
 export function addressBlock(address: string): string {
   if (isIP(address) !== 6) return address;
   const [head = "", tail] = address.split("::");
@@ -39,7 +42,9 @@ export function addressBlock(address: string): string {
     .join(":")}::/64`;
 }
 
-/** Some proxies write `1.2.3.4:567`, `[2001:db8::1]:567` or `[2001:db8::1]` (RFC 7239, section 6). */
+/**
+ * Some proxies write `1.2.3.4:567`, `[2001:db8::1]:567` or `[2001:db8::1]` (RFC 7239, section 6).
+ */
 function withoutPort(hop: string): string {
   const [, bracketed, ipv4] = /^(?:\[([^\]]+)\](?::\d{1,5})?|([\d.]+):\d{1,5})$/.exec(hop) ?? [];
   return bracketed ?? ipv4 ?? hop;

@@ -36,7 +36,7 @@ export function addDocs(app: OpenAPIHono<HttpEnv>, version: string): void {
   for (const [name, part] of Object.entries(responseParts()))
     registry.registerComponent("responses", name, part);
 
-  // Made when first asked for, since it describes the routes that are there by then; each text once.
+  // Made on the first request, when all routes are there. Each text is made once.
   let document: object | undefined;
   const openApiDocument = () => {
     document ??= tidyDocument(app.getOpenAPI31Document(describe(version)));

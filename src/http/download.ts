@@ -6,14 +6,15 @@ import { createPlaces } from "./places.ts";
 import type { HttpContext } from "./router.ts";
 
 /**
- * Files that are made while they are sent. A page is made only when the client has taken the one before, so a download
- * holds one page at the most; the pages are bounded by bytes, and the downloads by tenant and process. A client that does
- * not take a page in time is cut off: it holds a place that others wait for.
+ * Files that are made while they are sent. A page is made when the client has taken the one before,
+ * so a download holds one page at most. Bytes bound the pages; tenant and process bound the
+ * downloads. A client that does not take a page in time is disconnected, since it holds a place
+ * that others wait for.
  */
 export interface Downloads {
   /**
-   * Answers with the pages of a text. Rejects when the first one can't be had, so that this is still a problem; a failure
-   * on the way breaks the answer off, visibly. Throws `overloaded` while too many are open.
+   * Answers with the pages of a text. Rejects when the first one fails, so this is still a problem;
+   * a later failure breaks the answer off visibly. Throws `overloaded` while too many are open.
    */
   send(c: HttpContext, file: DownloadFile, pages: () => AsyncIterable<string>): Promise<Response>;
 }

@@ -1,6 +1,9 @@
 import { etag, RETAINED_304_HEADERS } from "hono/etag";
 
-/** Ours that a 304 carries, too: without those of CORS, a browser does not let its page see the answer. */
+/**
+ * Our headers that a 304 carries, too: without those of CORS, a browser does not let its page see
+ * the answer.
+ */
 const RETAINED_HEADERS = [
   ...RETAINED_304_HEADERS,
   "x-request-id",
@@ -10,5 +13,8 @@ const RETAINED_HEADERS = [
   "access-control-expose-headers",
 ];
 
-/** Tags answers and answers 304 to who has them. A tag is made of the whole answer, so nothing that streams may have one. */
+/**
+ * Gives answers an ETag, and answers 304 to clients that have them. A tag is a hash of the whole
+ * answer, so it excludes streams.
+ */
 export const tagAnswers = () => etag({ retainedHeaders: RETAINED_HEADERS });

@@ -5,8 +5,8 @@ import type { HttpEnv } from "./router.ts";
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /**
- * The methods that some route of the app takes at this path: what a 405 says in `Allow`. Where a route names the path
- * itself, those with a parameter in its place are of another resource: /events/bulk is no event's id.
+ * The methods that some route takes at this path, for the `Allow` of a 405. Where a route names the
+ * path itself, routes with a parameter in its place don't count: /events/bulk is no event's id.
  */
 export function allowedMethods(app: OpenAPIHono<HttpEnv>, path: string): string[] {
   const middleware = new Set(

@@ -1,6 +1,9 @@
 /** How many of something this process holds open: of each tenant, and in all. */
 export interface Places {
-  /** Takes a place, and returns how to give it back, once; the bound that is reached where there is none. */
+  /**
+   * Takes a place and returns a function that gives it back once; where there is none, which bound
+   * is reached.
+   */
   take(tenantId: string): (() => void) | "tenant" | "process";
   taken(): number;
 }

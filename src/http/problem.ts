@@ -20,7 +20,10 @@ export const ProblemSchema = z
 
 const RETRY_AFTER_SECONDS = 1;
 
-/** Turns anything thrown into a problem; the only place where an error becomes a status. Logs what is our fault. */
+/**
+ * Turns anything thrown into a problem: the only place where an error becomes a status. Logs our
+ * own faults.
+ */
 export function problemOf(error: unknown, c: Context, log: Log): Response {
   const known = error instanceof AppError ? error : (appErrorOfHttp(error, c) ?? appErrorOf(error));
   if (known === null || known.code === "internal") {

@@ -15,14 +15,15 @@ export function jsonBody<S extends z.ZodType>(schema: S) {
 }
 
 /**
- * Up to here Bun gathers an answer that was waited for before it writes. Beyond, it writes each part of each header by a
- * system call of its own (oven-sh/bun#41341): 300 us an answer instead of 30. The head of a stream is gathered always.
+ * Up to this size Bun collects an answer that was waited for before it writes. Above, it writes
+ * each part of each header by a system call of its own (oven-sh/bun#41341): 300 µs an answer
+ * instead of 30. The head of a stream is always collected.
  */
 const GATHERED_BYTES = 15 * 1024;
 
 /**
- * Answers as `c.json` would, with what is ready to be sent. The tag that comes with it spares hashing the answer for its
- * ETag, which a POST has none of.
+ * Answers as `c.json` would, with bytes that are ready. The tag that comes with them saves hashing
+ * the answer for its ETag; a POST has none.
  */
 export function sendJson<T extends object>(c: HttpContext, { bytes, tag }: PreparedJson<T>) {
   const headers: Record<string, string> = { "content-type": "application/json" };
@@ -31,7 +32,10 @@ export function sendJson<T extends object>(c: HttpContext, { bytes, tag }: Prepa
   return c.body(body, 200, headers) as unknown as ReturnType<typeof c.json<T, 200>>;
 }
 
-/** One that holds all of its bytes until its end, so that they leave at once and with their Content-Length. */
+/**
+ * A stream that holds all of its bytes until its end, so that they leave in one write with their
+ * Content-Length.
+ */
 function streamOf(bytes: Uint8Array): ReadableStream {
   const source: Bun.DirectUnderlyingSource = {
     type: "direct",
@@ -59,7 +63,9 @@ export const ProductStatus = z.enum(PRODUCT_STATUSES).openapi("ProductStatus");
 
 export const SortDirection = z.enum(["asc", "desc"]).openapi("SortDirection");
 
-/** A name of a list, with its default told in words: a reference to the list has no place for it. */
+/**
+ * A name of a list, with its default told in words: a reference to the list can't hold a default.
+ */
 export function withDefault<S extends z.ZodEnum>(names: S, fallback: z.output<S>) {
   return names.default(fallback as never).openapi({ description: `Default: ${fallback}` });
 }

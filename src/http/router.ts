@@ -22,7 +22,10 @@ import {
 export interface HttpEnv {
   Variables: {
     requestId: string;
-    /** Checks the request's credential; null when there is none, throws `unauthenticated` for a bad one. */
+    /**
+     * Checks the request's credential. Null when there is none; throws `unauthenticated` for a bad
+     * one.
+     */
     authenticate: () => Promise<Principal | null> | Principal | null;
     principal: Principal;
     sellerId: string | null;
@@ -63,7 +66,9 @@ export function createRouter(options: { getPath?: (request: Request) => string }
 
 type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware" | "parameters"> & {
   operationId: OperationId;
-  /** Statuses of problems beside those that follow from the rule, the body and the options below. */
+  /**
+   * Statuses of problems beside those that follow from the rule, the body and the options below.
+   */
   problems?: readonly ProblemStatus[];
   /** Fields of the 2xx answers beside those that follow. */
   headers?: readonly HeaderField[];
@@ -73,15 +78,17 @@ type Operation = Omit<RouteConfig, "operationId" | "security" | "middleware" | "
   etag?: boolean;
   /** Takes If-Match, and answers 412. */
   ifMatch?: boolean;
-  /** Takes an Idempotency-Key: 409 while the first request is in flight, 422 with another payload. */
+  /**
+   * Takes an Idempotency-Key: 409 while the first request is in flight, 422 with another payload.
+   */
   idempotent?: boolean;
   middleware?: MiddlewareHandler<HttpEnv>[];
 };
 
 /**
- * A route of the contract: zod-openapi's createRoute plus what follows from its rule in core/access.ts and its options:
- * `security`, parameters, headers and problems of the document, and the checks themselves, which run before any input is
- * looked at.
+ * A route of the contract: zod-openapi's createRoute plus what follows from its rule in
+ * core/access.ts and its options. These make `security`, parameters, headers and problems of the
+ * document, and the checks, which run before any input is read.
  */
 export function defineRoute<const R extends Operation>(operation: R) {
   const rule = accessRule(operation.operationId);
@@ -111,7 +118,10 @@ export function defineRoute<const R extends Operation>(operation: R) {
   });
 }
 
-/** The header fields that the operation reads, as references; those of its own schemas stand beside them. */
+/**
+ * The header fields that the operation reads, as references. Those of its own schemas are listed
+ * beside them.
+ */
 function parametersOf({ etag, ifMatch, idempotent }: Operation, rule: AccessRule | PublicRule) {
   const isPublic = "public" in rule;
   const isShed = rule.limit !== null && rule.limit !== "eventsWrite" && !("neverShed" in rule);
@@ -160,8 +170,8 @@ function securityOf(rule: AccessRule): Record<string, string[]>[] {
 const CREDENTIAL_HEADERS = "Authorization, X-Api-Key, X-Tenant-Id, X-Seller-Id";
 
 /**
- * What caches may do with an answer. One that follows from a credential belongs to a browser's own cache at the most,
- * where it is asked for again each time (with its ETag), and never to another credential.
+ * What caches may do with an answer. An answer to a credential may be kept by a browser's own
+ * cache, which must ask again each time (with its ETag). It is never shown to another credential.
  */
 function cacheability(isPublic: boolean, secret: boolean): MiddlewareHandler<HttpEnv> {
   return (c, next) => {
@@ -172,7 +182,9 @@ function cacheability(isPublic: boolean, secret: boolean): MiddlewareHandler<Htt
   };
 }
 
-/** Credential, permission, rate limit, in this order: what is not allowed costs nobody a request of its limit. */
+/**
+ * Credential, permission, rate limit, in this order: what is not allowed uses up nobody's limit.
+ */
 function guard(rule: AccessRule | PublicRule): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     if (!("public" in rule)) {
@@ -230,9 +242,9 @@ function readSeller(c: HttpContext, principal: Principal): string | null {
 }
 
 /**
- * A body in a Content-Encoding would be read as the JSON that it is not; only bulk inflates.
- * Without a Content-Type zod-openapi takes a body for {}, and text decoding puts U+FFFD for what is not UTF-8: both would
- * be accepted. Reads into the cache that the validator takes the body from.
+ * A body with a Content-Encoding would be read as JSON, which it is not; only bulk inflates.
+ * Without a Content-Type zod-openapi takes a body for {}, and text decoding replaces bytes that are
+ * no UTF-8: both would be accepted. The text read here is cached for the validator.
  */
 const requireJsonText: MiddlewareHandler<HttpEnv> = async (c, next) => {
   if (c.req.header("content-type") === undefined)
@@ -266,8 +278,8 @@ export function requestContext(c: HttpContext): RequestContext {
 }
 
 /**
- * A documented route whose handler reads the body itself (its own media types, inflation, item-by-item checks), so
- * zod-openapi must not. Query and path schemas of such a route are documentation, too.
+ * A documented route whose handler reads the body itself (its own media types, inflation, checks
+ * item by item), so zod-openapi must not. Query and path schemas of such a route only document it.
  */
 export function routeWithOwnBody(
   router: OpenAPIHono<HttpEnv>,

@@ -1,6 +1,6 @@
 /**
- * What operations have in common, told once under `components` and referred to by name: http/router.ts refers,
- * http/docs.ts registers.
+ * What operations have in common, told once under `components` and referred to by name.
+ * http/router.ts refers to it, http/docs.ts registers it.
  */
 import { ERRORS, type ErrorCode } from "../core/errors.ts";
 import { PRIORITIES } from "../core/priority.ts";
@@ -23,7 +23,7 @@ export const PARAMETERS = {
     "Names the request in answers, logs and the audit; made by the server unless sent",
     { type: "string" as const, pattern: "^[A-Za-z0-9_.:-]{1,128}$" },
   ),
-  // By hand and not as a zod schema, because the guard reads these three before any input is looked at.
+  // By hand and not as a zod schema: the guard reads these three before any input is validated.
   TenantId: header("X-Tenant-Id", "Which of my tenants is meant; that of the credential unless said", {
     type: "string" as const,
     format: "uuid",

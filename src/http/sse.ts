@@ -6,14 +6,21 @@ import { createPlaces } from "./places.ts";
 import type { HttpContext } from "./router.ts";
 
 /**
- * Server-sent events (WHATWG HTML, section 9.2). A stream ends when its client has left (the request's abort, the body's
- * cancel, or a queue that nobody reads), when its credential no longer says what it said, when it has lived for
- * MAX_AGE_MS, and when the process stops. One timer looks after all streams, for Bun does not report every disconnect.
+ * Server-sent events (WHATWG HTML, section 9.2). A stream ends when its client has left (the
+ * request's abort, the body's cancel, or a queue that nobody reads), when its credential has lost
+ * or changed its rights, after MAX_AGE_MS, and when the process stops. One timer checks all
+ * streams, since Bun does not report every disconnect.
  */
 export interface SseStream {
-  /** Queues frames of createSseEncoder; false when the stream has ended. A client whose queue is full is cut off. */
+  /**
+   * Queues frames of createSseEncoder; false when the stream has ended. A client whose queue is
+   * full is disconnected.
+   */
   send(frames: Uint8Array): boolean;
-  /** Resolves when all that was queued is taken, or the stream has ended. For a producer that could outrun it. */
+  /**
+   * Resolves when all that was queued is read, or the stream has ended. For a producer faster than
+   * its client.
+   */
   drained(): Promise<void>;
   /** Ends the stream because its source failed; the client will come again. */
   fail(error: unknown): void;
@@ -23,8 +30,8 @@ export interface SseStream {
 
 export interface SseStreams {
   /**
-   * Answers a request with a stream. `serve` resolves when the answer may begin; what it throws becomes the answer. Throws
-   * 429 and 503 above the limits, and while the process stops.
+   * Answers a request with a stream. `serve` resolves when the answer may begin; what it throws
+   * becomes the answer. Throws 429 and 503 above the limits, and 503 while the process stops.
    */
   open(c: HttpContext, serve: (stream: SseStream) => Promise<void>): Promise<Response>;
 }
@@ -147,7 +154,8 @@ export function createSseStreams(options: SseOptions): SseStreams {
         onEnd: (ended, reason) => {
           givePlaceBack();
           leave(ended, reason);
-          // Bun learns of the end when the client reads on; one that does not would keep its socket for ever.
+          // Bun learns of the end when the client reads on. A client that does not would keep its
+          // socket for ever.
           if (reason !== "left") setIdleTimeout(c, LINGER_SECONDS);
         },
         onFailure: (error) => log.warn({ error: String(error) }, "event stream broken off"),
@@ -268,7 +276,10 @@ class OpenStream implements SseStream {
   }
 }
 
-/** False when the credential is no longer valid or stands for other rights; the database being away says neither. */
+/**
+ * False when the credential is no longer valid or has other rights. A database that is away changes
+ * nothing.
+ */
 async function isStillAllowed(c: HttpContext, log: Log): Promise<boolean> {
   try {
     const principal = await c.get("authenticate")();

@@ -1,6 +1,6 @@
 /**
- * What zod-openapi can't say of its own: the document as it is generated, put into the form that readers and generators of
- * clients do best with. Nothing changes its meaning.
+ * Puts the generated document into the form that readers and generators of clients handle best,
+ * where zod-openapi can't. It changes no meaning.
  */
 type Node = Record<string, unknown>;
 
@@ -48,8 +48,8 @@ function annotateReference(node: Node): void {
 }
 
 /**
- * Generators take a property with a default for one that is always there, which is true of what was read and not of what is
- * sent: the default is told in words. Parameters keep theirs.
+ * Generators take a property with a default for one that is always there. That is true of answers,
+ * not of requests, so the default is told in words. Parameters keep theirs.
  */
 function tellDefaults({ properties }: Node): void {
   for (const property of Object.values((properties ?? {}) as Record<string, Node>)) {

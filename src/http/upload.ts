@@ -3,9 +3,9 @@ import { withDeadline } from "../core/deadline.ts";
 import { AppError } from "../core/errors.ts";
 
 /**
- * A file that is uploaded as the body itself or as the one part of a form, read only as fast as it is taken, however
- * large: neither the body limit nor the deadline of other requests holds here. Instead, a client that all but stops
- * sending is cut off.
+ * A file that is uploaded as the body itself or as the one part of a form. It is read only as fast
+ * as it is taken, so neither the body limit nor the deadline of other requests applies. A client
+ * that all but stops sending is disconnected.
  */
 export interface UploadOptions {
   mediaType: string;
@@ -19,7 +19,10 @@ export interface UploadOptions {
 const FORM = "multipart/form-data";
 /** Boundaries and the headers of the part. */
 const FORM_OVERHEAD_BYTES = 64 * 1024;
-/** A client must send the lesser amount while we have waited for it the time; our own slowness does not count. */
+/**
+ * A client must send STALL_BYTES while we have waited for it for this long. Our own slowness does
+ * not count.
+ */
 const STALL_MS = 30_000;
 const STALL_BYTES = 16 * 1024;
 

@@ -19,8 +19,8 @@ const WAITING = 100;
 const TIMEOUT_MS = 10_000;
 
 /**
- * Sends mail by SMTP; `url` as in `smtps://user:password@mail.example.com`. By nodemailer, which knows
- * TLS, authentication and MIME, needs no other package, and runs in the binary.
+ * Sends mail by SMTP; `url` as in `smtps://user:password@mail.example.com`. By nodemailer, which
+ * knows TLS, authentication and MIME, needs no other package, and runs in the binary.
  */
 export function createMailer({ url, from, log }: { url: string; from: string; log: Log }): Mailer {
   const transport = createTransport({

@@ -2,8 +2,9 @@ import { Redis, type RedisOptions } from "ioredis";
 import type { Log } from "../telemetry/log.ts";
 
 /**
- * Connections by purpose. RESP2 is pinned so that reply shapes do not depend on the server (ioredis 6 prefers RESP3).
- * On the request path nothing waits for Redis: no offline queue, one try, a short command timeout.
+ * Connections by purpose. RESP2 is pinned, so that the shapes of replies don't depend on the server
+ * (ioredis 6 prefers RESP3). Nothing on the request path waits for Redis: no offline queue, one
+ * try, a short command timeout.
  */
 export interface RedisFactory {
   /** For the request path and for short commands: fails at once when Redis is away. */
@@ -15,7 +16,10 @@ export interface RedisFactory {
 }
 
 const COMMAND_TIMEOUT_MS = 500;
-/** A blocked read that has not come back this long after its BLOCK ran out is hung, not idle (ioredis #1888). */
+/**
+ * A blocked read that has not returned this long after its BLOCK ended is hung, not idle (ioredis
+ * #1888).
+ */
 const HUNG_AFTER_MS = 3_000;
 const MAX_RECONNECT_DELAY_MS = 1_000;
 
@@ -28,7 +32,8 @@ export function createRedisFactory(url: string, log: Log): RedisFactory {
       maxRetriesPerRequest: 1,
       connectTimeout: 2_000,
       commandTimeout,
-      // Commands of one turn of the event loop share a round trip. Not with Cluster, whose slots they would cross.
+      // Commands of one turn of the event loop share a round trip. Not with Cluster, whose slots
+      // they would cross.
       enableAutoPipelining: true,
       ...options,
       retryStrategy: (attempt) => Math.min(50 * attempt, MAX_RECONNECT_DELAY_MS),

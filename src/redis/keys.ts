@@ -1,8 +1,8 @@
 import { VERSION } from "../version.ts";
 
 /**
- * Every key name. The part in braces is the hash tag of Redis Cluster: all keys of a tenant live in one slot, and so
- * do a stream and what belongs to it, so that multi-key commands work there too.
+ * Every key name. The part in braces is the hash tag of Redis Cluster: all keys of a tenant are in
+ * one slot, as are a stream and what belongs to it. So commands on several keys work there, too.
  */
 export const keys = {
   /** With the version, so that an answer of an older program's shape is never served. */

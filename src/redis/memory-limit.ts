@@ -1,8 +1,9 @@
 import type { Redis } from "ioredis";
 
 /**
- * What is wrong with the memory settings of this Redis, as a sentence that says what to do; null when nothing is, or it
- * doesn't tell. The cache must make room for the streams, which have no expiry: docs/limits.md has the reasons.
+ * What is wrong with the memory settings of this Redis, as a sentence that says what to do; null
+ * when nothing is wrong, or Redis does not tell. The cache must make room for the streams, which
+ * have no expiry: docs/limits.md.
  */
 export async function findMemoryRisk(redis: Redis): Promise<string | null> {
   const info = await redis.info("memory").catch(() => "");

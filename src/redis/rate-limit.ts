@@ -3,10 +3,11 @@ import type { RatePolicy } from "../core/rate-limits.ts";
 import { keys } from "./keys.ts";
 
 /**
- * A sliding window: a request is admitted when fewer than the limit were admitted in the window that ends with it. What
- * was admitted in one twentieth of a window shares a bucket, which leaves when its last request does. So no window ever
- * holds more than the limit, a request counts at most a twentieth too long, and a key holds at most 21 buckets. Only
- * admitted requests are counted, so hammering does not prolong a refusal.
+ * A sliding window: a request is admitted when fewer than the limit were admitted in the window
+ * that ends with it. Requests of one twentieth of a window share a bucket, which leaves with its
+ * last request. So no window holds more than the limit, a request counts at most a twentieth too
+ * long, and a key holds at most 21 buckets. Only admitted requests are counted, so hammering does
+ * not prolong a refusal.
  */
 const BUCKETS_PER_WINDOW = 20;
 
@@ -14,14 +15,17 @@ export interface RateDecision {
   admitted: boolean;
   /** Requests left in the window. */
   remaining: number;
-  /** Milliseconds until the oldest bucket leaves: until there is room again (refused), or more of it (admitted). */
+  /**
+   * Milliseconds until the oldest bucket leaves: until there is room again (refused), or more of it
+   * (admitted).
+   */
   resetMs: number;
 }
 
 /**
- * The window as a list of its buckets, the oldest first: time of the last request, requests. Time is Redis's own in
- * microseconds, the same for every process. A bucket more than a window ahead was written by a clock that has been set
- * back since, and is dropped like one of the past.
+ * The window is a list of its buckets, the oldest first: time of the last request, number of
+ * requests. The time is that of Redis in microseconds, the same for every process. A bucket more
+ * than a window ahead comes from a clock that was set back since, and is dropped.
  */
 const SCRIPT = `
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2]) * 1000
@@ -84,8 +88,8 @@ interface Bucket {
 }
 
 /**
- * The same count in this process only: what takes over while Redis is away. With n processes, n times the limit is
- * admitted meanwhile.
+ * The same count in this process only, while Redis is away. With n processes, n times the limit is
+ * admitted.
  */
 export function createLocalRateCounter(): RateCounter {
   const windows = new Map<string, Bucket[]>();
@@ -99,7 +103,8 @@ export function createLocalRateCounter(): RateCounter {
     if (admitted && newest && Math.floor(newest.lastMs / widthMs) === Math.floor(now / widthMs))
       buckets[buckets.length - 1] = { lastMs: now, count: newest.count + 1 };
     else if (admitted) buckets.push({ lastMs: now, count: 1 });
-    // Put in again, so that the keys stand in order of their last use and the longest unused one goes first.
+    // Inserted again, so that keys are in the order of their last use and the longest unused one
+    // goes first.
     windows.delete(key);
     windows.set(key, buckets);
     if (windows.size > MAX_LOCAL_KEYS) windows.delete(windows.keys().next().value as string);

@@ -1,6 +1,9 @@
 import { CircuitState } from "cockatiel";
 
-/** Closed: calls go through. Open: they are refused at once. Half-open: one is let through to see. */
+/**
+ * Closed: calls go through. Open: they are refused at once. Half-open: one is let through as a
+ * test.
+ */
 export type BreakerState = "closed" | "half-open" | "open";
 
 export function breakerStateOf(state: CircuitState): BreakerState {

@@ -2,15 +2,21 @@ import { createFairLine } from "../core/fair-line.ts";
 import { PRIORITIES, type Priority } from "../core/priority.ts";
 
 /**
- * Who may read next, and who may wait for it. While others wait, a tenant that runs its share of the places comes after
- * those that don't; else turns go by core/fair-line.ts. A full line gives the place of its lowest waiter to a higher one,
- * if that is the same tenant's or of one that holds more than its share; it is no reason to refuse who holds less. Alone,
- * a tenant has it all.
+ * Who may read next, and who may wait. While others wait, a tenant that runs its share of the
+ * places comes after those that don't; otherwise core/fair-line.ts decides. A full queue gives the
+ * place of its lowest read to a higher one of the same tenant, or of one that holds more than its
+ * share. A tenant that holds less is let in all the same. Alone, a tenant has it all.
  */
 export interface FairReads {
-  /** Runs `work` when it has a place. Rejects with what `refuse` makes when the line is full, or waited for in vain. */
+  /**
+   * Runs `work` when it has a place. Rejects with what `refuse` makes when the queue is full or the
+   * wait too long.
+   */
   run<T>(tenantId: string, priority: Priority, work: () => Promise<T>): Promise<T>;
-  /** Refuses one that waits, of a lower priority, if it may be made to give way; false when there is none. */
+  /**
+   * Refuses a waiting read of a lower priority, if it may be made to give way; false when there is
+   * none.
+   */
   giveWay(tenantId: string | null, priority: Priority): boolean;
   /** Reads that run or wait; of each tenant at most `felt`. */
   pressing(): number;
@@ -42,7 +48,7 @@ export function createFairReads({ running, limitOf, waitMs, felt, refuse }: Fair
 
   const heldOf = (tenantId: string) => tenants.get(tenantId)?.held ?? 0;
 
-  /** Those of this priority or a higher one: lower ones that run already leave it no fewer places. */
+  /** Those of this priority or a higher one: lower ones that run already take no place from it. */
   const heldFrom = (priority: Priority) =>
     heldBy.slice(PRIORITIES.indexOf(priority)).reduce((sum, held) => sum + held, 0);
 

@@ -2,9 +2,10 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { PRIORITIES, type Priority } from "../core/priority.ts";
 
 /**
- * How loaded this process is, as one step of a ladder. Pressure is the largest of its signals (event-loop delay, requests
- * in flight, reads waiting for Postgres), each by its threshold; each doubling is a step up. Up at once, down a step at a
- * time and only well below the threshold, so that it does not flicker.
+ * How loaded this process is, as a step of a ladder. Pressure is the largest of three signals
+ * (event-loop delay, requests in flight, reads waiting for Postgres), each divided by its
+ * threshold. Each doubling is a step. It goes up at once, and down one step at a time and only well
+ * below the threshold, so that it does not flicker.
  */
 export const LOAD_LEVELS = [
   "normal",

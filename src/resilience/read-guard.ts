@@ -8,28 +8,38 @@ import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
 import { createFairReads } from "./fair-reads.ts";
 
 /**
- * What stands before reads from Postgres. A circuit breaker: while Postgres is away or silent, the first few reads pay for
- * finding out; the others are refused at once, and one of them a second starts a look whether it is back. And an admission: so many reads
- * may run or wait, the less the lower their priority, so that under overload the pool stays busy with what can still be
- * answered in time; in shares, so that one tenant's flood is its own overload and not the others'. Only the absence of Postgres opens the breaker: bad input and questions that are too large do not.
+ * A circuit breaker and an admission before reads from Postgres. While Postgres is away or silent,
+ * reads are refused at once; at most once a second a refused read starts a background check whether
+ * it is back. Only the absence of Postgres opens the breaker, no bad input and no large question.
+ * The admission bounds how many reads run or wait, by priority and by tenant, so that the pool
+ * works on what can be answered in time. See docs/degradation.md.
  */
 export interface ReadGuard {
-  /** Rejects as `ask` does, or at once: `unavailable` while Postgres is away, `overloaded` when too many reads wait. */
+  /**
+   * Rejects as `ask` does, or at once: `unavailable` while Postgres is away, `overloaded` when too
+   * many reads wait.
+   */
   run<T>(ask: () => PromiseLike<T>, by: Reader): Promise<T>;
   /**
-   * For a further page of what has begun: behind everything that somebody waits for, and tried again while too many reads
-   * wait, since nothing is gained by breaking it off.
+   * For a further page of an answer that has begun: behind all reads that somebody waits for, and
+   * tried again while too many wait. Breaking the answer off would gain nothing.
    */
   runPatiently<T>(ask: () => PromiseLike<T>, by: Reader): Promise<T>;
-  /** For the look-up of a row or two that every request needs: admitted always, and silence is taken for absence soon. */
+  /**
+   * For the row or two that every request needs: always admitted, and silence soon counts as
+   * absence.
+   */
   lookUp<T>(ask: () => PromiseLike<T>): Promise<T>;
   /**
-   * Refuses a read that waits, of a lower priority than that of a request which would be refused instead: its own tenant's,
-   * or of a tenant that holds more than its share. False when there is none.
+   * Refuses a waiting read of lower priority in place of this request: one of its own tenant, or of
+   * a tenant that holds more than its share. False when there is none.
    */
   giveWay(tenantId: string | null, priority: Priority): boolean;
   state(): BreakerState;
-  /** Reads that run or wait, by the number from which on the load is felt; one tenant alone gets nobody refused. */
+  /**
+   * Reads that run or wait, divided by `maxReads`. One tenant alone never makes it high enough to
+   * refuse anybody.
+   */
   pressure(): number;
 }
 
@@ -59,9 +69,14 @@ const HALF_OPEN_AFTER_MS = 1_000;
 const ANSWER_DEADLINE_MS = 16_000;
 /** Look-ups take a millisecond. */
 const LOOK_UP_DEADLINE_MS = 2_000;
-/** Low priority is refused at four times `maxReads`, where the load ladder refuses it; each priority above at twice that. */
+/**
+ * Low priority is refused at four times `maxReads`, where the load ladder refuses it; each higher
+ * one at twice that.
+ */
 const FIRST_REFUSAL = 4;
-/** By one tenant's reads alone, answers of the process get coarser, but the ladder refuses nobody anything. */
+/**
+ * One tenant's reads alone make the answers of the process coarser, but the ladder refuses nobody.
+ */
 const FELT_OF_ONE = 2;
 
 /** Less than the 75 s after which Bun hangs up on a connection that says nothing. */
@@ -105,7 +120,9 @@ export function createReadGuard(options: ReadGuardOptions): ReadGuard {
     return breaker.execute(() => withDeadline(ask(), withinMs, silent));
   }
 
-  /** Refused by the breaker until it is time; while one look is under way, the next waits for it. */
+  /**
+   * The breaker refuses this until it is time. While one check is under way, the next waits for it.
+   */
   function lookWhetherBack(): void {
     if (breaker.state === CircuitState.HalfOpen) return;
     breaker.execute(() => withDeadline(options.probe(), lookUpDeadlineMs, silent)).catch(() => {});

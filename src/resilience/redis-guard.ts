@@ -2,8 +2,9 @@ import { CircuitState, ConsecutiveBreaker, circuitBreaker, handleAll } from "coc
 import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
 
 /**
- * A circuit breaker before Redis on the request path. A Redis that hangs costs its command timeout a few times; then
- * requests go on without it at once, and one of them a second looks whether it is back.
+ * A circuit breaker before Redis on the request path. A Redis that hangs costs its command timeout
+ * a few times. Then requests go on without it at once, and one of them a second tests whether it is
+ * back.
  */
 export interface RedisGuard {
   /** Rejects as `ask` does, or at once while Redis is taken for away. */

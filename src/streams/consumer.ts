@@ -4,9 +4,10 @@ import type { Log } from "../telemetry/log.ts";
 import type { StreamTopology } from "./topology.ts";
 
 /**
- * A consumer-group member. Reads new messages, takes over pending entries whose consumer went silent (XAUTOCLAIM), and
- * acknowledges what `handle` has finished. When Redis was wiped, the group is made again at 0. Acknowledged entries of a
- * stream with one group are deleted too, so the stream's length is the backlog.
+ * A member of a consumer group. It reads new messages, takes over pending entries of silent
+ * consumers (XAUTOCLAIM), and acknowledges what `handle` has finished. After Redis was wiped it
+ * makes the group again at 0. On a stream with one group, acknowledged entries are deleted, so the
+ * stream's length is the backlog.
  */
 export interface StreamMessage {
   id: string;
@@ -24,8 +25,9 @@ export interface ConsumerOptions {
   minIdleMs: number;
   reclaimEveryMs: number;
   /**
-   * A member that has not asked for this long and has nothing pending is a dead one: removed, or every crash would leave
-   * one behind. One that lives after all is made again by its next read.
+   * A member that has not asked for this long and has nothing pending is dead and is removed:
+   * otherwise every crash would leave one behind. If it lives after all, its next read makes it
+   * again.
    */
   abandonedAfterMs?: number;
   /** Finished when it resolves; a rejection leaves the messages pending, to be reclaimed. */
@@ -35,7 +37,10 @@ export interface ConsumerOptions {
 export interface StreamConsumer {
   start(): void;
   stop(): Promise<void>;
-  /** One read (or reclaim) and its handling; returns how many messages were handled. Does not block when told so. */
+  /**
+   * One read (or reclaim) and its handling; returns how many messages were handled. Does not block
+   * when told so.
+   */
   runOnce(options?: { block: boolean }): Promise<number>;
 }
 
@@ -127,9 +132,9 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
       if (messages.length === 0) return 0;
       await options.handle(messages);
       const ids = messages.map((message) => message.id);
-      // Deleted first: whoever dies in between leaves a pending id without an entry, which XAUTOCLAIM drops. The other
-      // way round, an entry would stay in the stream for good and the sweeper would wait for it. No MULTI: a full Redis
-      // refuses to queue even these.
+      // Deleted first: a crash in between leaves a pending id without an entry, which XAUTOCLAIM
+      // drops. The other way round, an entry would stay in the stream and the sweeper would wait
+      // for it. No MULTI: a full Redis refuses even to queue these.
       const pipeline = blocking.pipeline();
       if (!options.topology.shared) pipeline.xdel(key, ...ids);
       const replies = await pipeline.xack(key, group, ...ids).exec();
@@ -181,12 +186,15 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
 
   function openSide(): Redis {
     const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
-    // The connection that it is a copy of says that Redis is away; without a listener, ioredis prints a stack.
+    // The connection that it copies logs that Redis is away. Without a listener ioredis prints a stack.
     side.on("error", () => {});
     return side;
   }
 
-  /** Asks Redis to end the wait. Hanging up instead would leave pending what Redis delivers at that very moment. */
+  /**
+   * Asks Redis to end the wait. Closing the connection would leave pending what Redis delivers at
+   * that moment.
+   */
   async function endRead(): Promise<void> {
     const side = openSide();
     try {
@@ -202,7 +210,10 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
     if (reading) blocking.disconnect();
   }
 
-  /** Takes this member out of the group if nothing is pending for it; otherwise the entries must outlive it. */
+  /**
+   * Takes this member out of the group if nothing is pending for it; otherwise its entries must
+   * stay known.
+   */
   async function leaveGroup(): Promise<void> {
     const side = openSide();
     try {
@@ -217,7 +228,8 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
 }
 
 function toMessages(entries: readonly (RawEntry | null)[]): StreamMessage[] {
-  // An entry that was trimmed while pending comes back without fields: Postgres still knows its batch.
+  // An entry that was trimmed while pending comes back without fields. Postgres still knows its
+  // batch.
   return entries.flatMap((entry) =>
     entry?.[1] ? [{ id: entry[0], fields: Object.fromEntries(pairs(entry[1])) }] : [],
   );

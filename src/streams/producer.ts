@@ -8,7 +8,10 @@ import {
 } from "./messages.ts";
 import { EVENT_BATCHES, ORDER_COMMANDS } from "./topology.ts";
 
-/** Tells the workers what Postgres holds for them. Never throws: a sweeper finds what was not announced. */
+/**
+ * Tells the workers what Postgres holds for them. Never throws: a sweeper finds what was not
+ * announced.
+ */
 export interface Announcer {
   /** Committed batches of events. */
   announce(batches: readonly BatchAnnouncement[]): Promise<void>;

@@ -5,7 +5,10 @@ import { keys } from "../redis/keys.ts";
 export interface StreamTopology {
   key: string;
   group: string;
-  /** Approximate cap; trimming loses nothing, since every message only announces what is in Postgres. */
+  /**
+   * Approximate cap; trimming loses nothing, since every message only announces what is in
+   * Postgres.
+   */
   maxLength: number;
   /** Read by several groups: a handled entry is left to the trimming. */
   shared?: boolean;

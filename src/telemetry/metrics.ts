@@ -6,7 +6,9 @@ const SCRAPE_WAIT_MS = 1_000;
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
-/** Every metric of the process, made once and passed in; names follow the Prometheus conventions. */
+/**
+ * Every metric of the process, made once and passed in; names follow the Prometheus conventions.
+ */
 export function createMetrics() {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });

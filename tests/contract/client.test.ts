@@ -157,7 +157,7 @@ test("works: more than twenty operations of a running server", async () => {
   expect((await call("listProducts", 200, { limit: 1 })).items.length).toBe(1);
   expect((await call("listProducts", 200, { page: 1, minPrice: 1 })).total).toBe(1);
   expect((await call("listCategories", 200)).items).toEqual([{ category: "tea", products: 1 }]);
-  await call("createEvent", 202, { type: "view", productId: "tea/1", anonymousId: "v" });
+  await call("createEvent", 202, { type: "view", productId: "tea/1", anonymousId: "v" }, {});
   const bulk = {
     events: [{ type: "view", productId: "tea/1", anonymousId: "w", properties: { country: "DE" } }],
   };

@@ -124,3 +124,20 @@ test("deliveries of before there was an order, and those of an older process, ar
     and payload->'data'->>'change' <> 'a 3'`;
   expect(await deliverOnce(api)).toBe(3);
 });
+
+test("a claim looks at a hundred of an endpoint, and at fewer where there are a thousand endpoints", async () => {
+  await createWebhook(api, tenant, receiver.url);
+  // The price of a claim is what all endpoints together have it look at.
+  await enqueue(...Array.from({ length: 20 }, (_, n) => `a ${n}`), "b 1");
+  const claim = { failing: false, slots: 10, slotsPerTenant: 10, slotsPerEndpoint: 4, busy: [] };
+  const claimed = async () => {
+    const found = await api.deps.webhookDeliveries.claim(claim);
+    await makeDue(api, tenant.tenantId);
+    return found.length;
+  };
+  expect(await claimed()).toBe(2);
+  await api.sql`insert into webhook_endpoints (tenant_id, id, url, topics, secret, status, created_at, updated_at)
+    select gen_random_uuid(), gen_random_uuid(), 'http://127.0.0.1:1/', '{}', 'secret', 'enabled', now(), now()
+    from generate_series(1, 1000)`;
+  expect(await claimed()).toBe(1);
+});

@@ -19,16 +19,19 @@ const instant = (name: string) => timestamp(name, { withTimezone: true, precisio
 const bytea = customType<{ data: Uint8Array }>({ dataType: () => "bytea" });
 const live = sql`deleted_at is null`;
 
-/** What parts words, written so that JavaScript and Postgres read it alike, whatever the database's locale. */
+/**
+ * What separates words, written so that JavaScript and Postgres read it alike in every locale of
+ * the database.
+ */
 export const WORD_SEPARATORS = String.raw`[\u0001-\u002f\u003a-\u0040\u005b-\u0060\u007b-\u00bf\u2000-\u206f\u3000-\u303f]+`;
 
 /** The random end of the tenant's id, as the beginning of each of its words. */
 const WORD_PREFIX = "'t' || right(tenant_id::text, 12)";
 
 /**
- * The words that a product is found by. Each begins with its tenant, so that a search, also for the beginning of a word,
- * walks through one tenant's part of the index only. Parted by us: Postgres' parser would keep "tea/coffee" and "ab-12x"
- * together.
+ * The words that a product is found by. Each begins with its tenant, so a search, also by the
+ * beginning of a word, reads one tenant's part of the index only. We separate words ourselves:
+ * Postgres' parser keeps "tea/coffee" and "ab-12x" together.
  */
 export const SEARCH_VECTOR = `to_tsvector('simple'::regconfig, regexp_replace(' ' || name || ' ' || coalesce(sku, '') || ' ' || coalesce(description, '') || ' ' || coalesce(category, ''), '${WORD_SEPARATORS}', ' ' || ${WORD_PREFIX}, 'g'))`;
 
@@ -38,9 +41,9 @@ export function searchPrefix(tenantId: string): string {
 }
 
 /**
- * The catalogue. A deleted product keeps its row (orders and analytics name it) and frees its sku. `quantity` null: stock
- * is not tracked. `low_stock_threshold` null: the tenant's. The currency is the tenant's, so no row repeats it. No index
- * has the quantity, so that a sale need not touch any (a heap-only update).
+ * The catalogue. A deleted product keeps its row (orders and analytics name it) and frees its sku.
+ * `quantity` null: stock is not tracked. `low_stock_threshold` null: the tenant's. The currency is
+ * the tenant's. No index has the quantity, so a sale updates none (a heap-only update).
  */
 export const products = pgTable(
   "products",
@@ -80,8 +83,9 @@ export const products = pgTable(
 );
 
 /**
- * A CSV import: what the request brought, how far the worker has come, and its report. `position` is the byte after the
- * last record whose effect is committed; it moves in the transaction of the effect, so a killed import goes on there.
+ * A CSV import: the request, how far the worker has come, and its report. `position` is the byte
+ * after the last record whose effect is committed. It moves in the transaction of the effect, so
+ * after a kill the import goes on there.
  */
 export const productImports = pgTable(
   "product_imports",
@@ -106,7 +110,9 @@ export const productImports = pgTable(
     heldBy: text("held_by"),
     /** Times that a worker took it up since it last came further. */
     attempts: integer().notNull().default(0),
-    /** Products that the last batch changed: their cache tags may still stand if its worker died. */
+    /**
+     * Products that the last batch changed: their cache tags may still stand if its worker died.
+     */
     changedIds: text("changed_ids").array(),
   },
   (table) => [

@@ -15,8 +15,8 @@ import {
 const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
 
 /**
- * Raw events, partitioned by time, `ts` (the migration says so; drizzle-kit can't). `id` is a UUIDv7 made from `ts`,
- * so that an id alone finds its partition.
+ * Raw events, partitioned by `ts` (the migration does it; drizzle-kit can't). `id` is a UUIDv7 made
+ * from `ts`, so an id alone finds its partition.
  */
 export const events = pgTable(
   "events",
@@ -95,7 +95,7 @@ export const rollupFailures = pgTable(
     failedAt: instant("failed_at"),
     /** While it is, only the retries roll up anything of the tenant. */
     paused: boolean().notNull().default(false),
-    /** Null when nothing is held. Not rounded, which would make "now" a moment that is still to come. */
+    /** Null when nothing is held. Not rounded: rounding could put "now" into the future. */
     retryAt: timestamp("retry_at", { withTimezone: true }),
     /** Dead letters from before are tried again, once the tenant's batches can be rolled up. */
     reviveBefore: instant("revive_before"),
@@ -105,8 +105,9 @@ export const rollupFailures = pgTable(
 );
 
 /**
- * Deduplication keys: a row an event that brought a `messageId`, which is the key where the shop itself sent it, and part of
- * it where a customer or a publishable key did (features/events/message-key.ts); null `expires_at` is kept for ever (imports).
+ * Deduplication keys: one row an event with a `messageId`. For the shop's own events the key is
+ * that id; for customers and publishable keys the id is part of it
+ * (features/events/message-key.ts). A null `expires_at` is kept for ever (imports).
  */
 export const eventKeys = pgTable(
   "event_keys",

@@ -2,7 +2,10 @@ import { index, integer, jsonb, pgTable, primaryKey, text, timestamp, uuid } fro
 
 const instant = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
 
-/** Who changed what, with which request; written in the statement or transaction of the change itself. */
+/**
+ * Who changed what, with which request; written in the statement or transaction of the change
+ * itself.
+ */
 export const auditLog = pgTable(
   "audit_log",
   {
@@ -20,7 +23,9 @@ export const auditLog = pgTable(
   (table) => [primaryKey({ columns: [table.tenantId, table.id] })],
 );
 
-/** An Idempotency-Key and the answer of its one effect; written in the transaction of the effect. */
+/**
+ * An Idempotency-Key and the answer of its one effect; written in the transaction of the effect.
+ */
 export const idempotencyKeys = pgTable(
   "idempotency_keys",
   {

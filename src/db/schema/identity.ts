@@ -14,7 +14,8 @@ import type { ExchangeRate } from "../../core/exchange-rates.ts";
 
 const createdAt = () => timestamp("created_at", { withTimezone: true, precision: 3 }).notNull().defaultNow();
 
-// Global tables: what must be unique across tenants lives here, small enough to be copied to every shard.
+// Global tables: what must be unique across tenants is here, small enough to be copied to every
+// shard.
 
 export const tenants = pgTable("tenants", {
   id: uuid().primaryKey(),
@@ -31,7 +32,10 @@ export const tenants = pgTable("tenants", {
     .array()
     .notNull()
     .default(sql`'{country,device,browser,os,referrer,utm_source,utm_medium,utm_campaign}'`),
-  /** Goes up with every property that is added: what was rolled up under an older version does not count it. */
+  /**
+   * Goes up with every property that is added. A roll-up under an older version does not count that
+   * property.
+   */
   propertiesVersion: integer("properties_version").notNull().default(0),
   createdAt: createdAt(),
 });
@@ -87,7 +91,7 @@ export const apiKeys = pgTable(
   (table) => [primaryKey({ columns: [table.tenantId, table.id] })],
 );
 
-/** One row a refresh token ever issued; tokens that were rotated out of one another share a family. */
+/** One row a refresh token ever issued. Tokens that replaced one another share a family. */
 export const refreshTokens = pgTable(
   "refresh_tokens",
   {
@@ -114,7 +118,10 @@ export const refreshTokens = pgTable(
   ],
 );
 
-/** An offer to join a tenant, to be taken once by whoever holds its token, which is a signature and stored nowhere. */
+/**
+ * An offer to join a tenant, taken once by whoever holds its token. The token is a signature and is
+ * stored nowhere.
+ */
 export const invitations = pgTable(
   "invitations",
   {
@@ -127,7 +134,7 @@ export const invitations = pgTable(
     sellerId: text("seller_id"),
     expiresAt: timestamp("expires_at", { withTimezone: true, precision: 3 }).notNull(),
     acceptedAt: timestamp("accepted_at", { withTimezone: true, precision: 3 }),
-    /** Withdrawn, superseded, or void since the one who was invited or the one who invited lost their standing. */
+    /** Withdrawn, superseded, or void since the invited or the inviting person lost the right. */
     revokedAt: timestamp("revoked_at", { withTimezone: true, precision: 3 }),
     /** Kind and id of the principal, e.g. `user:<id>`; null in rows older than the column. */
     invitedBy: text("invited_by"),

@@ -35,8 +35,9 @@ export const purchases = pgTable(
 );
 
 /**
- * An order as its handled commands have left it. `user_id` null: placed by staff or an API key for a customer.
- * `hidden_at`: deleted by a client; the row stays, since sales facts and history name it.
+ * An order as its handled commands have left it. `user_id` null: placed by staff or an API key for
+ * a customer. `hidden_at`: deleted by a client; the row stays, since sales facts and history name
+ * it.
  */
 export const orders = pgTable(
   "orders",
@@ -70,7 +71,10 @@ export const orders = pgTable(
   ],
 );
 
-/** The lines of an order. Price and stock are settled when the order is accepted; until then both are null. */
+/**
+ * The lines of an order. Price and stock are settled when the order is accepted; until then both
+ * are null.
+ */
 export const orderItems = pgTable(
   "order_items",
   {
@@ -117,8 +121,9 @@ export const orderGroups = pgTable(
 );
 
 /**
- * The FIFO queue. The `waiting` command with the lowest position is its group's head; who holds its row lock handles the
- * group. `due_at`: when the sweeper takes it, whatever became of its announcement; after a failure, when it is retried.
+ * The FIFO queue. The `waiting` command with the lowest position is the first of its group; the
+ * lock of its row is the lock of the group. `due_at`: when the sweeper takes it, whatever became of
+ * its announcement; after a failure, when it is retried.
  */
 export const orderCommands = pgTable(
   "order_commands",
@@ -152,7 +157,10 @@ export const orderCommands = pgTable(
   ],
 );
 
-/** A client's `deduplicationId` and the order that it made; `owner` is whose ids these are, empty for the shop's own. */
+/**
+ * A client's `deduplicationId` and the order that it made. `owner` is the customer, or empty for
+ * the shop's own ids.
+ */
 export const orderDeduplications = pgTable(
   "order_deduplications",
   {
@@ -169,7 +177,10 @@ export const orderDeduplications = pgTable(
   ],
 );
 
-/** Heartbeats of the worker processes; they serve every tenant. `in_flight`: commands under way, by tenant. */
+/**
+ * Heartbeats of the worker processes; they serve every tenant. `in_flight`: commands under way, by
+ * tenant.
+ */
 export const workers = pgTable("workers", {
   name: text().primaryKey(),
   startedAt: instant("started_at").notNull(),

@@ -31,7 +31,8 @@ const measures = () => ({
   revenue: amount("revenue"),
 });
 
-// Days and hours are those of the tenant's time zone. No row is ever all zeros, so that a recount equals the table row by row.
+// Days and hours are those of the tenant's time zone. No row is all zeros, so a recount equals the
+// table row by row.
 
 export const productDailyStats = pgTable(
   "product_daily_stats",
@@ -42,7 +43,10 @@ export const productDailyStats = pgTable(
   ],
 );
 
-/** The same by `period`, a month or a sixth of one (see features/rollups/definitions.ts), from its first day. */
+/**
+ * The same by `period`, a month or a sixth of one (see features/rollups/definitions.ts), from its
+ * first day.
+ */
 export const productPeriodStats = pgTable(
   "product_period_stats",
   {
@@ -55,7 +59,10 @@ export const productPeriodStats = pgTable(
   (table) => [primaryKey({ columns: [table.tenantId, table.period, table.start, table.productId] })],
 );
 
-/** `user_key` is the user id, else the anonymous id, else the session id: one row a unique user and day. */
+/**
+ * `user_key` is the user id, else the anonymous id, else the session id: one row a unique user and
+ * day.
+ */
 export const userDailyStats = pgTable(
   "user_daily_stats",
   {
@@ -109,9 +116,9 @@ export const sessionDailyStats = pgTable(
 );
 
 /**
- * How many users (buyers, sessions) of `day` were there on `previous_day` before that and not in between; '-infinity': never;
- * 'infinity': all of the day.
- * A distinct member of a range of days is one whose day before lies before the range, once.
+ * How many users (buyers, sessions) of `day` were there on `previous_day` before that and not in
+ * between; '-infinity': never; 'infinity': all of the day. A distinct member of a range of days is
+ * one whose day before lies before the range, once.
  */
 export const dailyReturnStats = pgTable(
   "daily_return_stats",
@@ -125,7 +132,10 @@ export const dailyReturnStats = pgTable(
   (table) => [primaryKey({ columns: [table.tenantId, table.subject, table.day, table.previousDay] })],
 );
 
-/** By type and hour; the hour starts where the tenant's clock strikes it, which is :30 UTC in Kolkata. */
+/**
+ * By type and hour. An hour starts where the tenant's clock strikes it, which is :30 UTC in
+ * Kolkata.
+ */
 export const eventHourlyStats = pgTable(
   "event_hourly_stats",
   {
@@ -167,8 +177,8 @@ export const propertyDailyStats = pgTable(
 );
 
 /**
- * Properties whose rows are not those of all events: `filling` with events of before they were chosen, or `clearing` after
- * they were given up. See features/rollups/property-fills.ts.
+ * Properties whose rows do not count all events: `filling` with the events from before they were
+ * chosen, or `clearing` after they were given up. See features/rollups/property-fills.ts.
  */
 export const propertyFills = pgTable(
   "property_fills",
@@ -193,7 +203,10 @@ export const propertyFills = pgTable(
   (table) => [primaryKey({ columns: [table.tenantId, table.property] })],
 );
 
-/** Accounting by UTC hour of receipt: received = stored + duplicates + rejected. Outlives the pruned ledger. */
+/**
+ * Accounting by UTC hour of receipt: received = stored + duplicates + rejected. Outlives the pruned
+ * ledger.
+ */
 export const ingestHourlyStats = pgTable(
   "ingest_hourly_stats",
   {

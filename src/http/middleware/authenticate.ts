@@ -7,8 +7,9 @@ import type { BadCredentials } from "./bad-credentials.ts";
 import { isEventWrite } from "./origins.ts";
 
 /**
- * Checks one credential. `tenantId` is the caller's X-Tenant-Id, when sent; `keyOnly` when only an API key will do;
- * `admitUnknown` throws when a credential must not even be looked at. Rejects with an AppError for a bad one.
+ * Checks one credential. `tenantId` is the caller's X-Tenant-Id, when sent; `keyOnly`: only an API
+ * key will do; `admitUnknown` throws when a credential must not even be checked. Rejects with an
+ * AppError for a bad one.
  */
 export type VerifyCredential = (
   credential: string,
@@ -18,8 +19,9 @@ export type VerifyCredential = (
 ) => Promise<Principal> | Principal;
 
 /**
- * Offers the request's credential to the routes that need it; nothing is verified until a route asks. A token or key
- * comes as `Authorization: Bearer`, a key also as `X-Api-Key`, and a publishable one with events as `?key=`.
+ * Offers the request's credential to the routes that need it; nothing is verified until a route
+ * asks. A token or key comes as `Authorization: Bearer`, a key also as `X-Api-Key`, and a
+ * publishable one with events as `?key=`.
  */
 export function authenticate(
   verify: VerifyCredential,
@@ -47,8 +49,9 @@ export function authenticate(
 const PUBLISHABLE = "ffp_";
 
 /**
- * A browser's beacon can send no header, and any header of ours costs a preflight. Only keys that stand in every page of a
- * shop come by the URL, which ends up in logs and histories; a secret one there is no credential.
+ * A browser's beacon can send no header, and a header of ours costs a preflight. Only publishable
+ * keys may come by the URL, which ends up in logs and histories: every page of a shop shows them
+ * anyway. A secret key there is refused.
  */
 function publishableKeyInUrl(c: HttpContext): string | undefined {
   if (!isEventWrite(c.req.method, c.req.path)) return undefined;

@@ -3,9 +3,10 @@ import type { RatePolicy } from "../../core/rate-limits.ts";
 import type { Decide } from "./rate-limit.ts";
 
 /**
- * Bad credentials, counted by address: checking one costs a query or a signature and comes before every other limit. An
- * address above the policy has its credentials refused unseen until there is room again; those that this process has
- * found good before still pass, so that many behind one address are not shut out by one of them.
+ * Bad credentials, counted by address: checking one costs a query or a signature and comes before
+ * every other limit. Above the limit, an address has its credentials refused unchecked until there
+ * is room again. Those that this process has found good before still pass, so one client can't shut
+ * out others behind the same address.
  */
 export interface BadCredentials {
   /** Throws `rate_limited` while too many came from the address. */

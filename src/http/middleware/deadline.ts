@@ -13,9 +13,9 @@ export function createRequestDeadline(timeoutMs: number): InTime {
 }
 
 /**
- * Refuses a request that takes too long, slow bodies included. A POST to the `exempt` path is a single event: there the
- * read of the body has the deadline and the commit one of its own, since one around the whole took a twentieth of their
- * rate.
+ * Refuses a request that takes too long, slow bodies included. A POST to the `exempt` path is a
+ * single event: there only the read of the body has this deadline, and the commit has its own. One
+ * around the whole cost a twentieth of the rate.
  */
 export function deadline(inTime: InTime, exempt: string): MiddlewareHandler<HttpEnv> {
   return (c, next) => (c.req.path === exempt && c.req.method === "POST" ? next() : inTime(next()));

@@ -3,7 +3,10 @@ import type { Log } from "../../telemetry/log.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { HttpEnv } from "../router.ts";
 
-/** Counts and times every request; logs it at debug, since a line an event would cost more than the event. */
+/**
+ * Counts and times every request. Logs it at debug only: a line an event would cost more than the
+ * event.
+ */
 export function observe(metrics: Metrics, log: Log): MiddlewareHandler<HttpEnv> {
   const debug = log.isLevelEnabled("debug");
   // A series looked up by its labels costs more than the increment.

@@ -19,8 +19,8 @@ export function isEventWrite(method: string | undefined, path: string): boolean 
 }
 
 /**
- * CORS: events may be written from any shop's pages (publishable keys are made for that, and no cookie is ever used);
- * everything else from the configured origins only.
+ * CORS: any shop's pages may write events (publishable keys are made for that, and no cookie is
+ * ever used). All else is for the configured origins only.
  */
 export function allowOrigins(origins: readonly string[]): MiddlewareHandler<HttpEnv> {
   const options = { exposeHeaders: EXPOSED, maxAge: PREFLIGHT_SECONDS };

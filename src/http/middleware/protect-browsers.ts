@@ -2,7 +2,7 @@ import type { MiddlewareHandler } from "hono";
 import { DOCS_PATH } from "../docs.ts";
 import type { HttpEnv } from "../router.ts";
 
-/** Answers are data: a browser that is shown one must load and run nothing, and embed it nowhere. */
+/** Answers are data: a browser that shows one must load and run nothing, and embed it nowhere. */
 const HEADERS: readonly (readonly [string, string])[] = [
   ["content-security-policy", "default-src 'none'; frame-ancestors 'none'"],
   ["cross-origin-resource-policy", "same-origin"],
@@ -16,7 +16,10 @@ const HEADERS: readonly (readonly [string, string])[] = [
 const DOCS_POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/** The fixed headers of the OWASP secure headers project. hono/secure-headers puts a policy together for each answer. */
+/**
+ * The fixed headers of the OWASP secure headers project. hono/secure-headers would build a policy
+ * for each answer.
+ */
 export function protectBrowsers(): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     await next();

@@ -28,17 +28,18 @@ export function createDecide({ counters, metrics }: Omit<RateLimitDeps, "policie
 type KeyOf = (c: HttpContext) => string | Promise<string>;
 
 /**
- * How many times its limit `auth` lets all addresses together try one e-mail: at the limit itself, any single stranger
- * could keep somebody from signing in.
+ * All addresses together may try one e-mail this many times the limit `auth`. With the limit
+ * itself, a single stranger could keep somebody from signing in.
  */
 const EMAIL_CEILING = 10;
 
 const PASS: MiddlewareHandler<HttpEnv> = (_c, next) => next();
 
 /**
- * `auth` counts by address and, with a higher ceiling, by the e-mail that the body names; everything else by principal,
- * `standard` and `import` also by the seller that is acted for, if any: whom a client names adds a count, and never takes
- * one away. Keys begin with a hash tag, so that a key's script stays inside one slot of a Redis Cluster.
+ * `auth` counts by address and, with a higher ceiling, by the e-mail in the body. All others count
+ * by principal; `standard` and `import` also by the seller that is acted for. What a client names
+ * adds a count and never removes one. Keys begin with a hash tag, so a key's script stays in one
+ * slot of a Redis Cluster.
  */
 export function createRateLimits({ policies, counters, metrics }: RateLimitDeps): RateLimits {
   const decide = createDecide({ counters, metrics });
@@ -84,7 +85,8 @@ export function createRateLimits({ policies, counters, metrics }: RateLimitDeps)
     const [ofPrincipal, ofSeller] = [byPrincipal(name), limiter(name, sellerKey)];
     return async (c, next) => {
       if (c.get("sellerId") === null) return ofPrincipal(c, next);
-      // Whatever a seller's own people ask counts for that seller, so their own counts could not be reached before.
+      // A seller's own people all count for that seller, so a count of their own could never be
+      // reached first.
       if (isSeller(c.get("principal"))) return ofSeller(c, next);
       await ofPrincipal(c, async () => void (await ofSeller(c, next)));
     };
@@ -99,7 +101,9 @@ export function createRateLimits({ policies, counters, metrics }: RateLimitDeps)
   };
 }
 
-/** The library's store, on top of a sliding window that decides by itself: a refusal is a hit too many. */
+/**
+ * The library's store over a sliding window that decides by itself: a refusal is one hit too many.
+ */
 function storeOf(decide: (key: string) => Promise<RateDecision>, { limit }: RatePolicy): Store<HttpEnv> {
   return {
     async increment(key) {
@@ -145,7 +149,7 @@ function principalKey(c: HttpContext): string {
   return `{${principal.tenantId}}:${principalName(principal)}`;
 }
 
-/** Whoever acts for a seller takes from that seller's limit, whichever of its people or keys it is. */
+/** Requests for a seller take from that seller's limit, whichever person or key sends them. */
 function sellerKey(c: HttpContext): string {
   return `{${c.get("principal").tenantId}}:seller:${c.get("sellerId")}`;
 }
@@ -162,7 +166,10 @@ function readJson(text: string): unknown {
   }
 }
 
-/** The e-mail as it will be looked up; a body without one is left to validation and counts by address only. */
+/**
+ * The e-mail as it will be looked up. A body without one is left to validation and counts by
+ * address only.
+ */
 async function emailKey(c: HttpContext): Promise<string> {
   // As bytes, so that whoever reads it next sees what was sent, invalid UTF-8 included.
   const bytes = await c.req.arrayBuffer();

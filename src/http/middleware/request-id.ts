@@ -4,7 +4,9 @@ import type { HttpEnv } from "../router.ts";
 
 const ACCEPTABLE = /^[A-Za-z0-9_.:-]{1,128}$/;
 
-/** Takes the caller's X-Request-Id when it is plain text of sane length, else makes one; echoes it. */
+/**
+ * Takes the caller's X-Request-Id when it is plain text of sane length, else makes one; echoes it.
+ */
 export function requestId(): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     const given = c.req.header("x-request-id");

@@ -19,7 +19,8 @@ export function createLoadShedding(
   };
   return {
     admit(tenantId, priority) {
-      // What was let in at a lower level, and still waits, is not served while a higher one is refused.
+      // A read that was let in at a lower level, and still waits, is not served while a higher one
+      // is refused.
       if (load.refuses(priority) && !readGuard.giveWay(tenantId, priority)) throw refuse(priority);
       return load.begin();
     },
