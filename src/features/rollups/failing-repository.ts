@@ -6,6 +6,8 @@ import { type LedgerColumns, type LedgerRow, toLedgerRow } from "./repository.ts
 
 const FIRST_RETRY_SECONDS = 2;
 const MAX_RETRY_SECONDS = 600;
+/** Of a paused tenant of which nothing waits. */
+const IDLE_RETRY_SECONDS = 10;
 /** 2 s doubled nine times is beyond the maximum. */
 const MAX_DOUBLINGS = 9;
 const FORGIVEN_AFTER = "1 hour";
@@ -109,8 +111,9 @@ export async function recordRetryFailure(sql: Sql, tenantId: string): Promise<vo
 }
 
 /**
- * The end of a retry without failures. Whoever has made the tenant due since its claim gave it something to
- * retry, which this one need not have seen: then it stays due.
+ * The end of a retry without failures. A tenant of which nothing was counted either, since all that failed is
+ * a dead letter, stays paused and is looked at again soon: what comes next is the try. Whoever has made the
+ * tenant due since its claim gave it something to retry, which this one need not have seen: it stays due.
  */
 export async function recordRetrySuccess(
   sql: Sql,
@@ -118,8 +121,9 @@ export async function recordRetrySuccess(
   more: boolean,
 ): Promise<void> {
   await sql`
-    update rollup_failures set retry_at = ${more ? sql`now()` : sql`null`}
-    where tenant_id = ${tenantId} and not paused and retry_at = ${retryAt}::text::timestamptz`;
+    update rollup_failures set
+      retry_at = case when paused then now() + ${IDLE_RETRY_SECONDS} * interval '1 second' else ${more ? sql`now()` : sql`null`} end
+    where tenant_id = ${tenantId} and retry_at = ${retryAt}::text::timestamptz`;
 }
 
 /** Gives dead letters of before `revive_before` all their tries again; returns how many, `limit` at the most. */
