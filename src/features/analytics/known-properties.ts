@@ -30,14 +30,9 @@ export function createKnownProperties({ sql, lookUps, readGuard, readTenantSetti
       const names = choice?.properties ?? [];
       if (names.includes(property)) return;
       const known = names.length === 0 ? "there are none" : `there are ${names.join(", ")}`;
-      throw new AppError("invalid_input", "There is no breakdown by this property.", {
-        errors: [
-          {
-            path: "property",
-            code: "unknown_property",
-            message: `${known}; PUT /tenants/current/properties chooses them, GET /analytics/properties shows what events carry`,
-          },
-        ],
+      const message = `${known}; PUT /tenants/current/properties chooses them, GET /analytics/properties shows what events carry`;
+      throw new AppError("invalid_input", `There is no breakdown by this property: ${message}.`, {
+        errors: [{ path: "property", code: "unknown_property", message }],
       });
     },
 

@@ -189,7 +189,7 @@ export function planMetrics(question: MetricsQuestion): Plan {
   const { range, dimensions } = question;
   const days = countDays(range.from, range.to);
   if (dimensions.includes("hour") && days > MAX_HOURLY_DAYS)
-    throw refusal("dimensions", `hours for at most ${MAX_HOURLY_DAYS} days`);
+    throw refusal("dimensions", `may have hours for at most ${MAX_HOURLY_DAYS} days`);
   const holding = SOURCES.filter((source) => holds(source, question));
   const onOwnClock = range.timeZone === range.ownZone;
   const source = holding.find(
@@ -198,11 +198,12 @@ export function planMetrics(question: MetricsQuestion): Plan {
   if (source) return { ...question, source };
   if (!onOwnClock && holds(RAW, question)) {
     if (days > MAX_RAW_DAYS)
-      throw refusal("timeZone", `another time zone than the tenant's for at most ${MAX_RAW_DAYS} days`);
+      throw refusal("timeZone", `may be another one than the tenant's for at most ${MAX_RAW_DAYS} days`);
     return { ...question, source: RAW };
   }
-  if (holding.length > 0) throw refusal("timeZone", "this is kept by the tenant's own days only");
-  throw refusal("metrics", "no rollup holds these metrics, dimensions and filters together");
+  if (holding.length > 0)
+    throw refusal("timeZone", "must be the tenant's: this is kept by its own days only");
+  throw refusal("metrics", "can't be had with these dimensions and filters: no rollup holds them together");
 }
 
 function holds(
@@ -233,18 +234,18 @@ export function checkDimensions({
   metrics,
 }: MetricsQuestion): void {
   if (dimensions.filter((one) => GRANULARITIES.includes(one as Granularity)).length > 1)
-    throw refusal("dimensions", "at most one of hour, day, week and month");
-  if (new Set(dimensions).size < dimensions.length) throw refusal("dimensions", "each at most once");
-  if (new Set(metrics).size < metrics.length) throw refusal("metrics", "each at most once");
+    throw refusal("dimensions", "may have one of hour, day, week and month, not several");
+  if (new Set(dimensions).size < dimensions.length) throw refusal("dimensions", "may have each name once");
+  if (new Set(metrics).size < metrics.length) throw refusal("metrics", "may have each name once");
   const needsProperty = dimensions.includes("property") || filters.value !== undefined;
   if (needsProperty !== (property !== undefined))
-    throw refusal("property", "goes with the dimension `property` or the filter `value`");
+    throw refusal("property", "is needed with the dimension `property` or the filter `value`, and only then");
   if (sort && ![...metrics, ...dimensions].includes(sort.by))
     throw refusal("sort.by", "must be one of the metrics and dimensions asked for");
 }
 
 function refusal(path: string, message: string): AppError {
-  return new AppError("invalid_input", "This question has no answer here.", {
+  return new AppError("invalid_input", `This question has no answer here: ${path} ${message}.`, {
     errors: [{ path, code: "unanswerable", message }],
   });
 }

@@ -32,6 +32,8 @@ export function parseHeader(cells: readonly string[]): Column[] {
   const unknown = names.find((name) => !COLUMNS.includes(name as Column));
   if (unknown !== undefined) {
     const name = JSON.stringify(unknown.slice(0, MAX_QUOTED));
+    if (names.length === 1 && /[;\t]/.test(unknown))
+      throw badHeader(`The header is one column, ${name}: separate columns by commas.`);
     throw badHeader(`The header names the column ${name}; there are ${COLUMNS.join(", ")}.`);
   }
   const repeated = names.find((name, index) => names.indexOf(name) !== index);

@@ -29,7 +29,7 @@ export function readCurrency(
   const missing = day === "" ? `for ${currency}` : `for ${currency} on ${day}`;
   return {
     code: "currency_mismatch",
-    message: `is not ${rules.currency}, this shop's currency, and exchangeRates has no rate ${missing}`,
+    message: `is not ${rules.currency}, this shop's currency, and exchangeRates has no rate ${missing}; PATCH /tenants/current sets both`,
   };
 }
 

@@ -55,7 +55,11 @@ export function parseSale(
   const { type } = input;
   const { quantity = 1, price, revenue, currency } = input.properties ?? {};
   if (typeof quantity !== "number" || !Number.isInteger(quantity) || quantity < 1 || quantity > MAX_UNITS) {
-    reject("properties.quantity", "invalid_quantity", `must be a whole number from 1 to ${MAX_UNITS}`);
+    reject(
+      "properties.quantity",
+      "invalid_quantity",
+      `must be a whole number from 1 to ${MAX_UNITS}${butIs(quantity)}`,
+    );
     return NO_SALE;
   }
   const read = rules ? readCurrency(currency, tsMs, rules) : { rate: null };
@@ -107,9 +111,15 @@ function parseUnpriced(
 function checkAmount(type: string, name: string, value: unknown, max: number, reject: Reject): string | null {
   const min = type === "adjustment" ? -max : 0;
   if (typeof value === "number" && value >= min && value <= max) return decimalText(value);
-  const exception = min === 0 ? "; only an adjustment may have a negative one" : "";
-  reject(`properties.${name}`, `invalid_${name}`, `must be a number from ${min} to ${max}${exception}`);
+  const exception = Number(value) < min && min === 0 ? "; only an adjustment may have a negative one" : "";
+  const bounds = `must be a number from ${min} to ${max}`;
+  reject(`properties.${name}`, `invalid_${name}`, `${bounds}${butIs(value)}${exception}`);
   return null;
+}
+
+function butIs(value: unknown): string {
+  if (typeof value === "number") return `, but is ${value}`;
+  return typeof value === "string" ? ", but is a string" : "";
 }
 
 /**

@@ -259,14 +259,14 @@ function rejection(errors: FieldError[]): AppError {
   if (errors[0]?.code === "too_large")
     return new AppError("too_large", "The event is larger than 32 KB.", { errors });
   const reason = commonReason(errors);
-  if (reason) return new AppError(reason, REASONS[reason], { errors });
-  return invalidInput("event", errors);
+  const invalid = invalidInput("event", errors);
+  return reason ? new AppError(reason, REASONS[reason] ?? invalid.message, { errors }) : invalid;
 }
 
-/** What a client may want to branch on, where it is all that is wrong. */
+/** What a client may want to branch on, where it is all that is wrong; null: its detail is the first finding. */
 const REASONS = {
   sales_not_trusted: "Customers and publishable keys may not send sales here.",
-  currency_mismatch: "The amount is in another currency than the shop's, and no exchange rate is known.",
+  currency_mismatch: null,
 };
 
 function commonReason(errors: readonly { code: string }[]): keyof typeof REASONS | undefined {

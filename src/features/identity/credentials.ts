@@ -127,5 +127,8 @@ function badApiKey(): AppError {
 }
 
 function forbiddenTenant(): AppError {
-  return new AppError("forbidden", "This credential does not belong to the tenant that X-Tenant-Id names.");
+  return new AppError(
+    "forbidden",
+    "This credential does not belong to the tenant that X-Tenant-Id names; it takes an id, and GET /auth/me shows yours.",
+  );
 }

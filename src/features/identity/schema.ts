@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isDay, isTimeZone, TIME_ZONE_RULE } from "../../core/days.ts";
+import { isDay, isTimeZone, TIME_ZONE_NAMES, TIME_ZONE_RULE } from "../../core/days.ts";
 import { namesItsSeller, SCOPES } from "../../core/principal.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant, withDefault } from "../../http/responses.ts";
@@ -154,7 +154,7 @@ export const RotateInput = z
 /** X-Seller-Id and memberships name sellers by ids of the shop's choice. */
 const SellerId = PlainText(100);
 
-const SELLER_RULE = "is required of the role seller, and refused of every other";
+const SELLER_RULE = "is needed with the role seller, and refused with any other";
 
 export const Member = z
   .object({
@@ -268,7 +268,7 @@ export const TenantChange = z
     timeZone: z
       .string()
       .max(64)
-      .refine(isTimeZone, "must be an IANA time zone, such as Europe/Berlin")
+      .refine(isTimeZone, TIME_ZONE_NAMES)
       .openapi({ description: TIME_ZONE_RULE, example: "Europe/Berlin" })
       .optional(),
     currency: z

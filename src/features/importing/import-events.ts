@@ -188,8 +188,18 @@ function chooseMapper(
   if (!columns) return createRowMapper(mapping, keyReader);
   const missing = [...new Set(columnsOf(mapping))].filter((column) => !columns.includes(column));
   if (missing.length > 0)
-    throw badFile(file, `lacks the columns ${missing.join(", ")}; its header is ${columns.join(", ")}`);
+    throw badFile(
+      file,
+      `lacks the columns ${missing.join(", ")}; its header is ${columns.join(", ")}${whyOneColumn(columns)}`,
+    );
   return createRowMapper(mapping, (column) => cellReader(columns.indexOf(column)));
+}
+
+function whyOneColumn([only = "", ...others]: readonly string[]): string {
+  const between = others.length === 0 ? /[;\t,|]/.exec(only)?.[0] : undefined;
+  return between === undefined
+    ? ""
+    : `: one column, so the mapping needs "delimiter": ${JSON.stringify(between)}`;
 }
 
 /** An empty cell is no value. */

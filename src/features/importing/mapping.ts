@@ -3,6 +3,8 @@ import { AppError } from "../../core/errors.ts";
 import { fieldErrorsOf } from "../../core/validation.ts";
 import { timestampReader } from "./timestamp-format.ts";
 
+const TYPE_SHAPES = 'must be { "constant": "purchase" }, or { "column": "Kind" } where a column says it';
+
 /**
  * How rows become events: the JSON that `--mapping` takes. A column is named by the CSV header, or
  * by the key of an NDJSON object (`a.b` reaches into it). Only `timestamp` and `type` are required.
@@ -21,11 +23,14 @@ export const Mapping = z.strictObject({
       ),
   }),
   type: z
-    .strictObject({
-      constant: z.string().min(1).optional(),
-      column: z.string().min(1).optional(),
-      values: z.record(z.string(), z.string()).optional(),
-    })
+    .strictObject(
+      {
+        constant: z.string().min(1).optional(),
+        column: z.string().min(1).optional(),
+        values: z.record(z.string(), z.string()).optional(),
+      },
+      { error: ({ code }) => (code === "invalid_type" ? TYPE_SHAPES : undefined) },
+    )
     .refine(
       ({ constant, column }) => (constant === undefined) !== (column === undefined),
       'must have either "constant" or "column"',
