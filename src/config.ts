@@ -164,9 +164,12 @@ export class ConfigError extends Error {}
 
 /**
  * Checks `env` once and returns the whole configuration. Throws ConfigError naming the first bad
- * variable.
+ * variable. A command that opens no port (`listens` false) reads no tokens and needs no secret.
  */
-export function parseConfig(env: Record<string, string | undefined> = process.env): Config {
+export function parseConfig(
+  env: Record<string, string | undefined> = process.env,
+  { listens = true }: { listens?: boolean } = {},
+): Config {
   // An empty variable is how shells and compose files say "not set".
   const given = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== ""));
   const parsed = Environment.safeParse(given);
@@ -178,7 +181,10 @@ export function parseConfig(env: Record<string, string | undefined> = process.en
   }
   const values = parsed.data;
   const environment = values.NODE_ENV ?? "development";
-  const trust = { environment, mayDefault: values.NODE_ENV !== undefined || isLoopback(values.HOST) };
+  const trust = {
+    environment,
+    mayDefault: values.NODE_ENV !== undefined || isLoopback(values.HOST) || !listens,
+  };
   return Object.freeze({
     environment,
     host: values.HOST,
@@ -286,7 +292,7 @@ function checkSecret(
     const chosen = secret ?? DEVELOPMENT_SECRET;
     if (chosen !== DEVELOPMENT_SECRET || mayDefault) return chosen;
     throw new ConfigError(
-      `${name} is not set; without one, HOST must be a loopback address or NODE_ENV say development.`,
+      `${name} is not set; make one with \`openssl rand -base64 48\`, or set HOST=127.0.0.1 to try Footfall on this machine alone.`,
     );
   }
   if (!secret)

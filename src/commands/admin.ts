@@ -69,6 +69,7 @@ export function addAdminCommands(program: Command): void {
     .description("what the workers gave up: event batches and order commands");
   deadLetters
     .command("list")
+    .description("show them, with the error of each")
     .requiredOption("--tenant <tenant>", "the tenant, by id or slug", parseTenant)
     .action(async ({ tenant }: { tenant: string }) => {
       await withDeps(async (deps) => {
@@ -88,6 +89,7 @@ export function addAdminCommands(program: Command): void {
     });
   deadLetters
     .command("retry")
+    .description("have a running worker try one again")
     .argument("<id>", "id from the list")
     .requiredOption("--tenant <tenant>", "the tenant, by id or slug", parseTenant)
     .action(async (id: string, { tenant }: { tenant: string }) => {

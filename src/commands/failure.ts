@@ -14,6 +14,6 @@ export function explainFailure(error: unknown): string {
   if (classifyFailure(error) === "unavailable")
     return "Postgres does not answer at DATABASE_URL; is it running?";
   const message = error instanceof Error ? error.message : String(error);
-  if (state === "EADDRINUSE") return `${message}; set PORT to a free one.`;
+  if (state === "EADDRINUSE") return `${message} Set PORT to a free one.`;
   return message;
 }

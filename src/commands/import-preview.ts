@@ -36,7 +36,7 @@ export async function showDryRun(
   reportWarnings(preview.warnings);
   if (preview.unpriced > 0)
     console.log(
-      `${preview.unpriced} sales have no price: an import takes the catalogue's and rejects purchases of unknown products.`,
+      `Sales without a price: ${preview.unpriced}. An import takes the catalogue's and rejects purchases of unknown products.`,
     );
   judgeRejections(reasons, preview.rows);
 }

@@ -1,4 +1,5 @@
 import { type Command, Option } from "commander";
+import type { Config } from "../config.ts";
 import { AppError } from "../core/errors.ts";
 import type { Deps } from "../deps.ts";
 import {
@@ -88,7 +89,7 @@ export function addImportCommand(program: Command): void {
     .option("--mapping <file.json>", "what the columns mean; see below")
     .addOption(new Option("--format <format>", "default: by the file's name").choices(["csv", "ndjson"]))
     .option("--errors <file.csv>", "write the rejected rows there: line, path, message")
-    .option("--dry-run", "store nothing; show what the first 1,000 rows would become")
+    .option("--dry-run", "store nothing, ask no database; show what the first 1,000 rows would become")
     .addHelpText("after", HELP)
     .action(importFile);
 }
@@ -110,13 +111,10 @@ async function importFile(file: string, args: ImportArguments): Promise<void> {
   const rejections = await createRejectionReport(args.errors);
   try {
     await withDeps(async (deps, config) => {
-      const { createTenant, tenant: slug, tenantName: name, timeZone } = args;
-      const tenantId = createTenant
-        ? await ensureTenant(deps, config, { slug, name, timeZone })
-        : await requireTenant(deps, slug);
+      const tenantId = await chooseTenant(deps, config, args);
       const { write: onRejected } = rejections;
       const run = createImport(deps, { tenantId, file, format, mapping, onRejected });
-      await runImport(deps, tenantId, run, file, slug);
+      await runImport(deps, tenantId, run, file, args.tenant);
       rejections.judge(run.totals.rows);
     });
   } finally {
@@ -124,13 +122,26 @@ async function importFile(file: string, args: ImportArguments): Promise<void> {
   }
 }
 
+async function chooseTenant(deps: Deps, config: Config, args: ImportArguments): Promise<string> {
+  const { createTenant, tenant: slug, tenantName: name, timeZone } = args;
+  if (!createTenant) return requireTenant(deps, slug);
+  const isNew = (await deps.identity.findTenantId(slug)) === null;
+  const tenantId = await ensureTenant(deps, config, { slug, name, timeZone });
+  if (isNew && !config.admin)
+    console.error(
+      `Nobody can sign in to ${slug} yet: \`footfall admin create --tenant ${slug}\` makes its admin.`,
+    );
+  return tenantId;
+}
+
 async function chooseMapping({ preset, mapping }: ImportArguments): Promise<Mapping | null> {
   if (preset !== undefined) return PRESETS[preset] ?? null;
   if (mapping === undefined) return null;
   const text = await Bun.file(mapping)
     .text()
-    .catch((error: Error) => {
-      throw new AppError("invalid_input", `${mapping} can't be read: ${error.message}.`, { cause: error });
+    .catch((error: NodeJS.ErrnoException) => {
+      const reason = error.code === "ENOENT" ? "does not exist" : `can't be read: ${error.message}`;
+      throw new AppError("invalid_input", `${mapping} ${reason}.`, { cause: error });
     });
   return parseMapping(text, mapping);
 }

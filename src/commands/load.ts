@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "commander";
 import type { Config } from "../config.ts";
-import { isTimeZone } from "../core/days.ts";
+import { isTimeZone, TIME_ZONE_NAMES } from "../core/days.ts";
 import { AppError } from "../core/errors.ts";
 import { isUuid } from "../core/ids.ts";
 import type { Deps } from "../deps.ts";
@@ -94,6 +94,6 @@ export function describeTotals({ stored, duplicates, rejected }: LoadTotals): st
 }
 
 export function parseTimeZone(text: string): string {
-  if (!isTimeZone(text)) throw new InvalidArgumentError("It must be an IANA name, such as Europe/Berlin.");
+  if (!isTimeZone(text)) throw new InvalidArgumentError(`It ${TIME_ZONE_NAMES}.`);
   return text;
 }

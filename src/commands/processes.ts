@@ -39,7 +39,7 @@ export function addProcessCommands(program: Command): void {
     .command("migrate")
     .description("bring the database to this version; safe to run from several places at once")
     .action(async () => {
-      await migrate(parseConfig().databaseUrl);
+      await migrate(parseConfig(undefined, { listens: false }).databaseUrl);
       console.log("The database is up to date.");
     });
 }

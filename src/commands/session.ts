@@ -13,7 +13,7 @@ const SETTLE_MS = 5_000;
  * process.
  */
 export async function withDeps<T>(use: (deps: Deps, config: Config) => Promise<T>): Promise<T> {
-  const config = parseConfig();
+  const config = parseConfig(undefined, { listens: false });
   const deps = createDeps(
     { ...config, logLevel: config.logLevel === "info" ? "warn" : config.logLevel },
     "cli",

@@ -62,6 +62,10 @@ export function nextMonth(day: Day): Day {
     : toDay(Date.UTC(year, month, 1));
 }
 
+/** What a refused name is told, after the name of its field. */
+export const TIME_ZONE_NAMES =
+  "must be an IANA name such as Europe/Berlin, or UTC, not an abbreviation such as CET";
+
 /**
  * What the document says of a time zone that a client names. The codes are those of
  * `db/time-zones.ts`.

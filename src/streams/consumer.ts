@@ -184,12 +184,19 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
     runOnce,
   };
 
+  function openSide(): Redis {
+    const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
+    // The connection that it copies logs that Redis is away. Without a listener ioredis prints a stack.
+    side.on("error", () => {});
+    return side;
+  }
+
   /**
    * Asks Redis to end the wait. Closing the connection would leave pending what Redis delivers at
    * that moment.
    */
   async function endRead(): Promise<void> {
-    const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
+    const side = openSide();
     try {
       // More than once: the first may overtake the read.
       const deadline = Date.now() + options.blockMs;
@@ -208,7 +215,7 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
    * stay known.
    */
   async function leaveGroup(): Promise<void> {
-    const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
+    const side = openSide();
     try {
       const pending = (await side.xpending(key, group, "-", "+", 1, options.name)) as unknown[];
       if (pending.length === 0) await side.xgroup("DELCONSUMER", key, group, options.name);

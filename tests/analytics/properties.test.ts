@@ -100,6 +100,7 @@ test("an unknown property is refused with those there are, a chosen one counts a
   expect(refused.status).toBe(400);
   expect(refused.body.errors[0]).toMatchObject({ path: "property", code: "unknown_property" });
   expect(refused.body.errors[0].message).toContain(DEFAULT.join(", "));
+  expect(refused.body.detail).toContain(DEFAULT.join(", "));
   const json = { metrics: ["events"], dimensions: ["property"], property: "plan" };
   expect((await api.call("POST", "/analytics/query", { as: shop.key, json })).status).toBe(400);
 

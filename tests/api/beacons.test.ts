@@ -44,6 +44,9 @@ describe("a beacon", () => {
     const event = JSON.stringify(eventInput());
     for (const key of [tenant.key, token, `${page}x`, "ffp_", ""])
       expect((await beacon(`/events?key=${key}`, event)).status).toBe(401);
+    expect((await beacon(`/events?key=${tenant.key}`, event)).body.detail).toContain(
+      "publishable key (ffp_…)",
+    );
     expect((await api.call("GET", `/events?key=${page}`)).status).toBe(401);
     expect((await beacon(`/orders?key=${page}`, "{}", "application/json")).status).toBe(401);
   });

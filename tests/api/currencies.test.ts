@@ -45,6 +45,7 @@ describe("without exchange rates", () => {
     const { status, body } = await send(shop, { price: 1, currency: "USD" });
     expect([status, body.code]).toEqual([400, "currency_mismatch"]);
     expect(body.errors).toMatchObject([{ path: "properties.currency", code: "currency_mismatch" }]);
+    expect(body.detail).toContain("properties.currency is not EUR, this shop's currency");
     for (const currency of ["$", "EURO", "", null, 978, {}]) {
       const refused = await send(shop, { price: 1, currency });
       expect([refused.status, refused.body.code]).toEqual([400, "invalid_input"]);

@@ -42,7 +42,7 @@ describe("a file that is refused", () => {
     ["a column twice", "name,price,name\nx,1,y\n", /"name" twice/],
     ["no price", "id,name\n1,x\n", /lacks the column price/],
     ["no name and no price", "id,sku\n1,x\n", /lacks the column name and price/],
-    ["another delimiter", "name;price\nx;1\n", /"name;price"/],
+    ["another delimiter", "name;price\nx;1\n", /"name;price": separate columns by commas/],
     ["too many columns", `${Array.from({ length: 101 }, (_, n) => `c${n}`)}\n1\n`, /101 columns/],
     ["a million columns", `${",".repeat(1_000_000)}\n1\n`, /longer than 65536 bytes/],
     ["a header that never ends", `${"x".repeat(3_000_000)}`, /longer than 65536 bytes/],

@@ -94,7 +94,7 @@ describe("refused before anything is stored:", () => {
     await expectFailure(importSales(SAMPLE, "--mapping", "m.json"), "cannot be used with");
     await expectFailure(
       importFile(api, tenant, SAMPLE, "--mapping", "/nowhere.json"),
-      "/nowhere.json can't be read",
+      "/nowhere.json does not exist.",
     );
     await expectFailure(
       importFile(api, tenant, SAMPLE),
@@ -105,6 +105,24 @@ describe("refused before anything is stored:", () => {
     await expectFailure(runFootfall(unknown, api.env), 'There is no tenant "nobody"');
     await expectNothingStored();
   });
+});
+
+test("a mapping that is wrong in a common way is told how to be right", async () => {
+  const sales = await write("s.csv", "Date;SKU\n2026-01-02;a\n");
+  const mapping = (json: object) => write("m.json", JSON.stringify(json));
+  const importAs = async (json: object) => importFile(api, tenant, sales, "--mapping", await mapping(json));
+  const named = { timestamp: "Date", type: { constant: "view" }, productId: "SKU" };
+  await expectFailure(importAs({ ...named, type: "view" }), 'type: must be { "constant": "purchase" }');
+  await expectFailure(importAs({ timestamp: "Date" }), 'type: must be { "constant": "purchase" }');
+  await expectFailure(importAs(named), 'one column, so the mapping needs "delimiter": ";"');
+  await expectNothingStored();
+});
+
+test("a tenant that is made without an ADMIN_EMAIL is told how to get an admin, once", async () => {
+  const made = { ...tenant, slug: `made-${tenant.slug}` };
+  const load = () => importFile(api, made, SAMPLE, "--preset", "online-retail", "--create-tenant");
+  expect((await load()).stderr).toContain(`footfall admin create --tenant ${made.slug}`);
+  expect((await load()).stderr).not.toContain("admin create");
 });
 
 function flip(bytes: Uint8Array, at: number): Uint8Array {

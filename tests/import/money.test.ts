@@ -36,7 +36,7 @@ test("prices of the catalogue, totals of lines, and a count of warnings by code"
   );
   const preview = await importFile(api, tenant, file, "--dry-run");
   expect(preview.stdout).toContain("1 misplaced (properties.sessionId)");
-  expect(preview.stdout).toContain("3 sales have no price");
+  expect(preview.stdout).toContain("Sales without a price: 3.");
   const { stdout, stderr, exitCode } = await importFile(api, tenant, file);
   // Of seven rows, one is more than one in a hundred.
   expect(exitCode).toBe(2);

@@ -66,7 +66,7 @@ test("refuses what makes no sense", async () => {
     ["--users", "many", "It must be a whole number from 1"],
     ["--until", "2999-01-01T00:00:00Z", "It must not be in the future."],
     ["--until", "yesterday", "It must be a time with a time zone (RFC 3339)"],
-    ["--time-zone", "Mars/Olympus", "It must be an IANA name"],
+    ["--time-zone", "Mars/Olympus", "It must be an IANA name such as Europe/Berlin"],
     ["--tenant", "My Shop", "a slug is 1-63 of a-z, 0-9 and -"],
   ] as const) {
     const { exitCode, stdout, stderr } = await seed(option, value);

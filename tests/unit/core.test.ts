@@ -171,6 +171,9 @@ describe("configuration", () => {
       if (starts) expect(parse().jwtSecret.length).toBeGreaterThan(30);
       else expect(parse).toThrow("JWT_SECRET");
     }
+    const command = () => parseConfig(testEnv({ HOST, NODE_ENV, JWT_SECRET: "" }), { listens: false });
+    if (NODE_ENV === "production") expect(command).toThrow("JWT_SECRET");
+    else expect(command().host).toBe(HOST === "" ? "0.0.0.0" : HOST);
     if (NODE_ENV !== "production")
       expect(parseConfig(testEnv({ HOST, NODE_ENV, JWT_SECRET: "mine" })).jwtSecret).toBe("mine");
   });

@@ -83,6 +83,15 @@ describe("limits: the last that goes, the first that does not", () => {
     for (const price of [-1e10, -0.0001, 0, 1e10]) expect(adjustment(price)).toEqual([]);
     for (const price of [1e10 + 0.01, -1e10 - 0.01, "-1", null])
       expect(adjustment(price)).toEqual(["properties.price"]);
+    const said = (properties: object) => {
+      const parsed = parseEvent(eventInput({ type: "purchase", properties }), frame());
+      return "errors" in parsed ? parsed.errors.map(({ message }) => message) : [];
+    };
+    expect(said({ quantity: "2" })).toEqual(["must be a whole number from 1 to 1000000, but is a string"]);
+    expect(said({ price: "4.95" })).toEqual(["must be a number from 0 to 10000000000, but is a string"]);
+    expect(said({ price: -5 })).toEqual([
+      "must be a number from 0 to 10000000000, but is -5; only an adjustment may have a negative one",
+    ]);
     // Other types may say what they like there.
     expect(complaints(eventInput({ properties: { quantity: "many", price: null } }))).toEqual([]);
   });

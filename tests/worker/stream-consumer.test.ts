@@ -4,7 +4,7 @@ import type { Redis } from "ioredis";
 import { createConsumer, type StreamConsumer, type StreamMessage } from "../../src/streams/consumer.ts";
 import { startWorker } from "../../worker/main.ts";
 import { countStored, createTenant, createTestApi, eventInput, type TestApi } from "../factories.ts";
-import { cleanup, eventually } from "../harness.ts";
+import { cleanup, eventually, freePort, startWorker as spawnWorker } from "../harness.ts";
 
 let api: TestApi;
 let redis: Redis;
@@ -167,4 +167,11 @@ test("fifty starts and stops of a worker leave no consumer, connection or lease 
   const leases = await api.sql`select name from leases`;
   expect(leases.length).toBe(0);
   expect((await countStored(api, tenant.tenantId)).events).toBe(5);
+}, 30_000);
+
+test("a worker that stops while Redis is away prints nothing but its log", async () => {
+  const nowhere = `redis://127.0.0.1:${freePort()}`;
+  const worker = await spawnWorker({ ...api.env, REDIS_URL: nowhere });
+  expect(await worker.stop()).toBe(0);
+  for (const line of worker.output().trim().split("\n")) expect(line).toStartWith("{");
 }, 30_000);

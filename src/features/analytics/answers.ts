@@ -21,7 +21,10 @@ export interface Question {
   range: Range;
   granularity: Granularity;
   skipCache: boolean;
-  /** The days that `meta` names, where the answer hangs on more than those: the ones of `range` unless said. */
+  /**
+   * The days that `meta` names, where the answer depends on more than those; those of `range`
+   * unless given.
+   */
   shown?: Pick<Range, "from" | "to">;
   /** How long it is fresh, where that does not follow from the age of the range. */
   freshSeconds?: number;
@@ -52,8 +55,9 @@ export type AnswerQuestion = ReturnType<typeof createAnswers>;
 const COARSER: Record<Granularity, Granularity> = { hour: "day", day: "week", week: "month", month: "month" };
 
 /**
- * Answers go through the tag cache and the guard before Postgres, with a `meta` that says what they are worth. What can't
- * be computed now is answered from before, as `stale`; under load, what is not at hand is computed coarser.
+ * Answers go through the tag cache and the guard before Postgres; `meta` tells outcome and age.
+ * What can't be computed now is answered by an older answer, as `stale`. Under load, what is not
+ * cached is computed coarser.
  */
 export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) {
   const readLagMs = createLagReader((tenantId) =>
@@ -73,7 +77,8 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
     const ask = (granularity: Granularity): CacheQuestion => ({
       tenantId: ctx.tenantId,
       scope: "analytics",
-      // A process that remembers a zone which the tenant has changed reads the new rollups by it: nobody else asks for that.
+      // A process that still remembers a changed zone reads the new rollups by the old one. The
+      // name keeps such answers apart.
       name: `${question.name}:${from}:${to}:${timeZone}:${ownZone}:${granularity}`,
       // A day of any zone is at most a day away from the same day of the tenant's zone.
       tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],

@@ -10,8 +10,9 @@ export interface RetentionCell {
 }
 
 /**
- * Users by the period of their first day ever and the periods in which they were seen since, up to the range's end. Who
- * was first seen before the range is found out by the index on users, not by reading all days before it.
+ * Users by the period of their first day ever, and the periods in which they were seen since, up to
+ * the range's end. The index on users tells who was first seen before the range; earlier days are
+ * not read.
  */
 export async function selectRetention(
   sql: Sql,
@@ -43,7 +44,10 @@ export interface RealtimeRow {
   activeUsers: number;
 }
 
-/** Events and users of each minute from `fromMs` up to `untilMs`, and of all of them, straight from the raw events. */
+/**
+ * Events and users of each minute from `fromMs` up to `untilMs`, and of all of them, straight from
+ * the raw events.
+ */
 export async function selectMinutes(sql: Sql, tenantId: string, from: string, until: string) {
   return sql<RealtimeRow[]>`
     select to_char(minute at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as minute,

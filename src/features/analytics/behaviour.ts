@@ -68,7 +68,8 @@ export function createBehaviourAnswers(
       if (countDays(given.from, given.to) > most)
         throw badRange("endDate", `retention by ${period} goes over at most ${most} days`);
       const { from, to } = range;
-      // A late event before the range moves a user to an older cohort, so the answer hangs on all months from the first.
+      // A late event before the range moves a user to an older cohort, so the answer depends on all
+      // months from the first.
       const firstDay = await readFirstDay(ctx.tenantId);
       const since = firstDay !== null && firstDay < from ? firstDay : from;
       const question = {

@@ -61,8 +61,9 @@ function sortType(sortBy: ProductStatsQuery["sortBy"]): string {
 }
 
 /**
- * The table of all products: the live ones of the catalogue, and whatever else has events in the range. All are sorted by
- * one sum each; only those of the page are added up in full. `total` counts all rows, also those before the cursor.
+ * The table of all products: the live ones of the catalogue, and whatever else has events in the
+ * range. All are sorted by one sum; only those of the page are added up in full. `total` also
+ * counts rows before the cursor.
  */
 export async function selectProductStats(
   sql: Sql,

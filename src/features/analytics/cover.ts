@@ -3,20 +3,26 @@ import type { DayRange } from "../rollups/index.ts";
 
 export type Period = "day" | "sixth" | "month";
 
-/** Whole periods of one length, by their first days, whose sums are added to those of a range, or taken off. */
+/**
+ * Whole periods of one length, by their first days. Their sums are added to those of a range, or
+ * taken off.
+ */
 export interface CoverPart {
   period: Period;
   sign: "+" | "-";
   starts: Day[];
 }
 
-/** Sixths of a month begin on its 1st, 6th, 11th, 16th, 21st and 26th; the last one is what is left. */
+/**
+ * Sixths of a month begin on its 1st, 6th, 11th, 16th, 21st and 26th; the last one is what is left.
+ */
 const LAST_SIXTH = 26;
 
 /**
- * The fewest periods that make up a range of days: a walk from its first day to the day after its last, by days, sixths
- * and months. A step back takes off what a longer one before it had too much: the first 29 days of June are June less
- * one day. Thirty days take 6 periods on average and 10 at the most (unsigned: 12), a year 17 and 21.
+ * The fewest periods that make up a range: a shortest path from its first day to the day after its
+ * last, by days, sixths and months, forwards or backwards. A step back takes off what a longer one
+ * had too much: 1 to 29 June is June less one day. Thirty days take 6 periods on average and 10 at
+ * most (without subtracting: 12), a year 17 and 21.
  */
 export function coverRange({ from, to }: DayRange): CoverPart[] {
   const parts = new Map<string, CoverPart>();

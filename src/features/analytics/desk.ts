@@ -15,11 +15,14 @@ export interface Desk {
   answer: AnswerQuestion;
   /** Throws `invalid_input` for one in which nothing can be counted. */
   tenantZone(ctx: RequestContext): Promise<string>;
-  /** The days asked for, in `timeZone`, else in the tenant's. Throws `invalid_input`, also for a zone that can't be used. */
+  /**
+   * The days asked for, in `timeZone`, else in the tenant's zone. Throws `invalid_input`, also for
+   * a zone that can't be used.
+   */
   rangeOf(ctx: RequestContext, query: RangeQuery, timeZone?: string): Promise<Range>;
   /**
-   * Plans a question now, so that a bad one is refused before anything is read, and returns how to run it. Throws
-   * `invalid_input`.
+   * Plans a question, and returns how to run it. So a bad one is refused before anything is read.
+   * Throws `invalid_input`.
    */
   prepare(ctx: RequestContext, question: MetricsQuestion): () => Promise<MetricsRow[]>;
 }
@@ -59,7 +62,7 @@ export function createDesk({ sql, readTenantSettings, timeZones }: DeskDeps, ans
   };
 }
 
-/** Whether a zone can be used is for Postgres to say; while it is away, an answer that is kept will do. */
+/** Only Postgres can say whether a zone can be used. While it is away, a cached answer will do. */
 async function unlessAway<T>(asked: Promise<T> | T): Promise<T | null> {
   try {
     return await asked;

@@ -15,8 +15,9 @@ export interface Sample {
 }
 
 /**
- * What the newest events of a tenant carry, the most frequent names first. An event's own properties win over its context,
- * as in the rollup; only values that a breakdown counts are among the top ones, by their beginnings.
+ * What the newest events of a tenant carry, the most frequent names first. As in the rollup, an
+ * event's own properties win over its context. Only values that a breakdown counts are among the
+ * most frequent ones.
  */
 export async function selectSample(
   sql: Sql,

@@ -6,8 +6,9 @@ import { selectFirstDay } from "./repository.ts";
 const MAX_REMEMBERED = 10_000;
 
 /**
- * The first day on which a tenant counts anything, null for none. Asked of Postgres every time (one row by the key), since
- * cached answers hang on it; while Postgres is away, the last one known names the answers that are still there.
+ * The first day on which a tenant counts anything, null for none. Postgres is asked every time (one
+ * row by the key), since cached answers depend on it. While Postgres is away, the last known day
+ * finds the answers that are cached.
  */
 export function createFirstDayReader(
   sql: Sql,

@@ -2,12 +2,11 @@ import type { Fragment, Sql } from "../../db/client.ts";
 import type { Range } from "./range.ts";
 
 /**
- * Funnels over raw events. A chain begins with an event of the first step in the range; each next step is another event
- * of its type, not an earlier one, all of them within the window from the first. Columns `s1`, `s2`, … are the latest
- * beginnings of chains whose step of that number is taken by the row. The latest beginning leaves the most time, so no
- * other chain gets further: one pass over a user's rows in order finds the deepest of all.
- *
- * Events of equal time count as in any order. What stands last in a row's id is random, and must decide nothing.
+ * Funnels over raw events. A chain begins with an event of the first step in the range. Each next
+ * step is another event of its type, no earlier one, and within the window from the first. Columns
+ * `s1`, `s2`, … are the latest beginnings of chains in which the row is the step of that number.
+ * The latest beginning leaves the most time, so one pass over a user's rows finds the deepest
+ * chain. Events of equal time count as in any order, since the last part of an id is random.
  */
 interface Chains {
   /** Rows (user_key, ts, type) of the events that may take a step. */
@@ -47,7 +46,10 @@ export async function selectFunnel(
   return steps.map((_, index) => row?.[`s${index + 1}`] ?? 0);
 }
 
-/** No type twice: of all orders of equal times, that of the steps is the best one. A row an event, each one step at most. */
+/**
+ * For steps of different types. Of all orders of equal times, that of the steps is the best. A row
+ * is one event, which takes one step at most.
+ */
 function chainEvents(sql: Sql, steps: readonly string[], { events, begun, window }: Chains): Fragment {
   const placed = sql`
     select user_key, ts, array_position(${sql.array([...steps])}::text[], type) as step from (${events}) stepping`;
@@ -67,14 +69,18 @@ function chainEvents(sql: Sql, steps: readonly string[], { events, begun, window
 }
 
 /**
- * Any steps: a row a moment, which is a user's events of one instant, counted by type (`n0`, `n1`, …). It can carry a chain
- * on by several steps, each with an event of its own. Also right for steps of different types, but takes 40% longer.
+ * For any steps. A row is a moment: a user's events of one instant, counted by type (`n0`, `n1`,
+ * …). It can carry a chain on by several steps, each with an event of its own. It takes 40% longer,
+ * so it is used only where a type repeats.
  */
 function chainMoments(sql: Sql, steps: readonly string[], { events, begun, window }: Chains): Fragment {
   const types = [...new Set(steps)];
   const counts = types.map((type, n) => sql`, count(*) filter (where type = ${type}) as ${sql(`n${n}`)}`);
   const moments = sql`select user_key, ts ${counts} from (${events}) stepping group by user_key, ts`;
-  /** The moment has an event for each of the steps from one to another. The last one is asked for first: few have it. */
+  /**
+   * Whether the moment has an event for each step from `first` to `last`. The last is tested first,
+   * since few have it.
+   */
   const suffices = (first: number, last: number) => {
     const needed = Map.groupBy(steps.slice(first - 1, last).toReversed(), (type) => type);
     return [...needed].map(([type, own], index) => {

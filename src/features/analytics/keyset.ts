@@ -8,8 +8,9 @@ import type { Range } from "./range.ts";
 import { type Dimension, METRICS, type Metric, RATES } from "./schema.ts";
 
 /**
- * Pages of a question's rows. Their order is total: the sort, then the dimensions, which tell all rows apart. A cursor
- * holds the days of the first page, so that midnight moves nothing, and its last row's values of that order.
+ * Pages of a question's rows. Their order is total: the sort, then the dimensions, which tell all
+ * rows apart. A cursor holds the days of the first page, so midnight changes nothing, and the last
+ * row's values of that order.
  */
 export interface OrderTerm {
   name: Metric | Dimension;
@@ -45,7 +46,10 @@ function comparisonOf(name: Metric | Dimension): Comparison {
   return { type: `text collate "C"`, isValue: isStorable };
 }
 
-/** A condition for the rows that come after one with these values; `columnOf` says what each term stands for there. */
+/**
+ * A condition for the rows that come after one with these values. `columnOf` names the column of
+ * each term.
+ */
 export function beyond(
   sql: Sql,
   terms: readonly OrderTerm[],
@@ -71,7 +75,10 @@ export interface Start {
   after: string[];
 }
 
-/** Throws `invalid_input` for a cursor of another question (`bound` identifies it) and for one that nobody gave out. */
+/**
+ * Throws `invalid_input` for a cursor of another question (`bound` identifies it), and for a forged
+ * one.
+ */
 export function readStart(bound: unknown, cursor: string | undefined, asked: Ordered): Start | null {
   if (cursor === undefined) return null;
   const terms = orderTerms(asked);
@@ -84,7 +91,10 @@ export function readStart(bound: unknown, cursor: string | undefined, asked: Ord
   return { from, to, after };
 }
 
-/** The rows of a page of at most `limit`, of which one more was asked for, and the cursor of the next. */
+/**
+ * The rows of a page of at most `limit`, of which one more was asked for, and the cursor of the
+ * next.
+ */
 export function cutPage(
   rows: readonly Record<string, string>[],
   limit: number,

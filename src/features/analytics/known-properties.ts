@@ -15,24 +15,24 @@ export interface KnownPropertiesDeps {
 
 export type KnownProperties = ReturnType<typeof createKnownProperties>;
 
-/** Which properties a question may be about, and what to know of those that are not counted in full yet. */
+/**
+ * Which properties a question may be about, and how far those are that are not fully counted yet.
+ */
 export function createKnownProperties({ sql, lookUps, readGuard, readTenantSettings }: KnownPropertiesDeps) {
   return {
-    /** Throws `invalid_input`, with those there are. Settings are remembered for seconds, so a no is looked up again. */
+    /**
+     * Throws `invalid_input` that lists the known ones. Settings are remembered for seconds, so a
+     * no is checked again.
+     */
     async require({ tenantId }: RequestContext, property: string): Promise<void> {
       if ((await readTenantSettings(tenantId)).properties.includes(property)) return;
       const choice = await readGuard.lookUp(() => readPropertyChoice(lookUps, tenantId));
       const names = choice?.properties ?? [];
       if (names.includes(property)) return;
       const known = names.length === 0 ? "there are none" : `there are ${names.join(", ")}`;
-      throw new AppError("invalid_input", "There is no breakdown by this property.", {
-        errors: [
-          {
-            path: "property",
-            code: "unknown_property",
-            message: `${known}; PUT /tenants/current/properties chooses them, GET /analytics/properties shows what events carry`,
-          },
-        ],
+      const message = `${known}; PUT /tenants/current/properties chooses them, GET /analytics/properties shows what events carry`;
+      throw new AppError("invalid_input", `There is no breakdown by this property: ${message}.`, {
+        errors: [{ path: "property", code: "unknown_property", message }],
       });
     },
 

@@ -4,8 +4,9 @@ const REMEMBER_MS = 1_000;
 const MAX_REMEMBERED = 10_000;
 
 /**
- * Age in ms of the oldest event of a tenant that is not counted yet, 0 when all are. Asked beside every answer, cached
- * ones too, so it is read at most once a second and tenant. While Postgres is away it is what it was, and growing.
+ * Age in ms of a tenant's oldest event that is not counted yet, 0 when all are. Every answer asks
+ * for it, cached ones too, so it is read at most once a second and tenant. While Postgres is away,
+ * the last value grows with time.
  */
 export function createLagReader(
   readBacklog: (tenantId: string) => Promise<{ oldestMs: number | null }>,

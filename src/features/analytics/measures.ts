@@ -4,7 +4,10 @@ import { MEASURE_NAMES, type Metric } from "./schema.ts";
 /** Metrics as exact decimal text, as the repository gives them. */
 export type MetricTexts = Partial<Record<string, string | null>>;
 
-/** The measures of a row; zeros where there is none. The double of a decimal text is the nearest one. */
+/**
+ * The measures of a row; zeros where there is none. Number() gives the double nearest to a decimal
+ * text.
+ */
 export function measuresOf(row: MetricTexts | undefined): Measures {
   const entries = MEASURE_NAMES.map((name) => [name, Number(row?.[name] ?? 0)]);
   return Object.fromEntries(entries) as Measures;
@@ -34,7 +37,10 @@ export interface TypeCell {
 /** Metrics that make a TypeCell of a group by type. */
 export const CELL_METRICS = ["events", "units", "revenue"] as const;
 
-/** Adds cells up. Money is added in ten-thousandths, which is exact: a float sum would drift by cents. */
+/**
+ * Adds cells up. Money is added in ten-thousandths, which is exact: a float sum would drift by
+ * cents.
+ */
 export function addCells(cells: readonly TypeCell[]): { events: number; measures: Measures } {
   const measures = measuresOf(undefined);
   let events = 0;
@@ -47,7 +53,8 @@ export function addCells(cells: readonly TypeCell[]): { events: number; measures
     const name = COUNT_OF_TYPE[cell.type];
     if (name) measures[name] += count;
   }
-  // Read as a decimal: dividing would round twice, and differ from Postgres beyond 2^53 ten-thousandths.
+  // Read as a decimal: dividing would round twice, and differ from Postgres beyond 2^53
+  // ten-thousandths.
   measures.revenue = Number(`${revenue}e-4`);
   measures.conversionRate = measures.views === 0 ? 0 : measures.purchases / measures.views;
   return { events, measures };

@@ -4,8 +4,9 @@ import { hoursAlign, type Range } from "./range.ts";
 import { type Dimension, type FilterName, GRANULARITIES, type Granularity, type Metric } from "./schema.ts";
 
 /**
- * One question shape behind every analytics answer: metrics, by dimensions, under filters. The planner finds the
- * smallest table that holds what is asked; what none holds is refused, so that no question becomes a scan by accident.
+ * One shape of question behind every analytics answer: metrics, by dimensions, under filters. The
+ * planner finds the smallest table that holds what is asked. What none holds is refused, so no
+ * question becomes a scan by accident.
  */
 export interface MetricsQuestion {
   range: Range;
@@ -23,13 +24,18 @@ export interface MetricsQuestion {
 
 export interface Source {
   table: string;
-  /** The column of time: a local day, an hour of the tenant's clock, or the instant of a raw event. */
+  /**
+   * The column of time: a local day, an hour of the tenant's clock, or the instant of a raw event.
+   */
   time: "day" | "hour" | "ts";
   dimensions: readonly Dimension[];
   filters: readonly FilterName[];
   /** SQL of each metric that it holds, over the rows of a group. */
   metrics: Partial<Record<Metric, string>>;
-  /** Its rows are also kept added up by longer periods, which answer what asks for nothing finer than months. */
+  /**
+   * Its rows are also kept summed by longer periods, which answer questions that need nothing finer
+   * than months.
+   */
   hasPeriods?: true;
   /** Where distinct members are sums over pairs of days: of whom, by metric. */
   distinct?: Partial<Record<Metric, readonly Subject[]>>;
@@ -52,7 +58,10 @@ const DAYS: readonly Dimension[] = ["day", "week", "month"];
 const sum = (column: string) => `coalesce(sum(${column}), 0)`;
 const ofType = (type: string) => `coalesce(sum(events) filter (where type = '${type}'), 0)`;
 
-/** Compared as bytes, whatever the database's language: what is only told apart need not be sorted like words. */
+/**
+ * Compared as bytes, whatever the database's language: counting distinct values needs no sorting by
+ * language.
+ */
 const distinct = (column: string) => `count(distinct ${column} collate "C")`;
 
 /** No metric of its own: the quotient of two others, as doubles. */
@@ -159,7 +168,10 @@ const SOURCES: readonly Source[] = [
   },
 ];
 
-/** For clocks whose hours or days no rollup was kept by. Its rows are made to look like those of the hourly rollup. */
+/**
+ * For clocks whose hours or days no rollup is kept by. Its rows are made to look like those of the
+ * hourly rollup.
+ */
 const RAW: Source = {
   table: "events",
   time: "ts",
@@ -177,7 +189,7 @@ export function planMetrics(question: MetricsQuestion): Plan {
   const { range, dimensions } = question;
   const days = countDays(range.from, range.to);
   if (dimensions.includes("hour") && days > MAX_HOURLY_DAYS)
-    throw refusal("dimensions", `hours for at most ${MAX_HOURLY_DAYS} days`);
+    throw refusal("dimensions", `may have hours for at most ${MAX_HOURLY_DAYS} days`);
   const holding = SOURCES.filter((source) => holds(source, question));
   const onOwnClock = range.timeZone === range.ownZone;
   const source = holding.find(
@@ -186,18 +198,20 @@ export function planMetrics(question: MetricsQuestion): Plan {
   if (source) return { ...question, source };
   if (!onOwnClock && holds(RAW, question)) {
     if (days > MAX_RAW_DAYS)
-      throw refusal("timeZone", `another time zone than the tenant's for at most ${MAX_RAW_DAYS} days`);
+      throw refusal("timeZone", `may be another one than the tenant's for at most ${MAX_RAW_DAYS} days`);
     return { ...question, source: RAW };
   }
-  if (holding.length > 0) throw refusal("timeZone", "this is kept by the tenant's own days only");
-  throw refusal("metrics", "no rollup holds these metrics, dimensions and filters together");
+  if (holding.length > 0)
+    throw refusal("timeZone", "must be the tenant's: this is kept by its own days only");
+  throw refusal("metrics", "can't be had with these dimensions and filters: no rollup holds them together");
 }
 
 function holds(
   { dimensions, filters, metrics }: Source,
   { metrics: asked, dimensions: by, filters: under = {}, property }: MetricsQuestion,
 ): boolean {
-  // One property is always chosen there: the rows of all together would count an event once a property.
+  // A question of this rollup always chooses one property: over all properties, an event would
+  // count once for each.
   if (dimensions.includes("property") !== (property !== undefined)) return false;
   return (
     asked.every((metric) => metric in metrics) &&
@@ -220,18 +234,18 @@ export function checkDimensions({
   metrics,
 }: MetricsQuestion): void {
   if (dimensions.filter((one) => GRANULARITIES.includes(one as Granularity)).length > 1)
-    throw refusal("dimensions", "at most one of hour, day, week and month");
-  if (new Set(dimensions).size < dimensions.length) throw refusal("dimensions", "each at most once");
-  if (new Set(metrics).size < metrics.length) throw refusal("metrics", "each at most once");
+    throw refusal("dimensions", "may have one of hour, day, week and month, not several");
+  if (new Set(dimensions).size < dimensions.length) throw refusal("dimensions", "may have each name once");
+  if (new Set(metrics).size < metrics.length) throw refusal("metrics", "may have each name once");
   const needsProperty = dimensions.includes("property") || filters.value !== undefined;
   if (needsProperty !== (property !== undefined))
-    throw refusal("property", "goes with the dimension `property` or the filter `value`");
+    throw refusal("property", "is needed with the dimension `property` or the filter `value`, and only then");
   if (sort && ![...metrics, ...dimensions].includes(sort.by))
     throw refusal("sort.by", "must be one of the metrics and dimensions asked for");
 }
 
 function refusal(path: string, message: string): AppError {
-  return new AppError("invalid_input", "This question has no answer here.", {
+  return new AppError("invalid_input", `This question has no answer here: ${path} ${message}.`, {
     errors: [{ path, code: "unanswerable", message }],
   });
 }

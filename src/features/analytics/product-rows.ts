@@ -15,10 +15,10 @@ const MEASURES = [
 ];
 
 /**
- * The rows of products that add up to a range, each as of a month (`day` is one of its days): days, sixths of months and
- * months, some of them negative. So a product without events in the range may have rows: `sum(events)` is 0 then, and
- * only then. Thirty days of 5,000 products are read as 30,000 rows (50,000 at the most) and not as 145,000, a year as
- * 60,000 to 105,000 and not as 1,760,000.
+ * The rows of products that add up to a range, each with a month (`day` is one of its days): days,
+ * sixths of months and months, some of them negative. So a product without events in the range may
+ * have rows; only then is `sum(events)` 0. Thirty days of 5,000 products are 30,000 rows (50,000 at
+ * most) instead of 145,000; a year is 60,000 to 105,000 instead of 1,760,000.
  */
 export function productRows(sql: Sql, tenantId: string, range: Range, condition: Fragment): Fragment {
   const parts = coverRange(range).map((part) => rowsOfPart(sql, tenantId, part, condition));

@@ -17,7 +17,10 @@ import { measuresOf, ROW_METRICS } from "./measures.ts";
 import { daysOf, type Range } from "./range.ts";
 import type { ProductStatsQuery, RangeQuery, TopQuery } from "./schema.ts";
 
-/** On the tenant's own days every product question has a plan, so it is made when a hit has not answered already. */
+/**
+ * On the tenant's own days every product question has a plan, so it is made only after a cache
+ * miss.
+ */
 export function createProductAnswers(desk: Desk) {
   const { sql, answer, rangeOf, prepare } = desk;
 
@@ -65,7 +68,10 @@ export function createProductAnswers(desk: Desk) {
       });
     },
 
-    /** By page or by cursor; a cursor keeps the range of the first page, so that midnight moves nothing. */
+    /**
+     * By page or by cursor. A cursor keeps the range of the first page, so midnight changes
+     * nothing.
+     */
     async getProductStats(ctx: RequestContext, query: ProductStatsQuery) {
       const { search, sortBy, sortDir, limit, cursor } = query;
       if (cursor !== undefined && query.page !== undefined)

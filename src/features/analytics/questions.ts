@@ -7,7 +7,10 @@ import { measuresOf, ROW_METRICS } from "./measures.ts";
 import { checkDimensions, granularityOf, type MetricsQuestion } from "./planner.ts";
 import { type BreakdownQuery, GRANULARITIES, type MetricsQueryBody } from "./schema.ts";
 
-/** Questions whose rows may be more than one answer shows: each says whether it is cut, and where it goes on. */
+/**
+ * Questions that may have more rows than one answer shows: each says whether it is cut, and where
+ * it goes on.
+ */
 export function createQuestionAnswers({ answer, rangeOf, prepare }: Desk, known: KnownProperties) {
   return {
     async getBreakdown(ctx: RequestContext, query: BreakdownQuery) {

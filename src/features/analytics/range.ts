@@ -9,13 +9,19 @@ export interface LocalDays {
 }
 
 export interface Range extends LocalDays {
-  /** The tenant's, by which the rollups are read: looked up once a question, so that plan and cached answer agree. */
+  /**
+   * The tenant's zone, by which the rollups are kept. Read once a question, so that plan and cached
+   * answer agree.
+   */
   ownZone: string;
 }
 
 const DEFAULT_DAYS = 30;
 
-/** The days asked for, both ends included, in `timeZone`. Throws `invalid_input` for a range that is none. */
+/**
+ * The days asked for, both ends included, in `timeZone`. Throws `invalid_input` for an invalid
+ * range.
+ */
 export function resolveRange(
   query: { days?: number; startDate?: Day; endDate?: Day },
   timeZone: string,
@@ -42,8 +48,9 @@ export function badRange(path: string, message: string): AppError {
 }
 
 /**
- * True when the hours of both zones start at the same instants all through the range, so that rows kept by the hours of
- * one can be added up to the days of the other. Looked at every day, since some zone moves its clock by half an hour.
+ * True when the hours of both zones start at the same instants all through the range. Then rows
+ * kept by the hours of one can be added up to days of the other. Every day is checked, since some
+ * zones move their clock by half an hour.
  */
 export function hoursAlign({ from, to, timeZone }: LocalDays, otherZone: string): boolean {
   const minuteIn = (zone: string) => new Intl.DateTimeFormat("en", { timeZone: zone, minute: "numeric" });
@@ -54,10 +61,16 @@ export function hoursAlign({ from, to, timeZone }: LocalDays, otherZone: string)
   return true;
 }
 
-/** From here on, the names that JavaScript takes for one zone are the same clock to Postgres as well; before, some are not. */
+/**
+ * From here on, names that JavaScript takes for one zone are the same clock to Postgres. Before,
+ * some are not.
+ */
 const ALIASES_SINCE = "1971-01-01";
 
-/** The range by the tenant's own spelling of its zone, if it asks for that zone by another name, or in other letters. */
+/**
+ * The range by the tenant's own spelling of its zone, if it names that zone in another way or in
+ * other letters.
+ */
 export function byOwnName(range: Range): Range {
   const { from, timeZone, ownZone } = range;
   const isOwn =

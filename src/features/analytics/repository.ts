@@ -28,9 +28,10 @@ const DIMENSION_COLUMN = {
 const FILTER_COLUMN = { type: "type", productId: "product_id", value: "value", userId: "user_key" } as const;
 
 /**
- * A planned question as one statement; everything named in its text comes from the tables of planner.ts. Rows are grouped
- * as they are and become text afterwards, once a group. The best few of many are found by the one metric that they are
- * sorted by, and only they are added up in full: of 150,000 product days, that halves the time of nine sums.
+ * A planned question as one statement. All names in its text come from the tables of planner.ts.
+ * Rows are grouped first and become text afterwards, once a group. The best few of many are found
+ * by the metric that they are sorted by, and only these are added up in full: of 150,000 product
+ * days, that halves the time of nine sums.
  */
 export async function selectMetrics(sql: Sql, tenantId: string, plan: Plan): Promise<MetricsRow[]> {
   const { source, metrics, dimensions, limit, after } = plan;
@@ -70,7 +71,9 @@ function ordinals(sql: Sql, count: number) {
   return sql.unsafe(Array.from({ length: count }, (_, index) => index + 1).join(", "));
 }
 
-/** The groups that the answer will show, as `best_id`; null where all are shown or counted anyway. */
+/**
+ * The groups that the answer will show, as `best_id`; null where all are shown or counted anyway.
+ */
 function bestOf(sql: Sql, tenantId: string, plan: Plan): Fragment | null {
   const { source, dimensions, sort, limit, after, filters = {} } = plan;
   const [dimension] = dimensions;
@@ -90,7 +93,9 @@ function bestOf(sql: Sql, tenantId: string, plan: Plan): Fragment | null {
     order by ${value} ${direction}, ${id} limit ${limit}`;
 }
 
-/** Every group of a rollup has events, but where periods are taken off others, some have none left. */
+/**
+ * Every group of a rollup has events, but where periods are taken off others, some have none left.
+ */
 function havingEvents(sql: Sql, plan: Plan): Fragment {
   return usesPeriods(plan) ? sql`having sum(events) > 0` : sql``;
 }
@@ -111,7 +116,10 @@ const MEMBER_ROWS: Record<Subject, { table: string; member: string }> = {
   session: { table: "session_daily_stats", member: "session_id" },
 };
 
-/** Distinct members of each bucket, or of the whole range, of all subjects in one statement: no more buyers than users. */
+/**
+ * Distinct members of each bucket or of the whole range, all subjects in one statement: so buyers
+ * never exceed users.
+ */
 function membersOf(sql: Sql, tenantId: string, { source, metrics, dimensions, range }: Plan): Fragment {
   const subjects = new Set(metrics.flatMap((metric) => source.distinct?.[metric] ?? []));
   const period = dimensions.find(isPeriod);
@@ -127,11 +135,11 @@ function membersOf(sql: Sql, tenantId: string, { source, metrics, dimensions, ra
 }
 
 /**
- * A member of whom a bucket holds a folded day is counted by the first of them, whose day before lies before the bucket;
- * one of whom it holds unfolded days only is counted as it is. In one statement, so that a row which is folded meanwhile is
- * counted by either side, never by both. `offset 0` and `+ 0` make it look each member up by the index that begins with
- * members: on a table without statistics yet, all the range's days were read for every one of 26,000 members, which took
- * more than 15 s instead of 0.1.
+ * A member with folded days in a bucket is counted on the first of them, whose previous day lies
+ * before the bucket. A member with unfolded days only is counted as it is. It is one statement, so
+ * a row that is folded meanwhile counts on one side only. `offset 0` and `+ 0` make Postgres find
+ * each member by the index that begins with members: without statistics it read all the range's
+ * days for each of 26,000 members (15 s instead of 0.1).
  */
 function membersIn(sql: Sql, tenantId: string, subject: Subject, buckets: readonly DayRange[]): Fragment {
   const { table, member } = MEMBER_ROWS[subject];
@@ -154,8 +162,9 @@ function membersIn(sql: Sql, tenantId: string, subject: Subject, buckets: readon
 }
 
 /**
- * The same of single days, of which the folded members are one row and the unfolded ones as many as their rows. Read
- * from the pairs, a year by day took a look at each of them: 66,000 instead of 365.
+ * The same of single days, of which the folded members are one row and the unfolded ones as many as
+ * their rows. Read from the pairs, a year by day took a look at each of them: 66,000 instead of
+ * 365.
  */
 function membersByDay(sql: Sql, tenantId: string, subject: Subject, buckets: readonly DayRange[]): Fragment {
   const days = sql`${sql.array(buckets.map(({ from }) => from))}::date[]`;
@@ -173,7 +182,10 @@ function membersByDay(sql: Sql, tenantId: string, subject: Subject, buckets: rea
     ) late on late.day = wanted.day`;
 }
 
-/** The days of each period that touches the range, cut to it; of the whole range where there is no period. */
+/**
+ * The days of each period that touches the range, cut to it; of the whole range where there is no
+ * period.
+ */
 function bucketsOf({ from, to }: Range, period: Period | undefined): DayRange[] {
   if (period === undefined) return [{ from, to }];
   const buckets: DayRange[] = [];
@@ -206,7 +218,8 @@ function rowsOf(sql: Sql, tenantId: string, plan: Plan, condition: Fragment) {
 
 function dimensionOf(sql: Sql, dimension: Dimension, { source, range }: Plan) {
   if (!isGranularity(dimension)) return sql`${sql(DIMENSION_COLUMN[dimension])} collate "C"`;
-  // An hour of the rollup is one already. Where half an hour comes twice, cutting it off again would find another.
+  // An hour of the rollup is an hour already. Where half an hour comes twice, truncating it again
+  // would find another one.
   if (source.time === "hour" && dimension === "hour") return sql`hour`;
   if (source.time !== "day") return bucket(sql, dimension, source.time, range.timeZone);
   return dimension === "day" ? sql`day` : sql`date_trunc(${dimension}, day::timestamp)::date`;
@@ -225,11 +238,15 @@ function column(sql: Sql, name: string): Fragment {
   return sql`grouped.${sql(name)}`;
 }
 
-/** Starts of all buckets that touch the range, so that gaps can be filled; Postgres knows which days have 23 hours. */
+/**
+ * Starts of all buckets that touch the range, to fill gaps. Postgres knows which days have 23
+ * hours.
+ */
 export async function selectBucketStarts(sql: Sql, range: Range, groupBy: Granularity): Promise<string[]> {
   const { from, to, timeZone } = range;
   if (groupBy === "hour") {
-    // By half hours: where the clock moves by thirty minutes, hours begin at half past from then on.
+    // In steps of half an hour: where the clock moves by thirty minutes, hours begin at half past
+    // from then on.
     const rows = await sql<{ bucket: string }[]>`
       select distinct ${hourText(sql, bucket(sql, "hour", "instant", timeZone))} as bucket
       from generate_series(${from}::date::timestamp at time zone ${timeZone} - interval '1 day',
@@ -251,8 +268,8 @@ export async function selectFirstDay(sql: Sql, tenantId: string): Promise<Day | 
 }
 
 /**
- * An instant belongs to the day that the local clock shows; the range of instants around it is only for the index, and
- * wide enough for a midnight that happens twice.
+ * An instant belongs to the day that the local clock shows. The range of instants around it only
+ * serves the index; it is wide enough for a midnight that happens twice.
  */
 function onDays(sql: Sql, column: "hour" | "ts" | "instant", { from, to, timeZone }: Range) {
   const instant = sql(column);

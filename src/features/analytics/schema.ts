@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isDay, isTimeZone, TIME_ZONE_RULE } from "../../core/days.ts";
+import { isDay, isTimeZone, TIME_ZONE_NAMES, TIME_ZONE_RULE } from "../../core/days.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Flag, PageQuery, SortDirection, withDefault } from "../../http/responses.ts";
 
@@ -84,7 +84,7 @@ const seriesFields = {
   timeZone: z
     .string()
     .max(64)
-    .refine(isTimeZone, "must be an IANA time zone, such as Europe/Berlin")
+    .refine(isTimeZone, TIME_ZONE_NAMES)
     .openapi({ description: TIME_ZONE_RULE, example: "Europe/Berlin" })
     .optional(),
 };

@@ -18,7 +18,10 @@ export interface AnalyticsDeps extends AnswersDeps, DeskDeps {
 
 export type AnalyticsService = ReturnType<typeof createAnalyticsService>;
 
-/** Every answer comes through the tag cache, with a `meta` that says what it is worth; nearly all from rollups. */
+/**
+ * Every answer comes through the tag cache with a `meta` that tells outcome and age. Nearly all
+ * come from rollups.
+ */
 export function createAnalyticsService(deps: AnalyticsDeps) {
   const desk = createDesk(deps, createAnswers(deps));
   const { answer, rangeOf, prepare } = desk;

@@ -4,7 +4,9 @@ import { appErrorOf } from "../../db/failures.ts";
 import type { Answer } from "./answers.ts";
 import type { SummaryStreamQuery } from "./schema.ts";
 
-/** `unavailable` says that there is no answer right now, neither fresh nor stale; the next summary ends that. */
+/**
+ * `unavailable`: there is no answer right now, neither fresh nor stale. The next summary ends that.
+ */
 export type SummaryEvent =
   | { event: "summary"; data: object }
   | { event: "unavailable"; data: { code: string; detail: string } };
@@ -42,14 +44,15 @@ interface Follower {
   client: SummaryClient;
   sent: string;
   sendAtMs: number;
-  /** Has not read what it was sent: it gets what stands when it has, and not all that lay between. */
+  /** It has not read what it was sent. When it has, it gets the newest answer only. */
   behind: boolean;
 }
 
 /**
- * A watch looks at one summary of a tenant through the tag cache, as one client that polls would, for all who follow it
- * on this process; every follower is sent what differs from what it was sent last. A look at what has not changed costs
- * an MGET. Other processes share what has to be computed, by the cache.
+ * A watch looks at one summary of a tenant through the tag cache, as one client that polls would,
+ * for all who follow it on this process; every follower is sent what differs from what it was sent
+ * last. A look at what has not changed costs an MGET. Other processes share what has to be
+ * computed, by the cache.
  */
 export function createSummaryStream(
   getSummary: ReadSummary,
@@ -101,13 +104,16 @@ export function createSummaryStream(
     });
   }
 
-  /** Resolves when the first summary is sent. Throws what `getSummary` throws, and `rate_limited`. */
+  /**
+   * Resolves when the first summary is sent. Throws what `getSummary` throws, and `rate_limited`.
+   */
   return async function followSummary(
     ctx: RequestContext,
     query: SummaryStreamQuery,
     client: SummaryClient,
   ): Promise<void> {
-    // Of its own and not of the watch: this one is refused, and answered, as GET /analytics/summary would be.
+    // Of its own and not of the watch: this one is refused, and answered, as GET /analytics/summary
+    // would be.
     const first = await look(getSummary, ctx, query);
     const follower = { client, sent: "", sendAtMs: 0, behind: false };
     join(ctx, query, follower);

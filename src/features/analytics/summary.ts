@@ -13,8 +13,8 @@ import { type MetricsRow, selectBucketStarts } from "./repository.ts";
 import type { Granularity, SummaryPageQuery, SummaryQuery } from "./schema.ts";
 
 /**
- * The whole shop, bucket by bucket. In another time zone than the tenant's, unique users (and buckets of hours that do
- * not align) are counted from raw events; the planner bounds how far.
+ * The whole shop, bucket by bucket. In another time zone than the tenant's, unique users (and
+ * buckets of hours that do not align) are counted from raw events; the planner bounds how far.
  */
 export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
   function prepareSeries(ctx: RequestContext, range: Range, groupBy: Granularity) {
@@ -36,7 +36,10 @@ export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
     };
   }
 
-  /** The users of each bucket; unknown by the hour, and on another clock than that by whose days they are kept. */
+  /**
+   * The users of each bucket; unknown by the hour, and on another clock than that by whose days
+   * they are kept.
+   */
   function prepareUsers(ctx: RequestContext, range: Range, groupBy: Granularity) {
     if (groupBy === "hour" || range.timeZone !== range.ownZone) return async () => () => UNKNOWN_USERS;
     const measure = prepare(ctx, { range, metrics: USER_METRICS, dimensions: [groupBy] });
@@ -56,7 +59,8 @@ export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
 
   async function summarize(ctx: RequestContext, range: Range, groupBy: Granularity, skipCache: boolean) {
     const plan = () => [prepareSeries(ctx, range, groupBy), prepareAudience(ctx, range)] as const;
-    // On the tenant's own clock there always is a plan, and making it costs as much as all the rest of a hit.
+    // On the tenant's own clock there always is a plan, and making it costs as much as all the rest
+    // of a hit.
     const planned = range.timeZone === range.ownZone ? null : plan();
     const question = { name: "summary", range, granularity: groupBy, skipCache, mayCoarsen: true };
     return answer(ctx, question, async (granularity) => {
@@ -127,7 +131,8 @@ function usersOf(row: MetricsRow | undefined) {
 function changeOf(before: Totals, now: Totals): Record<(typeof TOTAL_NAMES)[number], Change> {
   const entries = TOTAL_NAMES.map((name) => {
     const difference = now[name] - before[name];
-    // Two doubles of exact decimals, and so is what lies between them: the error of subtracting goes.
+    // Two doubles of exact decimals, and so is what lies between them: the error of subtracting
+    // goes.
     const absolute = name === "revenue" ? Number(difference.toFixed(4)) : difference;
     const percent = before[name] === 0 ? null : (difference / Math.abs(before[name])) * 100;
     return [name, { absolute, percent }];

@@ -15,7 +15,7 @@ export interface AuditEntry {
   after?: object;
 }
 
-/** Writes an entry in the transaction of the change, so that there is never one without the other. */
+/** Writes an entry in the transaction of the change, so neither exists without the other. */
 export async function recordAudit(tx: Transaction, ctx: RequestContext, entry: AuditEntry): Promise<void> {
   const { principal } = ctx;
   const actorId =

@@ -18,7 +18,10 @@ export interface CachingDeps {
 
 export type CachingService = ReturnType<typeof createCachingService>;
 
-/** What a tenant sees of its own part of the cache. All of it throws `unavailable` while Redis is away. */
+/**
+ * What a tenant sees of its own part of the cache. Every call throws `unavailable` while Redis is
+ * away.
+ */
 export function createCachingService({ db, redis, stats }: CachingDeps) {
   async function readStats(tenantId: string, scopes: readonly CacheScope[]) {
     const { hit, miss, stale } = await withRedis(() => stats.read(tenantId, scopes));

@@ -17,7 +17,10 @@ export type Column = (typeof COLUMNS)[number];
 
 /** Every row can become a new product, so what a product cannot be without must have a column. */
 const REQUIRED: readonly Column[] = ["name", "price"];
-/** More than anybody's header has, known columns or not: what is longer is reported by its length, not name by name. */
+/**
+ * More than any real header has, known columns or not. A longer header is reported by its length,
+ * not name by name.
+ */
 const MAX_COLUMNS = 100;
 const MAX_QUOTED = 60;
 
@@ -29,6 +32,8 @@ export function parseHeader(cells: readonly string[]): Column[] {
   const unknown = names.find((name) => !COLUMNS.includes(name as Column));
   if (unknown !== undefined) {
     const name = JSON.stringify(unknown.slice(0, MAX_QUOTED));
+    if (names.length === 1 && /[;\t]/.test(unknown))
+      throw badHeader(`The header is one column, ${name}: separate columns by commas.`);
     throw badHeader(`The header names the column ${name}; there are ${COLUMNS.join(", ")}.`);
   }
   const repeated = names.find((name, index) => names.indexOf(name) !== index);

@@ -18,16 +18,20 @@ export interface CsvRecord {
 export class UnreadableCsv extends Error {}
 
 export interface CsvReader {
-  /** The records that end in the bytes so far. Throws UnreadableCsv, after it returned what was readable before. */
+  /**
+   * The records that end in the bytes so far. Throws UnreadableCsv after it has returned the
+   * readable ones.
+   */
   push(chunk: Buffer): Promise<CsvRecord[]>;
   /** The rest; the file ends here. The same for a second call, which returns nothing more. */
   finish(): Promise<CsvRecord[]>;
 }
 
 /**
- * Records of RFC 4180 from byte `position` of a file, which is on line `line`. Reading can stop after any record and go
- * on there in another process. csv-parse does the parsing; after a misplaced quote, where its own skipping would run on
- * to the next quote wherever that is, a new parser starts on the next line.
+ * Records of RFC 4180 from byte `position` of a file, which is on line `line`. Reading can stop
+ * after any record and go on there in another process. csv-parse does the parsing. After a
+ * misplaced quote its own skipping would go on to the next quote, so a new parser starts on the
+ * next line.
  */
 export function createCsvReader(from: { position: number; line: number }): CsvReader {
   let { position, line } = from;

@@ -15,7 +15,9 @@ export interface ExportDeps {
   readGuard: Pick<ReadGuard, "run" | "runPatiently">;
 }
 
-/** The tenant's live products as CSV text, a page at a time, in the order in which they were made. */
+/**
+ * The tenant's live products as CSV text, a page at a time, in the order in which they were made.
+ */
 export async function* exportProducts(
   { sql, readGuard }: ExportDeps,
   ctx: RequestContext,

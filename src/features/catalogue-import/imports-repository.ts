@@ -58,7 +58,10 @@ export async function countUnfinished(sql: Sql, tenantId: string): Promise<numbe
   return row?.n ?? 0;
 }
 
-/** False when the import is gone: housekeeping took it for abandoned. As base64: the driver's own form takes twice the bytes. */
+/**
+ * False when the import is gone: housekeeping took it for abandoned. As base64: the driver's own
+ * form takes twice the bytes.
+ */
 export async function insertPiece(
   sql: Sql,
   tenantId: string,
@@ -114,8 +117,8 @@ export async function selectPiece(
 }
 
 /**
- * Gives the oldest waiting import to a worker, or one whose worker has let its time run out. A tenant's imports go one
- * after the other, so that of two files the later one wins.
+ * Gives the oldest waiting import to a worker, or one whose worker has let its time run out. A
+ * tenant's imports run one after the other, so the later file wins.
  */
 export async function claimImport(sql: Sql, holder: string, holdMs: number): Promise<HeldImport | null> {
   const [row] = await sql<HeldImport[]>`
@@ -135,7 +138,10 @@ export async function claimImport(sql: Sql, holder: string, holdMs: number): Pro
   return row ?? null;
 }
 
-/** For a holder that needs longer than a batch should. False when the import is another worker's by now. */
+/**
+ * For a holder that needs longer than a batch should. False when the import is another worker's by
+ * now.
+ */
 export async function renewHold(
   sql: Sql,
   { tenantId, id }: Pick<HeldImport, "tenantId" | "id">,
@@ -148,7 +154,10 @@ export async function renewHold(
   return rows.length > 0;
 }
 
-/** Lets another worker go on at once. `counts` false: that this one came no further says nothing about the import. */
+/**
+ * Lets another worker go on at once. `counts` false: the lack of progress says nothing against the
+ * import.
+ */
 export async function releaseImport(
   sql: Sql,
   { tenantId, id }: Pick<HeldImport, "tenantId" | "id">,
@@ -160,8 +169,8 @@ export async function releaseImport(
 }
 
 /**
- * The end: the status, the event and the removal of the file in one statement. Null when the import is another worker's
- * by now.
+ * The end: status, event and removal of the file in one statement. Null when another worker holds
+ * the import by now.
  */
 export async function finishImport(
   sql: Sql,
@@ -190,7 +199,9 @@ const report = (sql: Sql) => sql`
   id, status, rows, created, updated, failed, bytes::float8 as bytes, position::float8 as position, error,
   created_at as "createdAt", finished_at as "finishedAt"`;
 
-/** `sellerId` null: of every seller. An import that is still being received has no id that anybody knows. */
+/**
+ * `sellerId` null: of every seller. Nobody knows the id of an import that is still being received.
+ */
 export async function selectImport(
   sql: Sql,
   tenantId: string,
@@ -259,7 +270,7 @@ function errorsOf(
     order by line, path limit ${limit}`;
 }
 
-/** Uploads that were broken off, and reports that are older than `keepMs`. Returns how many imports went. */
+/** Deletes broken-off uploads, and reports older than `keepMs`. Returns how many imports went. */
 export async function pruneImports(sql: Sql, keepMs: number, limit: number): Promise<number> {
   const over = sql`((status = 'receiving' and held_until < now())
     or finished_at < now() - ${keepMs} * interval '1 millisecond')`;

@@ -30,18 +30,17 @@ export interface BatchPlan {
 /** What the batch finds: every stored product that one of its rows names by id or sku. */
 export interface BatchFrame {
   stored: readonly StoredProduct[];
-  /** The import acts for this seller, and reaches no other's products; null: for the whole tenant. */
+  /** The import acts for this seller and reaches only its products; null: for the whole tenant. */
   sellerId: string | null;
   now: Date;
 }
 
 /**
- * What a batch comes to, worked out row by row in the order of the file: a later row sees what an earlier one made, and
- * of several that name the same product the last one wins, in one write. Pure, so a batch that collides with somebody
- * else's write is simply planned again.
- *
- * The plan ends before a row that takes a sku which an earlier row took away from another product: in one statement the
- * unique index could meet both holders.
+ * What a batch writes, worked out row by row in the order of the file. A later row sees what an
+ * earlier one made; of several rows of one product the last one wins, in one write. Pure, so a
+ * batch that collides with another write is planned again. The plan ends before a row that takes a
+ * sku which an earlier row took from another product: in one statement the unique index could meet
+ * both holders.
  */
 export function planBatch(rows: readonly ParsedRow[], frame: BatchFrame): BatchPlan {
   const byId = new Map<string, StoredProduct>();
@@ -93,7 +92,10 @@ interface Known {
   bySku: Map<string, StoredProduct>;
 }
 
-/** One row against what is known: by its id, else by its sku among live products, else as a new product. */
+/**
+ * One row against what is known: by its id, else by its sku among live products, else as a new
+ * product.
+ */
 function applyRow(row: ProductRow, known: Known, { sellerId, now }: BatchFrame): RowOutcome {
   const refused = (path: string, message: string): RowOutcome => ({ errors: [{ path, message }] });
   const id = row.id ?? null;
@@ -115,8 +117,8 @@ function newProduct(id: string, now: Date): StoredProduct {
 }
 
 /**
- * A field whose column the file lacks keeps its value; so does an empty text, which no file can tell from none. A deleted
- * product comes back.
+ * A missing column keeps the stored value. So does an empty text, which a file can't tell from
+ * none. A deleted product comes back.
  */
 function mergeRow(row: ProductRow, former: StoredProduct, sellerId: string | null): StoredProduct {
   const kept = <T>(given: T | undefined, stored: T): T =>

@@ -37,8 +37,8 @@ export async function limitStatements(tx: Transaction, ms: number): Promise<void
 }
 
 /**
- * Locks the import's own row against other workers until the transaction ends, and returns what the tenant has set.
- * Null when progress does not stand at `from` or another worker holds the import.
+ * Locks the import's row against other workers until the transaction ends, and returns the tenant's
+ * settings. Null when progress is not at `from`, or another worker holds the import.
  */
 export async function lockImport(
   tx: Transaction,
@@ -55,9 +55,10 @@ export async function lockImport(
 }
 
 /**
- * Locks the products that the rows of a batch name, in the order given: callers sort, so that those who meet don't
- * deadlock. A subquery that locks can't be merged into the join, so it is one lookup in a unique index for each key; for
- * `id = any(…)` Postgres read the tenant's whole catalogue once a batch.
+ * Locks the products that the rows of a batch name, in the order given: callers sort, so that they
+ * never deadlock. A subquery that locks can't be merged into the join, so it is one look-up in a
+ * unique index for each key. For `id = any(…)` Postgres read the tenant's whole catalogue once a
+ * batch.
  */
 export async function lockProducts(
   tx: Transaction,
@@ -76,9 +77,9 @@ export async function lockProducts(
 }
 
 /**
- * The effect of a batch and its progress, all or nothing: products, their events, the errors of bad rows, and the place in
- * the file. Answers how many products were written and whether progress stood where it should, and whether there is a
- * webhook that could be told.
+ * The effect of a batch and its progress, all or nothing: products, their events, the errors of bad
+ * rows, and the place in the file. Returns how many products were written, whether progress was
+ * where it should be, and whether there is an enabled webhook.
  */
 export async function storeBatch(
   tx: Transaction,
@@ -142,8 +143,9 @@ function upsert(tx: Transaction, { changes }: BatchPlan): Fragment {
 }
 
 /**
- * Without statistics Postgres takes any index that begins with the tenant for as good as that of the skus, and reads all
- * of it for each row: the thirtieth batch took two seconds. autovacuum comes by once a minute, which is too late.
+ * Without statistics Postgres takes any index that begins with the tenant to be as good as that of
+ * the skus, and reads all of it for each row: the thirtieth batch took two seconds. autovacuum,
+ * once a minute, comes too late.
  */
 export async function analyzeProducts(sql: Sql): Promise<void> {
   await sql`analyze products`;

@@ -21,10 +21,16 @@ import { createTextCheck } from "./text-check.ts";
 const MAX_HEADER_BYTES = 64 * 1024;
 /** Files of a tenant that may wait in Postgres at a time. */
 const MAX_UNFINISHED = 20;
-/** Uploads write one at a time each and two at once in all: the other connections of the pool are left to ingest. */
+/**
+ * An upload writes one piece at a time, and two pieces are written at once in all. Ingest has the
+ * pool's other connections.
+ */
 const WRITERS = 2;
 const MAX_WAITING_WRITERS = 200;
-/** An upload that has written no piece for so long was broken off, and is removed. A stalled client is cut off sooner. */
+/**
+ * An upload that has written no piece for so long was broken off, and is removed. Stalled clients
+ * are disconnected sooner.
+ */
 const KEEP_MS = 10 * 60_000;
 const COLLECT_EVERY_BYTES = 8 * 1024 * 1024;
 const BOM = Buffer.from("\ufeff");
@@ -35,9 +41,10 @@ export type ReceiveImport = (
 ) => Promise<{ importId: string }>;
 
 /**
- * Takes a file into the store, in pieces, and resolves when all of it is committed and a worker may start. The client is
- * read only as fast as Postgres writes. Whatever goes wrong before leaves nothing behind. Throws `invalid_input` for a
- * header that can't be used and for a file without rows, `malformed_body` for what is no UTF-8 text.
+ * Stores a file in pieces, and resolves when all of it is committed and a worker may start. The
+ * client is read only as fast as Postgres writes. A failure before leaves nothing. Throws
+ * `invalid_input` for a header that can't be used and for a file without rows, `malformed_body` for
+ * what is not UTF-8 text.
  */
 export function createReceiveImport(sql: Sql, log: Log): ReceiveImport {
   const writers = createSemaphore(WRITERS, MAX_WAITING_WRITERS);
@@ -97,7 +104,10 @@ interface Head {
   line: number;
 }
 
-/** Reads the header as soon as it is there, so that a wrong file is refused after its first bytes; looks for a row, too. */
+/**
+ * Reads the header as soon as it is there, so that a wrong file is refused after its first bytes.
+ * Also checks for a row.
+ */
 function createHeadReader() {
   let head: Head | null = null;
   let hasRow = false;

@@ -17,14 +17,17 @@ import { createRowParser, type ParsedRow } from "./parse-row.ts";
 import { analyzeProducts } from "./products-repository.ts";
 import { LostImport, storeRows } from "./store-rows.ts";
 
-/** Rows of a transaction, and about how much of the file: indexing long descriptions is what takes its time. */
+/**
+ * Rows of a transaction, and about how many bytes: indexing long descriptions takes most of the
+ * time.
+ */
 export const BATCH_ROWS = 1_000;
 const BATCH_BYTES = 1024 * 1024;
 /** A worker that has said nothing for so long is dead; each batch says something. */
 const HOLD_MS = 15_000;
 /** A byte of the file becomes some ten in rows, plans and parameters. */
 const COLLECT_EVERY_BYTES = 2 * 1024 * 1024;
-/** Workers that took an import up in a row and brought it no further: something in it kills them. */
+/** After so many workers in a row without progress, something in the import kills them. */
 const MAX_ATTEMPTS = 20;
 
 export interface ImportRunnerDeps {
@@ -42,9 +45,9 @@ export interface RunOptions {
 export type RunNextImport = (options: RunOptions) => Promise<number | null>;
 
 /**
- * Works off the next waiting import of any tenant, from where it stands to its end. Returns how many rows that were; null
- * when none waits. A batch commits with the place in the file that it reached, so whoever goes on after a crash begins
- * exactly there. Throws when Postgres is away: the import is then taken up again.
+ * Runs the next waiting import of any tenant to its end. Returns how many rows that were; null when
+ * none waits. A batch commits with the place in the file that it reached, so after a crash another
+ * worker begins exactly there. Throws when Postgres is away; the import is then taken up again.
  */
 export function createRunNextImport({ db, invalidator, log }: ImportRunnerDeps): RunNextImport {
   const invalidateProducts = (tenantId: string, ids: readonly string[]) =>
@@ -124,7 +127,8 @@ export function createRunNextImport({ db, invalidator, log }: ImportRunnerDeps):
     } catch (error) {
       // Another worker goes on already; nothing that this one did is lost or doubled.
       if (error instanceof LostImport) return 0;
-      // Whoever holds a product's lock will let go of it, so the import waits for as long as that takes.
+      // The holder of a product's lock will release it, so the import waits for as long as that
+      // takes.
       const counts = classifyFailure(error) !== "locked";
       await releaseImport(db.write, held, { holder: options.holder, counts }).catch(() => {});
       throw error;
@@ -141,7 +145,10 @@ function settle<T>(promise: Promise<T>): Promise<Settled<T>> {
   );
 }
 
-/** The rows from where the import stands, parsed, a batch at a time. Throws UnreadableCsv after the last readable row. */
+/**
+ * The rows from the import's place on, parsed, a batch at a time. Throws UnreadableCsv after the
+ * last readable row.
+ */
 async function* readBatches(
   { read }: Database,
   held: HeldImport,

@@ -32,7 +32,10 @@ const REPORT_DAYS = 90;
 const DAY_MS = 86_400_000;
 const PRUNE_AT_ONCE = 20;
 
-/** Import and export of products as CSV, as the API sees it; the work itself is done by a worker, see run-import.ts. */
+/**
+ * Import and export of products as CSV, as the API sees it. A worker does the work itself, see
+ * run-import.ts.
+ */
 export function createCatalogueImportService({ db, readGuard, log }: CatalogueImportDeps) {
   const exports = { sql: db.read, readGuard };
   const receive = createReceiveImport(db.write, log);
@@ -44,7 +47,10 @@ export function createCatalogueImportService({ db, readGuard, log }: CatalogueIm
   }
 
   return {
-    /** Resolves when the file is committed. Throws `invalid_input`, `malformed_body`, `conflict`, `forbidden`. */
+    /**
+     * Resolves when the file is committed. Throws `invalid_input`, `malformed_body`, `conflict`,
+     * `forbidden`.
+     */
     async receiveImport(ctx: RequestContext, file: AsyncIterable<Uint8Array>): Promise<{ importId: string }> {
       const sellerId = visibleSeller(ctx);
       if (sellerId === "")

@@ -20,11 +20,17 @@ class Collision extends Error {}
 
 /** How often a batch that collides is planned again before it is taken apart. */
 const COLLISIONS = 3;
-/** Its locks hold up orders and the API; above the seconds that a lock is waited for, so that the two stay distinct. */
+/**
+ * Its locks delay orders and the API. It is longer than the wait for a lock, so that the two can be
+ * told apart.
+ */
 const STATEMENT_MS = 5_000;
-/** At most half a megabyte: where that takes too long it is Postgres that is slow, not the batch that is large. */
+/** At most half a megabyte: if that takes too long, Postgres is slow, not the batch too large. */
 const MIN_ROWS = 50;
-/** Errors of more rows are counted only: such a file is wrong as a whole, and its report would outgrow it. */
+/**
+ * Errors of further rows are only counted: such a file is wrong as a whole, and its report would
+ * outgrow it.
+ */
 const MAX_FAILED_REPORTED = 100_000;
 
 export interface Progress {
@@ -39,9 +45,10 @@ export interface Progress {
 }
 
 /**
- * Stores the rows of a batch, each once. The batch is locked, planned and written in one transaction; when it collides
- * with other writes it is planned again, one that takes too long is halved, and what Postgres refuses is found by halving
- * and reported as a bad row. `invalidate` is called after each commit with the ids of the products that were there before.
+ * Stores the rows of a batch, each once. The batch is locked, planned and written in one
+ * transaction. It is planned again when it collides with other writes, and halved when it takes too
+ * long. Rows that Postgres refuses are found by halving and reported. After each commit
+ * `invalidate` gets the ids of the products that were there before.
  */
 export async function storeRows(
   { transaction, write }: Pick<Database, "transaction" | "write">,

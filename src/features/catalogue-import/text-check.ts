@@ -14,7 +14,10 @@ export interface TextCheck {
   end(): void;
 }
 
-/** Checks a file while it comes in, so that one which is no text is refused before anything of it is imported. */
+/**
+ * Checks a file while it arrives, so that one that is no text is refused before anything of it is
+ * imported.
+ */
 export function createTextCheck(): TextCheck {
   let line = 1;
   let started = false;

@@ -3,7 +3,10 @@ import { BulkFrame, BulkQuery } from "./schema.ts";
 
 export const NDJSON = "application/x-ndjson";
 
-/** Stands for a line of NDJSON that is not JSON: it is rejected like any other bad event, and stops no other. */
+/**
+ * Stands for a line of NDJSON that is not JSON: it is rejected like any other bad event and does
+ * not stop the others.
+ */
 export const MALFORMED_LINE = Symbol("malformed line");
 
 /** An event a line; blank lines count for nothing. */
@@ -19,7 +22,10 @@ export function parseLines(text: string): { events: unknown[] } {
   return { events };
 }
 
-/** Checks the frame of a bulk request; its events are checked one by one later. Throws `invalid_input`. */
+/**
+ * Checks the frame of a bulk request; its events are checked one by one later. Throws
+ * `invalid_input`.
+ */
 export function checkFrame(input: unknown): BulkFrame {
   const checked = BulkFrame.safeParse(input);
   if (checked.success) return checked.data;

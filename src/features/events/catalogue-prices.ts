@@ -1,7 +1,9 @@
 import type { FieldError } from "../../core/errors.ts";
 import type { Accepted, ParseResult } from "./parse-event.ts";
 
-/** The catalogue's present prices as exact decimal text; products that it does not know are absent. */
+/**
+ * The catalogue's present prices as exact decimal text. Products that it does not know are absent.
+ */
 export type FindPrices = (
   tenantId: string,
   productIds: ReadonlySet<string>,
@@ -15,8 +17,8 @@ export function isUnpriced(result: ParseResult): result is Unpriced {
 }
 
 /**
- * Gives sales without a price that of the catalogue, at the moment of their arrival, since it keeps no earlier ones. One
- * question for all of them, none where each has its price. It is written into the properties: so the stored event says
+ * Gives sales without a price that of the catalogue when they arrive; it keeps no earlier prices.
+ * One query serves all of them. The price is written into the properties, so the stored event says
  * what it counts, and an export of it counts the same elsewhere.
  */
 export async function priceSales(

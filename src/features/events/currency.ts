@@ -9,7 +9,10 @@ export interface MoneyRules {
   exchangeRates: RateTable;
 }
 
-/** How a sale's currency is read: null for the tenant's own, else the rate of its day; or what is wrong with it. */
+/**
+ * How a sale's currency is read: null for the tenant's own, else the rate of its day; or the
+ * problem with it.
+ */
 export function readCurrency(
   given: unknown,
   tsMs: number,
@@ -26,7 +29,7 @@ export function readCurrency(
   const missing = day === "" ? `for ${currency}` : `for ${currency} on ${day}`;
   return {
     code: "currency_mismatch",
-    message: `is not ${rules.currency}, this shop's currency, and exchangeRates has no rate ${missing}`,
+    message: `is not ${rules.currency}, this shop's currency, and exchangeRates has no rate ${missing}; PATCH /tenants/current sets both`,
   };
 }
 
@@ -36,7 +39,9 @@ export interface Conversion {
   converted: { currency: string; amount: number; rate: string; from: string };
 }
 
-/** A line in the tenant's currency. The highest quantity, price and rate make an amount of 10^23. */
+/**
+ * A line in the tenant's currency. The highest quantity, price and rate make an amount of 10^23.
+ */
 export function convertLine(
   quantity: number,
   amount: string,

@@ -11,10 +11,11 @@ import { type Batch, findEventIds, insertBatches, keepEventKeys, keyOf } from ".
 import type { ParsedEvent } from "./parse-event.ts";
 
 /**
- * Group commit. Single events that arrive while a commit is under way wait and go together into the next one: one
- * statement, one fsync and one ledger row a tenant for all of them. One flush at a time, because two or more at once
- * make smaller batches and were slower (20,700/s against 13,700 with two and 12,800 with four, 64 connections).
- * Every caller is answered after the commit that holds its event. Bulk requests are batches already and go straight in.
+ * Group commit. Single events that arrive while a commit is under way go together into the next
+ * one: one statement, one fsync and one ledger row a tenant. One commit at a time: more made
+ * smaller batches and were slower (20,700/s against 13,700 with two and 12,800 with four, 64
+ * connections). Each caller is answered after the commit that holds its event. Bulk requests are
+ * batches already and are committed at once.
  */
 export interface WriteOutcome {
   id: string;
@@ -27,9 +28,14 @@ export interface BulkOutcome {
 }
 
 export interface EventWriter {
-  /** Resolves after the commit. Throws `unavailable` when too many events wait or Postgres is away. */
+  /**
+   * Resolves after the commit. Throws `unavailable` when too many events wait or Postgres is away.
+   */
   write(tenantId: string, event: ParsedEvent, receivedAtMs: number): Promise<WriteOutcome>;
-  /** Commits the events of one request together. `keepKeys` makes their messageIds known for ever (imports). */
+  /**
+   * Commits the events of one request together. `keepKeys` makes their messageIds known for ever
+   * (imports).
+   */
   writeBulk(batch: Omit<Batch, "batchId">, options?: { keepKeys?: boolean }): Promise<BulkOutcome>;
   /** Resolves when all is committed and announced: the writer's part of a graceful shutdown. */
   drain(): Promise<void>;
@@ -66,7 +72,9 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
   const queue: Waiting[] = [];
   let queuedBytes = 0;
   let flushing = false;
-  /** Commits and announcements under way, also those whose client has gone: shutdown waits for them. */
+  /**
+   * Commits and announcements under way, also those whose client has gone: shutdown waits for them.
+   */
   const unfinished = new Set<Promise<unknown>>();
 
   function track<T>(work: Promise<T>): Promise<T> {
@@ -75,7 +83,10 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
     return work;
   }
 
-  /** Inserts, answers which events were duplicates, and announces. The only place where events are written. */
+  /**
+   * Inserts, answers which events were duplicates, and announces. The only place where events are
+   * written.
+   */
   async function commit(batches: Batch[], keepKeys: boolean): Promise<Set<string>> {
     const insert = async () => {
       await partitions.ensure(timesOf(batches));
@@ -87,7 +98,8 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
       partitions.forget();
       return insert();
     });
-    // A connection whose peer fell silent would hold up all single events: postgres.js itself waits for ever.
+    // A connection whose peer fell silent would stop all single events: postgres.js itself waits
+    // for ever.
     const duplicates = await withDeadline(inserted, COMMIT_DEADLINE_MS, () => {
       return new AppError("unavailable", "The commit takes too long; whether it happened is not known.");
     });
@@ -95,7 +107,10 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
     return duplicates;
   }
 
-  /** Starts after the sockets have been read, so that all requests of one turn of the event loop share a commit. */
+  /**
+   * Starts after the sockets were read, so that all requests of one turn of the event loop share a
+   * commit.
+   */
   function scheduleFlush(): void {
     if (flushing || queue.length === 0) return;
     flushing = true;
@@ -127,7 +142,8 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
     try {
       duplicates = await commit(toBatches(group), false);
     } catch (error) {
-      // One event that Postgres refuses must not take its neighbours along: each gets a commit of its own.
+      // One event that Postgres refuses must not fail the others of its group: each gets a commit
+      // of its own.
       if (classifyFailure(error) === "data" && group.length > 1) {
         for (const one of group) await flushGroup([one]);
       } else {
@@ -197,7 +213,10 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
 
 const NO_PARTITION = "23514";
 
-/** Roughly what an event takes in the queue: its free-form parts, and the rest, which the schema bounds. */
+/**
+ * Roughly what an event takes in the queue: its free-form parts, and the rest, which the schema
+ * bounds.
+ */
 function sizeOf(event: ParsedEvent | undefined): number {
   return 512 + (event?.properties?.length ?? 0) + (event?.context?.length ?? 0);
 }

@@ -2,8 +2,8 @@ import { csvLine } from "../../core/csv.ts";
 import type { ExportFormat, StoredEvent } from "./schema.ts";
 
 /**
- * An export reads page after page by keyset and only as fast as it is taken (http/download.ts). Its last
- * line says how many events it holds: without that line it is not complete.
+ * An export reads page after page by keyset, only as fast as it is taken (http/download.ts). Its
+ * last line says how many events it holds. Without that line it is not complete.
  */
 interface Dialect {
   header: string;
@@ -45,7 +45,10 @@ const DIALECTS: Record<ExportFormat, Dialect> = {
   },
 };
 
-/** Whether a line that was read back is an export's last one: the value of an NDJSON line, or the cells of a CSV row. */
+/**
+ * Whether a line that was read back is an export's last one: the value of an NDJSON line, or the
+ * cells of a CSV row.
+ */
 export function isTrailer(line: unknown): boolean {
   if (Array.isArray(line)) return line.length === 1 && /^# count=\d+$/.test(String(line[0]));
   if (typeof line !== "object" || line === null) return false;

@@ -7,7 +7,10 @@ export interface Batch {
   tenantId: string;
   batchId: string;
   receivedAtMs: number;
-  /** What the request carried and what was refused of it; `received - rejected` is the number of events here. */
+  /**
+   * How many events the request carried, and how many were refused: `received - rejected` are
+   * stored or duplicates.
+   */
   received: number;
   rejected: number;
   events: ParsedEvent[];
@@ -17,12 +20,12 @@ export interface Batch {
 const KEY_DAYS = 8;
 
 /**
- * G1: dedupe keys, events and ledger rows of any number of tenants in one statement. Returns the ids of the events
- * that were not stored, because their messageId is known already.
- *
- * Keys go in in key order, or two overlapping retries would deadlock; of two equal ones the first is stored. `on conflict do nothing` waits for a concurrent
- * statement holding the same key, so exactly one of them stores the event. The columns travel as array literals:
- * a parameter a column instead of fifteen a row, and the statement's text is always the same (prepared once).
+ * G1: dedupe keys, events and ledger rows of any number of tenants in one statement. Returns the
+ * ids of events that were not stored because their messageId is known. Keys are inserted in their
+ * order, or two overlapping retries would deadlock; of two equal ones the first is stored.
+ * `on conflict do nothing` waits for a concurrent statement with the same key, so exactly one
+ * stores the event. Columns travel as array literals, so the statement's text is always the same
+ * and prepared once.
  */
 export async function insertBatches(
   sql: Sql | Transaction,
@@ -83,7 +86,10 @@ export function keyOf({ messageKey, messageId }: Pick<ParsedEvent, "messageKey" 
   return messageKey ?? messageId ?? "";
 }
 
-/** The ids under which messages were stored first, by key. Call after insertBatches: its snapshot can't show them. */
+/**
+ * The ids under which messages were stored first, by key. Call after insertBatches: its snapshot
+ * can't show them.
+ */
 export async function findEventIds(
   sql: Sql,
   tenantId: string,
@@ -96,9 +102,9 @@ export async function findEventIds(
 }
 
 /**
- * Keys of live traffic that an import has met again: from now on they are kept as long as those of the import. Not
- * written as `is not null`, so that the planner finds the keys by their primary key and not by the index on expiry
- * (which was a BRIN index when that made importing 540,000 rows again take 35 s instead of 9).
+ * Keys of live events that an import has met again: from now on they are kept for ever. The
+ * condition is not `is not null`, so that the planner finds the keys by their primary key and not
+ * by the index on expiry: importing 540,000 rows again took 35 s with that index instead of 9.
  */
 export async function keepEventKeys(sql: Sql, tenantId: string, keys: readonly string[]): Promise<void> {
   await sql`

@@ -1,9 +1,9 @@
 import { isOfTheShop, type Principal } from "../../core/principal.ts";
 
 /**
- * A messageId that is used up stores nothing any more. So whoever may be a stranger has messageIds of its own: all
- * publishable keys together, and each customer; otherwise it could guess those of the shop's server (`order-17`) and keep
- * its events away. The shop's own are stored as they are, as they always were.
+ * A used messageId stores nothing any more. So possible strangers have messageIds of their own: all
+ * publishable keys together, and each customer. Otherwise they could guess those of the shop's
+ * server (`order-17`) and keep its events out. The shop's own are stored as they are.
  */
 export type MessageSpace = string;
 

@@ -35,7 +35,10 @@ export interface ParseFrame {
   /** Older events are rejected, and told why. */
   oldestMs: number;
   tooOld: string;
-  /** Whether the sender may send sales: the shop itself, or anybody where the tenant trusts them with it. */
+  /**
+   * Whether the sender may send sales: the shop itself, or anybody where the tenant trusts them
+   * with it.
+   */
   maySell: boolean;
   /** Whose messageIds are told apart from the shop's own. */
   messageSpace: MessageSpace;
@@ -44,7 +47,7 @@ export interface ParseFrame {
   defaults: { userId?: string; sessionId?: string; context?: Record<string, unknown> };
 }
 
-/** For what the shop loads from its own records: sent by nobody's clock, and as old as a shop can be. */
+/** For what the shop loads from its own records: no sender's clock, and as old as a shop can be. */
 export function frameOfRecords(money: MoneyRules | null): ParseFrame {
   return {
     receivedAtMs: Date.now(),
@@ -143,7 +146,9 @@ function errorsOfObject(path: string, value: Record<string, unknown>): FieldErro
   return errors;
 }
 
-/** The same of a request's own context, with its size: it goes into each of the request's events. */
+/**
+ * The same for a request's own context, with its size: it is added to each of the request's events.
+ */
 export function errorsOfSharedContext(context: Record<string, unknown>): FieldError[] {
   const errors = errorsOfObject("context", context);
   if (errors.length === 0 && isTooLarge({ properties: null, context: JSON.stringify(context) }))
@@ -169,7 +174,7 @@ function problemInside(value: unknown, depth: number): string | null {
   return null;
 }
 
-/** The free-form parts decide: every other field is bounded to a few hundred bytes by the schema. */
+/** The free-form parts decide. The schema bounds every other field to a few hundred bytes. */
 function isTooLarge({ properties, context }: Pick<ParsedEvent, "properties" | "context">): boolean {
   const characters = (properties?.length ?? 0) + (context?.length ?? 0);
   if (characters * 3 <= MAX_EVENT_BYTES) return false;

@@ -19,7 +19,10 @@ export interface EventFilter {
 const REACH_DAYS = [31, 366, Number.POSITIVE_INFINITY];
 const DAY_MS = 86_400_000;
 
-/** Newest first. Both ends of the time are always given, so that Postgres leaves the other partitions alone. */
+/**
+ * Newest first. Both ends of the time are always given, so that Postgres leaves the other
+ * partitions alone.
+ */
 export async function selectEvents(
   sql: Sql,
   tenantId: string,
@@ -59,7 +62,10 @@ interface Span {
   until: string;
 }
 
-/** The time that the filter speaks of, the newest part first. No event is of tomorrow, none of before EARLIEST_MS. */
+/**
+ * The time of the filter, the newest part first. No event is from tomorrow or from before
+ * EARLIEST_MS.
+ */
 function* spansOf({ from, to, before }: EventFilter): Generator<Span> {
   const oldestMs = Math.max(from === undefined ? EARLIEST_MS : Date.parse(from), EARLIEST_MS);
   // The parts of a millisecond that a client gives are looked at by Postgres.

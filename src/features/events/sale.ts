@@ -2,19 +2,26 @@ import { AMOUNT_DECIMALS, type ExchangeRate } from "../../core/exchange-rates.ts
 import { convertLine, type MoneyRules, readCurrency } from "./currency.ts";
 import type { Warn } from "./warnings.ts";
 
-/** Event types that count in money. Only the shop itself may send them, unless its tenant trusts others with it. */
+/**
+ * Event types that count in money. Only the shop itself may send them, unless its tenant trusts
+ * others with it.
+ */
 export const SALE_TYPES: ReadonlySet<string> = new Set(["purchase", "refund", "adjustment"]);
 
 /**
- * Bounds of one event. No shop meets them by accident, and a mistake stays a mistake of that size: `units` are added up in
- * a bigint, which takes 9 * 10^12 events of the highest quantity to leave, and `revenue` in a numeric without bound. An
- * amount in a JSON number is exact up to 15 digits, four of which are decimals; the catalogue's prices are below it.
+ * Bounds of one event: no shop meets them by accident, and a mistake stays small. `units` are added
+ * up in a bigint, which holds 9 * 10^12 events of the highest quantity; `revenue` is a numeric
+ * without bound. A JSON number is exact up to 15 digits, four of them decimals; the catalogue's
+ * prices stay below that.
  */
 const MAX_UNITS = 1_000_000;
 const MAX_UNIT_PRICE = 10_000_000_000;
 const MAX_LINE_TOTAL = 100_000_000_000;
 
-/** What an event means in units and money: null where it is no sale. Amounts are exact decimal text. */
+/**
+ * What an event counts in units and money: null where it is no sale. Amounts are exact decimal
+ * text.
+ */
 export interface SaleAmount {
   quantity: number | null;
   unitPrice: string | null;
@@ -48,7 +55,11 @@ export function parseSale(
   const { type } = input;
   const { quantity = 1, price, revenue, currency } = input.properties ?? {};
   if (typeof quantity !== "number" || !Number.isInteger(quantity) || quantity < 1 || quantity > MAX_UNITS) {
-    reject("properties.quantity", "invalid_quantity", `must be a whole number from 1 to ${MAX_UNITS}`);
+    reject(
+      "properties.quantity",
+      "invalid_quantity",
+      `must be a whole number from 1 to ${MAX_UNITS}${butIs(quantity)}`,
+    );
     return NO_SALE;
   }
   const read = rules ? readCurrency(currency, tsMs, rules) : { rate: null };
@@ -72,7 +83,10 @@ export function parseSale(
   };
 }
 
-/** Without a price: the catalogue may know one, a refund may do without, and anything else would count nothing. */
+/**
+ * Without a price: the catalogue may know one, and a refund needs none. Anything else would count
+ * nothing.
+ */
 function parseUnpriced(
   quantity: number,
   { type, productId }: SaleInput,
@@ -97,12 +111,21 @@ function parseUnpriced(
 function checkAmount(type: string, name: string, value: unknown, max: number, reject: Reject): string | null {
   const min = type === "adjustment" ? -max : 0;
   if (typeof value === "number" && value >= min && value <= max) return decimalText(value);
-  const exception = min === 0 ? "; only an adjustment may have a negative one" : "";
-  reject(`properties.${name}`, `invalid_${name}`, `must be a number from ${min} to ${max}${exception}`);
+  const exception = Number(value) < min && min === 0 ? "; only an adjustment may have a negative one" : "";
+  const bounds = `must be a number from ${min} to ${max}`;
+  reject(`properties.${name}`, `invalid_${name}`, `${bounds}${butIs(value)}${exception}`);
   return null;
 }
 
-/** The decimal that a client wrote, to four places: the shortest text of a double is what JSON carried. */
+function butIs(value: unknown): string {
+  if (typeof value === "number") return `, but is ${value}`;
+  return typeof value === "string" ? ", but is a string" : "";
+}
+
+/**
+ * The decimal that a client wrote, to four places: the shortest text of a double is what the JSON
+ * held.
+ */
 function decimalText(amount: number): string {
   const text = String(amount);
   return /^-?\d+(\.\d{1,4})?$/.test(text) ? text : amount.toFixed(AMOUNT_DECIMALS);

@@ -92,12 +92,18 @@ const eventFields = {
 export const EventInput = z.strictObject(eventFields).openapi("EventInput");
 export type EventInput = z.infer<typeof EventInput>;
 
-/** Not EventInput.extend(): that is documented as `allOf` of two schemas that each forbid the other's keys. */
+/**
+ * Not EventInput.extend(): the document would show it as `allOf` of two schemas that each forbid
+ * the other's keys.
+ */
 export const SingleEventInput = z
   .strictObject({ ...eventFields, sentAt: Timestamp.optional() })
   .openapi("SingleEventInput");
 
-/** The frame of a bulk request. Its events are checked one by one, so that a bad one does not stop the good ones. */
+/**
+ * The frame of a bulk request. Its events are checked one by one, so that a bad one does not stop
+ * the good ones.
+ */
 export const BulkFrame = z.strictObject({
   events: z.array(z.unknown()).min(1).max(MAX_BULK_EVENTS),
   sentAt: Timestamp.optional(),

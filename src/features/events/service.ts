@@ -85,7 +85,10 @@ export function createEventsService(deps: EventsDeps) {
   }
 
   return {
-    /** Resolves after the commit. Throws `invalid_input`, `too_large`, `sales_not_trusted`, `currency_mismatch`, `unavailable`. */
+    /**
+     * Resolves after the commit. Throws `invalid_input`, `too_large`, `sales_not_trusted`,
+     * `currency_mismatch`, `unavailable`.
+     */
     async createEvent(
       ctx: RequestContext,
       input: unknown,
@@ -104,7 +107,10 @@ export function createEventsService(deps: EventsDeps) {
         : { ...outcome, warnings: warnings.map((warning) => ({ index: 0, ...warning })) };
     },
 
-    /** Stores the valid events and reports the others; `strict` stores all or none. Throws when none is valid. */
+    /**
+     * Stores the valid events and reports the others; `strict` stores all or none. Throws when none
+     * is valid.
+     */
     async createEvents(
       ctx: RequestContext,
       input: BulkFrame,
@@ -164,8 +170,9 @@ export function createEventsService(deps: EventsDeps) {
     },
 
     /**
-     * All events of the filter, the newest first, as text. Each that was stored when it began is given exactly
-     * once. Those stored meanwhile are part of it where their time is still to come, as that of late ones may be.
+     * All events of the filter, the newest first, as text. Each event stored before the export
+     * began comes exactly once. Of those stored meanwhile, it holds the ones whose time it has not
+     * reached yet.
      */
     exportEvents(ctx: RequestContext, { format, ...filters }: EventExportQuery): AsyncIterable<string> {
       const pages = readPages<StoredEvent>((after, size) => {
@@ -252,14 +259,14 @@ function rejection(errors: FieldError[]): AppError {
   if (errors[0]?.code === "too_large")
     return new AppError("too_large", "The event is larger than 32 KB.", { errors });
   const reason = commonReason(errors);
-  if (reason) return new AppError(reason, REASONS[reason], { errors });
-  return invalidInput("event", errors);
+  const invalid = invalidInput("event", errors);
+  return reason ? new AppError(reason, REASONS[reason] ?? invalid.message, { errors }) : invalid;
 }
 
-/** What a client may want to branch on, where it is all that is wrong. */
+/** What a client may want to branch on, where it is all that is wrong; null: its detail is the first finding. */
 const REASONS = {
   sales_not_trusted: "Customers and publishable keys may not send sales here.",
-  currency_mismatch: "The amount is in another currency than the shop's, and no exchange rate is known.",
+  currency_mismatch: null,
 };
 
 function commonReason(errors: readonly { code: string }[]): keyof typeof REASONS | undefined {

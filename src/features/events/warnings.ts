@@ -1,8 +1,8 @@
 import type { EventInput, WARNING_CODES } from "./schema.ts";
 
 /**
- * What an accepted event says in vain: names that somebody who sends them expects to count, in a place where nothing reads
- * them. Names that mean nothing to us anywhere are the shop's own business.
+ * What an accepted event says in vain: names that a sender expects to count, in a place where
+ * nothing reads them. Names that we read nowhere are the shop's own business.
  */
 export type WarningCode = (typeof WARNING_CODES)[number];
 
@@ -13,7 +13,9 @@ export interface Warning {
 
 export type Warn = (path: string, code: WarningCode) => void;
 
-/** A field of the event itself; a list of lines; the money of a line under another name than ours. */
+/**
+ * A field of the event itself; a list of lines; the money of a line under another name than ours.
+ */
 type Meaning = { field: keyof EventInput } | "lines" | "revenue" | "money";
 
 const IN_PROPERTIES: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([

@@ -7,9 +7,10 @@ import { pruneTable } from "../../db/prune.ts";
 import type { RunTransaction, Transaction } from "../../db/transaction.ts";
 
 /**
- * Idempotency-Key: the key is held by an advisory lock for the transaction of the effect, which also stores the answer under
- * it, so the effect happens once or not at all. While one request holds the key, others are refused (409) instead of waiting; a later one
- * gets the stored answer. Scoped by tenant and principal; bound to the payload by a fingerprint.
+ * Idempotency-Key: an advisory lock holds the key for the transaction of the effect, which also
+ * stores the answer. So the effect happens once or not at all. While one request holds the key,
+ * others are refused (409); a later one gets the stored answer. Keys belong to a tenant and
+ * principal, and to the payload by a fingerprint.
  */
 export interface IdempotentAnswer {
   status: number;
@@ -90,7 +91,10 @@ async function findAnswer(tx: Transaction, tenantId: string, owner: string, key:
   return row ?? null;
 }
 
-/** Deletes expired keys, at most `limit`; returns how many. One that was taken into use again meanwhile stays. */
+/**
+ * Deletes expired keys, at most `limit`; returns how many. A key that was used again meanwhile
+ * stays.
+ */
 export async function pruneIdempotencyKeys(sql: Sql, limit: number): Promise<number> {
   const key = { tenant_id: "uuid", principal: "text", key: "text" } as const;
   const over = sql`expires_at < now()`;

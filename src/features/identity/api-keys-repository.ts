@@ -31,7 +31,10 @@ export async function insertApiKey(tx: Transaction, tenantId: string, key: NewAp
   return row;
 }
 
-/** Keys that still work, newest first; ids are time-ordered. `before` is the last id of the page before. */
+/**
+ * Keys that still work, newest first; ids are time-ordered. `before` is the last id of the page
+ * before.
+ */
 export async function selectApiKeys(
   sql: Sql,
   tenantId: string,
@@ -51,7 +54,10 @@ export async function countApiKeys(tx: Transaction, tenantId: string): Promise<n
   return row?.keys ?? 0;
 }
 
-/** A live key of the tenant, held until the transaction ends. `replacedBy`: the key that it was rotated to. */
+/**
+ * A live key of the tenant, held until the transaction ends. `replacedBy`: the key that it was
+ * rotated to.
+ */
 export async function lockApiKey(
   tx: Transaction,
   tenantId: string,
@@ -62,7 +68,10 @@ export async function lockApiKey(
   return row ?? null;
 }
 
-/** Names the key that takes over, and lets the old one end after `seconds`, or earlier if it was to. */
+/**
+ * Names the key that takes over, and ends the old one after `seconds`, or earlier if it was to end
+ * earlier.
+ */
 export async function replaceApiKey(
   tx: Transaction,
   tenantId: string,

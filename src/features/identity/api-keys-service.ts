@@ -65,8 +65,9 @@ export function createApiKeysService({ db }: { db: Database }) {
     },
 
     /**
-     * A new key of the same name, scopes and expiry; the old one goes on working for `overlapSeconds`. Throws `conflict`
-     * for a key that was rotated before: its expiry is that of the overlap by now, and a second successor would take it.
+     * A new key of the same name, scopes and expiry; the old one works for another
+     * `overlapSeconds`. Throws `conflict` for a key that was rotated before: its expiry is now that
+     * of the overlap, and a second successor would inherit it.
      */
     async rotateApiKey(ctx: RequestContext, id: string, overlapSeconds: number) {
       const { tenantId } = ctx;
@@ -113,7 +114,10 @@ function invalid(path: string, code: string, message: string): AppError {
   return invalidInput("body", [{ path, code, message }]);
 }
 
-/** Behind the tenant's lock that requireStanding holds, so that two requests can't both take the last place. */
+/**
+ * Call behind the tenant's lock of requireStanding, so that two requests can't both take the last
+ * place.
+ */
 async function requireRoom(tx: Transaction, tenantId: string): Promise<void> {
   if ((await repository.countApiKeys(tx, tenantId)) >= MAX_KEYS)
     throw new AppError("conflict", `A tenant has at most ${MAX_KEYS} API keys: revoke one first.`);

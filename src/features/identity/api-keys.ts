@@ -1,6 +1,8 @@
 import { randomToken, sha256 } from "../../core/ids.ts";
 
-/** `ffs_` secret and `ffp_` publishable keys: 32 random bytes, of which only a SHA-256 is stored. */
+/**
+ * `ffs_` secret and `ffp_` publishable keys: 32 random bytes, of which only a SHA-256 is stored.
+ */
 const PREFIX = { secret: "ffs_", publishable: "ffp_" } as const;
 export type ApiKeyKind = keyof typeof PREFIX;
 

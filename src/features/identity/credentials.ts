@@ -11,9 +11,10 @@ import { findMembership } from "./repository.ts";
 import type { AccessTokens } from "./tokens.ts";
 
 /**
- * Checked credentials are remembered for two seconds: an event must not cost a signature check and a query each, and a
- * revoked key must be refused everywhere within five. While Postgres is away, nobody can revoke anything: what was right
- * a while ago still is, so that reads can be answered from the cache.
+ * Checked credentials are remembered for two seconds: an event must not cost a signature check and
+ * a query, and a revoked key must be refused everywhere within five. While Postgres is away nobody
+ * can revoke anything, so a credential checked a while ago is still good for answers from the
+ * cache.
  */
 const REMEMBER_MS = 2_000;
 const TRUST_WITHOUT_POSTGRES_MS = 15 * 60_000;
@@ -59,7 +60,8 @@ export function createCredentialVerifier(
     const claims = await tokens.verify(credential);
     const { userId } = claims;
     const chosen = tenantId ?? claims.tenantId;
-    // The token says what the role was; the membership says what it is, within the seconds that a check is remembered.
+    // The token says what the role was. The membership says what it is, within the seconds that a
+    // check is remembered.
     const membership = await guard.lookUp(() => findMembership(orm, chosen, userId));
     if (!membership) throw forbiddenTenant();
     const { sessionVersion, ...standing } = membership;
@@ -70,9 +72,9 @@ export function createCredentialVerifier(
   }
 
   /**
-   * The principal behind a bearer token or API key; synchronous when it was checked a moment ago. `keyOnly`: came as
-   * X-Api-Key, where a token is none. `admitUnknown` is asked before a credential is looked at that was not found good
-   * before, and refuses it by throwing.
+   * The principal behind a bearer token or API key; synchronous when it was checked a moment ago.
+   * `keyOnly`: sent as X-Api-Key, where a token is not accepted. `admitUnknown` is called before a
+   * credential is checked that was not found good before, and refuses it by throwing.
    */
   return function verifyCredential(
     credential: string,
@@ -125,5 +127,8 @@ function badApiKey(): AppError {
 }
 
 function forbiddenTenant(): AppError {
-  return new AppError("forbidden", "This credential does not belong to the tenant that X-Tenant-Id names.");
+  return new AppError(
+    "forbidden",
+    "This credential does not belong to the tenant that X-Tenant-Id names; it takes an id, and GET /auth/me shows yours.",
+  );
 }

@@ -11,10 +11,10 @@ import { replacePassword } from "./passwords/repository.ts";
 import { findTenant, findUserByEmail, insertAccount } from "./repository.ts";
 
 /**
- * Makes an account the admin of a tenant, by id or slug; makes the account when it is new. Throws `conflict` for an account
- * that exists and is no admin there, unless told to `promote` it: whoever registered the address first would
- * otherwise become admin with a password of their own. An account that exists keeps its password, unless told
- * to `setPassword`; one that is another than before ends the account's sessions.
+ * Makes an account the admin of a tenant, by id or slug; makes the account when it is new. Throws
+ * `conflict` for an existing account that is no admin there, unless told to `promote` it: a
+ * stranger may have registered the address first. An existing account keeps its password, unless
+ * told to `setPassword`; a changed password ends the account's sessions.
  */
 export async function ensureAdmin(
   db: Database,

@@ -7,14 +7,19 @@ export interface InvitationName {
   id: string;
 }
 
-/** `<tenant>.<invitation>.<HMAC-SHA256 of both>`: proof that we made it, without anything to store. */
+/**
+ * `<tenant>.<invitation>.<HMAC-SHA256 of both>`: proof that we made it, without storing anything.
+ */
 export interface InvitationTokens {
   sign(name: InvitationName): string;
   /** Null unless the token was signed here. */
   verify(token: string): InvitationName | null;
 }
 
-/** Signs with `secret`; also believes tokens of `previous`, so that a changed secret leaves open invitations open. */
+/**
+ * Signs with `secret`. Also accepts tokens signed with `previous`, so that invitations outlive a
+ * change of the secret.
+ */
 export function createInvitationTokens(secret: string, previous: string | null): InvitationTokens {
   const accepted = previous === null ? [secret] : [secret, previous];
   const isGenuine = (text: string, signature: string) => {

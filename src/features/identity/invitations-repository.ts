@@ -23,7 +23,9 @@ export async function insertInvitation(tx: Transaction, tenantId: string, row: I
     values (${tenantId}, ${row.id}, ${row.email}, ${row.role}, ${row.sellerId}, ${row.invitedBy}, ${row.expiresAt.toISOString()})`;
 }
 
-/** The open ones, newest first; ids are time-ordered. `before` is the last id of the page before. */
+/**
+ * The open ones, newest first; ids are time-ordered. `before` is the last id of the page before.
+ */
 export async function selectInvitations(
   sql: Sql,
   tenantId: string,

@@ -21,12 +21,15 @@ export type InvitationsService = ReturnType<typeof createInvitationsService>;
 const INVITATION_DAYS = 7;
 
 /**
- * Offers to join a tenant, for known and unknown e-mails alike: an e-mail address is proven by nothing here, and the
- * answer to an invitation must not tell whether it has an account.
+ * Offers to join a tenant, for known and unknown e-mails alike: nothing here proves an e-mail
+ * address, and the answer must not tell whether it has an account.
  */
 export function createInvitationsService({ db, idempotency, invitationTokens }: InvitationsDeps) {
   return {
-    /** The answer carries the token, which the admin passes on. Ends what was open for the e-mail before. */
+    /**
+     * The answer carries the token, which the admin passes on. It ends earlier invitations for the
+     * e-mail.
+     */
     async inviteMember(
       ctx: RequestContext,
       input: { email: string; role: Role; sellerId?: string },
@@ -49,7 +52,8 @@ export function createInvitationsService({ db, idempotency, invitationTokens }: 
         await recordAudit(tx, ctx, { action: "member.invited", target: row.id, after });
         return { status: 201, body: present(row) };
       });
-      // The token is signed anew for a replay, too: what is stored with an Idempotency-Key must hold no secret.
+      // The token is signed anew for a replay, too: an answer stored for an Idempotency-Key must
+      // hold no secret.
       const invitation = answer.body as ReturnType<typeof present>;
       const token = invitationTokens.sign({ tenantId: ctx.tenantId, id: invitation.id });
       return { invitation: { ...invitation, token }, replayed: answer.replayed };

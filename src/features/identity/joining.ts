@@ -8,9 +8,9 @@ import { lockAdmins, lockMember, lockTenant, requireOtherAdmin, upsertMember } f
 import { deleteResetsOf } from "./passwords/repository.ts";
 
 /**
- * Takes an invitation: the one way into a tenant that exists. Whatever else was open for the e-mail ends with it, or a
- * spare one would outlive the next change of role. Throws `not_found` unless the invitation is open and for this
- * e-mail, and `conflict` when the tenant would lose its last admin.
+ * Takes an invitation, the one way into an existing tenant. It ends all others for the e-mail: a
+ * spare one would outlive the next change of role. Throws `not_found` unless the invitation is open
+ * and for this e-mail, and `conflict` when the tenant would lose its last admin.
  */
 export async function joinByInvitation(
   tx: Transaction,

@@ -27,8 +27,8 @@ export async function selectMembers(
 }
 
 /**
- * Makes changes of who belongs to a tenant one after the other. Not `for update`, which would also hold up every row that
- * refers to the tenant, sessions above all.
+ * Makes changes of a tenant's members run one after the other. Not `for update`, which would also
+ * delay every row that refers to the tenant, above all sessions.
  */
 export async function lockTenant(tx: Transaction, tenantId: string): Promise<void> {
   await tx`select from tenants where id = ${tenantId} for no key update`;
@@ -42,7 +42,10 @@ export async function lockMember(tx: Transaction, tenantId: string, userId: stri
   return row ?? null;
 }
 
-/** Locks the tenant's admins, so that two of them can't demote each other at once. Returns their user ids. */
+/**
+ * Locks the tenant's admins, so that two of them can't demote each other at once. Returns their
+ * user ids.
+ */
 export async function lockAdmins(tx: Transaction, tenantId: string): Promise<string[]> {
   const rows = await tx<{ userId: string }[]>`
     select user_id as "userId" from memberships

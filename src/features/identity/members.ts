@@ -34,7 +34,10 @@ export function createMembersService({ db, invitationTokens }: MembersDeps) {
       };
     },
 
-    /** Joins the tenant that invited the caller's e-mail. Throws `not_found` for a token that is not theirs. */
+    /**
+     * Joins the tenant that invited the caller's e-mail. Throws `not_found` for a token that is not
+     * theirs.
+     */
     async acceptInvitation({ principal, requestId }: RequestContext, token: string) {
       if (principal.kind !== "user") throw new AppError("forbidden", "An API key can't join a tenant.");
       const user = await findUserById(db.orm, principal.userId);
@@ -94,8 +97,8 @@ export function createMembersService({ db, invitationTokens }: MembersDeps) {
 }
 
 /**
- * Ends the open invitations that would undo a removal or a change of role: those for the user, and, unless the user is
- * still an admin, those that the user made. Undefined when there were none.
+ * Ends the open invitations that would undo a removal or a change of role: those for the user, and,
+ * unless the user is still an admin, those that the user made. Undefined when there were none.
  */
 async function voidInvitations(tx: Transaction, tenantId: string, userId: string, role: Role | null) {
   const email = await repository.selectEmail(tx, userId);

@@ -31,7 +31,10 @@ export async function findUserById(orm: Orm, userId: string): Promise<UserRow | 
   return rows[0] ?? null;
 }
 
-/** By id or slug. The id comes first: somebody may have made a tenant whose slug is another one's id. */
+/**
+ * By id or slug. The id comes first: somebody may have made a tenant whose slug is another one's
+ * id.
+ */
 export async function findTenant(orm: Orm, idOrSlug: string): Promise<{ id: string; slug: string } | null> {
   const columns = { id: tenants.id, slug: tenants.slug };
   const [byId] = isUuid(idOrSlug)
@@ -72,7 +75,10 @@ export async function insertAccount(tx: Transaction, user: NewUser): Promise<Dat
   return row?.created_at ?? new Date();
 }
 
-/** User and membership of an existing tenant, in one statement. A taken e-mail is a unique violation. */
+/**
+ * User and membership of an existing tenant, in one statement. A taken e-mail is a unique
+ * violation.
+ */
 export async function insertUser(db: Database, user: NewUser, tenantId: string, role: Role): Promise<Date> {
   const [row] = await db.write<{ created_at: Date }[]>`
     with new_user as (
@@ -86,7 +92,10 @@ export async function insertUser(db: Database, user: NewUser, tenantId: string, 
   return row?.created_at ?? new Date();
 }
 
-/** User, tenant and membership as its admin, in one statement. A taken e-mail or slug is a unique violation. */
+/**
+ * User, tenant and membership as its admin, in one statement. A taken e-mail or slug is a unique
+ * violation.
+ */
 export async function insertUserWithTenant(
   db: Database,
   user: NewUser,
@@ -136,10 +145,10 @@ interface RotatedRow {
 }
 
 /**
- * Takes a live token out of use and puts its successor in place, in one transaction; null when the token is unknown,
- * expired, or was used or revoked before: then its whole family ends. The row lock lets one of two uses at once win, and
- * the other one then ends the winner's new token, too. A family is ended as soon as one of its tokens is revoked, so a
- * successor that is made at that moment is no good either.
+ * Replaces a live token by its successor in one transaction. Null when the token is unknown,
+ * expired, or was used or revoked before: then its whole family ends. The row lock lets one of two
+ * uses at once win; the other one then ends the winner's new token, too. Revoking any token ends
+ * its family, so a successor made at that moment is no good either.
  */
 export async function rotateRefreshToken(
   db: Database,
@@ -168,7 +177,9 @@ export async function rotateRefreshToken(
   });
 }
 
-/** Ends the family that a token belongs to: its owner signed out, or somebody used a token twice. */
+/**
+ * Ends the family that a token belongs to: its owner signed out, or somebody used a token twice.
+ */
 export async function revokeTokenFamily(orm: Orm, tokenHash: string): Promise<void> {
   const family = orm
     .select({ familyId: refreshTokens.familyId })

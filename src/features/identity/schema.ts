@@ -1,5 +1,5 @@
 import { z } from "@hono/zod-openapi";
-import { isDay, isTimeZone, TIME_ZONE_RULE } from "../../core/days.ts";
+import { isDay, isTimeZone, TIME_ZONE_NAMES, TIME_ZONE_RULE } from "../../core/days.ts";
 import { namesItsSeller, SCOPES } from "../../core/principal.ts";
 import { isStorable } from "../../core/validation.ts";
 import { Instant, withDefault } from "../../http/responses.ts";
@@ -7,7 +7,10 @@ import { Instant, withDefault } from "../../http/responses.ts";
 const MAX_PASSWORD = 128;
 const MAX_NAME = 200;
 
-/** Plain text that Postgres can store: no NUL, no lone surrogates. Blanks around it are cut off, so it needs more. */
+/**
+ * Plain text that Postgres can store: no NUL, no lone surrogates. Blanks around it are removed, and
+ * something must be left.
+ */
 const PlainText = (max: number) =>
   z
     .string()
@@ -17,7 +20,10 @@ const PlainText = (max: number) =>
     .refine(isStorable, "holds a character that can't be stored")
     .openapi({ pattern: "^[^\\u0000]*[^\\s\\u0000][^\\u0000]*$" });
 
-/** zod's own pattern with the lengths of RFC 5321 and RFC 1035, so that the document says all that is asked of one. */
+/**
+ * zod's own pattern with the lengths of RFC 5321 and RFC 1035, so that the document tells all
+ * requirements.
+ */
 const EMAIL =
   /^(?=.{1,64}@)(?!\.)(?!.*\.\.)[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}$/;
 export const Email = z
@@ -148,7 +154,7 @@ export const RotateInput = z
 /** X-Seller-Id and memberships name sellers by ids of the shop's choice. */
 const SellerId = PlainText(100);
 
-const SELLER_RULE = "is required of the role seller, and refused of every other";
+const SELLER_RULE = "is needed with the role seller, and refused with any other";
 
 export const Member = z
   .object({
@@ -211,7 +217,10 @@ const RATE = /^\d{1,7}(\.\d{1,10})?$/;
 const TRUSTED_SALES =
   "Whether customers and publishable keys may send purchase, refund and adjustment. Anybody can register as a customer or read a publishable key, so false, the default, keeps strangers away from revenue";
 
-/** Three currencies by the day for most of a year; a setting that is sent whole should not be larger. */
+/**
+ * Three currencies by the day for most of a year. A setting that is sent whole should not be
+ * larger.
+ */
 const MAX_RATES = 1_000;
 
 const EXCHANGE_RATES =
@@ -259,7 +268,7 @@ export const TenantChange = z
     timeZone: z
       .string()
       .max(64)
-      .refine(isTimeZone, "must be an IANA time zone, such as Europe/Berlin")
+      .refine(isTimeZone, TIME_ZONE_NAMES)
       .openapi({ description: TIME_ZONE_RULE, example: "Europe/Berlin" })
       .optional(),
     currency: z

@@ -70,7 +70,10 @@ export function createIdentityService(deps: IdentityDeps) {
     return { token, refreshToken, expiresIn: ACCESS_TOKEN_SECONDS, user: presentUser(user, tenantId, role) };
   }
 
-  /** The membership to sign in with: the asked one, else the oldest. Null when there is none such. */
+  /**
+   * The membership to sign in with: the one asked for, else the oldest. Null when there is none
+   * such.
+   */
   async function chooseMembership(userId: string, tenantId: string | undefined) {
     const memberships = await repository.listMemberships(orm, userId);
     return (tenantId ? memberships.find((one) => one.tenantId === tenantId) : memberships[0]) ?? null;
@@ -89,8 +92,9 @@ export function createIdentityService(deps: IdentityDeps) {
 
   return {
     /**
-     * With `tenantName` makes a tenant, with `invitationToken` joins the one that invited, else the default one. Throws
-     * `forbidden` while signups are closed, `conflict` for a taken e-mail, `not_found` for an invitation that is no good.
+     * `tenantName` makes a tenant, `invitationToken` joins the inviting one, otherwise it is the
+     * default one. Throws `forbidden` while signups are closed, `conflict` for a taken e-mail,
+     * `not_found` for an invalid invitation.
      */
     async register(input: RegisterInput, requestId: string) {
       const { email, password, name = null, tenantName, invitationToken } = input;
@@ -123,9 +127,10 @@ export function createIdentityService(deps: IdentityDeps) {
     },
 
     /**
-     * With `invitationToken` joins the tenant that invited, which is the only way back for who has no membership left.
-     * Throws `unauthenticated` in the same words and time for an unknown user, a wrong password, a foreign tenant and an
-     * invitation that is no good, and `rate_limited` after too many of these.
+     * `invitationToken` joins the inviting tenant: the only way back for a person without any
+     * membership. Throws `unauthenticated` in the same words and time for an unknown user, a wrong
+     * password, a foreign tenant and an invalid invitation, and `rate_limited` after too many of
+     * these.
      */
     async login(input: LoginInput, { requestId, address }: { requestId: string; address: string }) {
       if (input.tenantId && input.invitationToken)
@@ -144,7 +149,10 @@ export function createIdentityService(deps: IdentityDeps) {
       return openSession(user, membership.tenantId, membership.role);
     },
 
-    /** Swaps a refresh token for a new session. A token used twice ends its whole family (RFC 9700, section 4.14). */
+    /**
+     * Swaps a refresh token for a new session. A token used twice ends its whole family (RFC 9700,
+     * section 4.14).
+     */
     async refresh(refreshToken: string) {
       const next = makeRefreshToken();
       const used = await repository.rotateRefreshToken(db, sha256(refreshToken), next);
@@ -171,8 +179,8 @@ export function createIdentityService(deps: IdentityDeps) {
     ensureAdmin: (input: Parameters<typeof ensureAdmin>[1]) => ensureAdmin(db, input),
 
     /**
-     * The id of the tenant with this slug, made when it is missing; one that exists stays as it is. Throws `invalid_input`
-     * for a time zone that can't be used.
+     * The id of the tenant with this slug, made when it is missing; an existing one stays as it is.
+     * Throws `invalid_input` for a time zone that can't be used.
      */
     async ensureTenant(slug: string, name: string, timeZone?: string): Promise<string> {
       if (timeZone !== undefined) await timeZones.require(timeZone);

@@ -5,9 +5,9 @@ import { lockApiKey } from "./api-keys-repository.ts";
 import { lockMember, lockTenant } from "./members-repository.ts";
 
 /**
- * A checked credential is remembered for seconds. Who was removed or demoted in that time must not use them to make a
- * way back in, so a change of who has access looks at its author again: in its transaction, behind the lock that all
- * such changes of a tenant take. Throws `forbidden`.
+ * A checked credential is remembered for seconds. A removed or demoted person must not use them to
+ * get back in. So a change of access checks its author again in its transaction, behind the lock
+ * that all such changes of a tenant take. Throws `forbidden`.
  */
 export async function requireStanding(
   tx: Transaction,

@@ -23,8 +23,8 @@ const MAX_REMEMBERED = 10_000;
 export type ReadTenantSettings = (tenantId: string) => Promise<TenantSettings> | TenantSettings;
 
 /**
- * Reads a tenant's settings, at most once in five seconds; synchronous when they are at hand. While Postgres is away they
- * are what they were. Throws `not_found`.
+ * Reads a tenant's settings, at most once in five seconds; synchronous when they are known. While
+ * Postgres is away, the last known ones count. Throws `not_found`.
  */
 export function createTenantSettingsReader(orm: Orm, guard: Pick<ReadGuard, "lookUp">): ReadTenantSettings {
   const remembered = new Map<string, { settings: TenantSettings; untilMs: number }>();

@@ -47,10 +47,10 @@ export function createTenantService({ db, timeZones, retryRollups }: TenantDeps)
     },
 
     /**
-     * Throws `conflict` for another time zone once there are events: their days are counted in the old one, and changing
-     * it takes a recount (`footfall rebuild --time-zone`). In a zone that Postgres does not know nothing is counted, so
-     * such a one can be left as long as that is so. Throws `invalid_input` for a zone that can't be used, and for exchange
-     * rates that are not those into the tenant's currency.
+     * Throws `conflict` for another time zone once there are events: their days are counted in the
+     * old one, and changing it takes `footfall rebuild --time-zone`. A zone that Postgres does not
+     * know counts nothing, so it can be left. Throws `invalid_input` for a zone that can't be used,
+     * and for exchange rates that are not into the tenant's currency.
      */
     async updateTenant(ctx: RequestContext, change: TenantChange): Promise<Tenant> {
       const { tenantId } = ctx;
@@ -88,7 +88,10 @@ export function createTenantService({ db, timeZones, retryRollups }: TenantDeps)
   };
 }
 
-/** Rates say what a currency is worth in the tenant's own: of that one there is none, and another one makes them wrong. */
+/**
+ * Rates convert into the tenant's own currency: that one needs no rate, and changing it makes the
+ * rates wrong.
+ */
 function checkRates(before: Tenant, change: TenantChange, after: Tenant): void {
   const isStale =
     after.currency !== before.currency && !change.exchangeRates && after.exchangeRates.length > 0;
@@ -117,11 +120,11 @@ async function selectTenant(sql: Database["read"] | Transaction, tenantId: strin
 }
 
 /**
- * Throws `conflict` once there are events, or rollups of events that retention has taken. Looks a second time behind the
- * lock of recounting (features/rollups/recount.ts), under which no batch is rolled up: an event that is committed by then
- * is seen, and a later one waits with its rollup until the new zone is committed, so no day is counted in the old one.
- * The first look keeps a tenant that has events from holding up the workers of all. With `uncountedEvents`, events may be
- * there, but no rollups.
+ * Throws `conflict` once there are events, or rollups of events that retention has deleted. It
+ * checks again behind the lock of recounting (features/rollups/recount.ts), under which no batch is
+ * rolled up: events committed by then are seen, and later ones wait for the new zone. The check
+ * before the lock keeps a tenant with events from delaying the workers. With `uncountedEvents`,
+ * events may be there, but no rollups.
  */
 async function requireNothingCounted(
   tx: Transaction,

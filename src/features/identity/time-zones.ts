@@ -5,9 +5,14 @@ import type { Sql } from "../../db/client.ts";
 import { findZoneFault, type ZoneFault } from "../../db/time-zones.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
 
-/** Days are counted by Postgres and named by the runtime, so a zone is used only if both have the same clock for it. */
+/**
+ * Postgres counts days and the runtime names them, so a zone is used only if both have the same
+ * clock for it.
+ */
 export interface TimeZones {
-  /** Null when the zone can be used. At hand at once for a zone that was asked for in the last minutes. */
+  /**
+   * Null when the zone can be used. Synchronous for a zone that was asked for in the last minutes.
+   */
   findFault(name: string): Promise<ZoneFault | null> | ZoneFault | null;
   /** Throws `invalid_input` with the reason for a zone that can't be used. */
   require(name: string): Promise<void>;
@@ -15,7 +20,10 @@ export interface TimeZones {
 
 /** Time zone data of a Postgres that runs on changes with a package update. */
 const REMEMBER_MS = 600_000;
-/** Each look costs Postgres milliseconds: whoever asks for all zones there are has one connection at the most. */
+/**
+ * A comparison costs Postgres milliseconds. However many zones are asked for, they take one
+ * connection at most.
+ */
 const LOOKS_AT_ONCE = 1;
 
 /** As many zones are remembered as the runtime knows. */
@@ -50,7 +58,8 @@ export function createTimeZones(sql: Sql, guard: Pick<ReadGuard, "lookUp">): Tim
       };
     const fresh = startLook(name, key);
     if (known?.fault !== null) return fresh;
-    // A zone that was good is so until the look says otherwise: nobody waits for it, nor for a Postgres that is away.
+    // A zone that was good stays good until the comparison ends. Nobody waits for it, nor for a
+    // Postgres that is away.
     fresh.catch(() => {});
     return null;
   }

@@ -3,7 +3,10 @@ import { AppError } from "../../core/errors.ts";
 import { randomToken, sha256 } from "../../core/ids.ts";
 import type { Role } from "../../core/principal.ts";
 
-/** Access tokens are HS256 JWTs (RFC 7519) naming user, tenant and role; refresh tokens are opaque and stored hashed. */
+/**
+ * Access tokens are HS256 JWTs (RFC 7519) naming user, tenant and role; refresh tokens are opaque
+ * and stored hashed.
+ */
 export const ACCESS_TOKEN_SECONDS = 15 * 60;
 const REFRESH_TOKEN_DAYS = 30;
 
@@ -25,7 +28,10 @@ export interface AccessTokens {
   verify(token: string): Promise<AccessClaims>;
 }
 
-/** Signs with `secret`; also accepts tokens of `previous`, told apart by `kid`, so that a secret can be changed. */
+/**
+ * Signs with `secret`. Also accepts tokens of `previous`, told apart by `kid`, so that a secret can
+ * be changed.
+ */
 export function createAccessTokens(secret: string, previous: string | null): AccessTokens {
   const keyOf = (text: string) => new TextEncoder().encode(text);
   const kidOf = (text: string) => sha256(text).slice(0, 8);

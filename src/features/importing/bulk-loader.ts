@@ -1,8 +1,8 @@
 import type { EventWriter, ParsedEvent } from "../events/index.ts";
 
 /**
- * A batch is one statement and one ledger row. Measured on two cores that Postgres shares: 48 k rows/s with one batch
- * in flight, 63 k with two; batches of 1000 made 55 k, of 5000 made 60 k.
+ * A batch is one statement and one ledger row. Measured on two cores that Postgres shares: 48 k
+ * rows/s with one batch in flight, 63 k with two; batches of 1000 made 55 k, of 5000 made 60 k.
  */
 const BATCH_ROWS = 2_000;
 const MAX_IN_FLIGHT = 2;
@@ -17,15 +17,24 @@ export interface LoadTotals {
 
 export interface BulkLoader {
   readonly totals: LoadTotals;
-  /** Takes an event, or null for a row that was refused. Synchronous; call `flush` when it answers true. */
+  /**
+   * Takes an event, or null for a row that was refused. Synchronous; call `flush` when it answers
+   * true.
+   */
   add(event: ParsedEvent | null): boolean;
-  /** Starts to write what was added and resolves when there is room for another batch. Throws what an earlier one threw. */
+  /**
+   * Starts to write what was added, and resolves when there is room for another batch. Throws the
+   * error of an earlier batch.
+   */
   flush(): Promise<void>;
   /** Writes the rest; resolves when nothing is in flight any more. Throws the first failure. */
   finish(): Promise<void>;
 }
 
-/** Writes events of one tenant in batches through the ingest path. Their message ids are remembered for ever. */
+/**
+ * Writes events of one tenant in batches through the ingest path. Their message ids are remembered
+ * for ever.
+ */
 export function createBulkLoader(writer: EventWriter, tenantId: string): BulkLoader {
   const totals: LoadTotals = { rows: 0, stored: 0, duplicates: 0, rejected: 0 };
   let events: ParsedEvent[] = [];

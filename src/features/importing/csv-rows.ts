@@ -5,8 +5,9 @@ import type { Row, RowSource } from "./rows.ts";
 import { badFile, readTextBytes } from "./source.ts";
 
 /**
- * A CSV file (RFC 4180; line ends LF, CRLF or CR, a BOM is skipped) whose first row is the header. A row with a wrong
- * number of values or a misplaced quote is a problem of that row; a quote that never closes is one of the file.
+ * A CSV file (RFC 4180; line ends LF, CRLF or CR; a BOM is skipped) whose first row is the header.
+ * A wrong number of values or a misplaced quote is a problem of its row. A quote that never closes
+ * is a problem of the file.
  */
 export async function readCsv(path: string, delimiter = ","): Promise<RowSource> {
   const batches = parseCsv(path, delimiter);
@@ -78,7 +79,7 @@ function toRow(cells: string[], endLine: number): Row {
   return { line, cells, identity: cells.join("\0") };
 }
 
-/** A row that csv-parse could not read. Throws where it is the file that ends in the middle of a value. */
+/** A row that csv-parse could not read. Throws when the file ends in the middle of a value. */
 function toBrokenRow(path: string, error: CsvError): Row {
   const line = Number(error.lines);
   if (error.code === "CSV_QUOTE_NOT_CLOSED" || error.code === "CSV_MAX_RECORD_SIZE")

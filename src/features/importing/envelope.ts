@@ -3,22 +3,33 @@ import { AppError, type FieldError } from "../../core/errors.ts";
 import { type Mapped, type MapRow, UNREADABLE_TIME } from "./map-row.ts";
 import { timestampReader } from "./timestamp-format.ts";
 
-/** The event envelope of the HTTP contract, as an NDJSON object or as CSV columns with these names. */
+/**
+ * The event envelope of the HTTP contract, as an NDJSON object or as CSV columns with these names.
+ */
 const FIELDS = ["type", "productId", "userId", "anonymousId", "sessionId", "timestamp", "messageId"];
 const REQUIRED = ["type", "timestamp"];
-/** What an event reads back with but is not sent with: an exported file can be imported as it is. */
+/**
+ * Fields of an answer that are not part of an input. They are ignored, so an exported file can be
+ * imported.
+ */
 const GIVEN_BY_US = ["id", "receivedAt"];
 /** In an export, what an event has that counts in no figure: imported, it would count again. */
 const VOIDED = "voidedAt";
 const VOIDED_EVENT = "says that the event counts in no figure, so it is not imported";
-/** Parts of the envelope with keys of their own: a JSON object in one column, or a column a key (`properties.country`). */
+/**
+ * Parts of the envelope with keys of their own: a JSON object in one column, or one column a key
+ * (`properties.country`).
+ */
 const OBJECTS = ["properties", "context"];
 /** Numbers by contract; any other property of a CSV file stays text. */
 const NUMERIC = ["properties.quantity", "properties.price", "properties.revenue"];
 
 const readTime = timestampReader("auto");
 
-/** An NDJSON line that is an event already. Nulls mean "not given", as they do in what the API answers. */
+/**
+ * An NDJSON line that is an event already. Nulls mean "not given", as they do in what the API
+ * answers.
+ */
 export const mapEnvelope: MapRow = (cells) => {
   if (typeof cells !== "object" || cells === null || Array.isArray(cells))
     return failed("", "invalid_type", "is no JSON object");

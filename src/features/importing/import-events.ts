@@ -34,7 +34,7 @@ export interface ImportOptions {
   format: ImportFormat;
   /** Without one, the rows must be events in our own envelope. */
   mapping: Mapping | null;
-  /** Awaited, so that whoever writes the rejections down slows the import rather than piling them up. */
+  /** Awaited, so that a slow writer of rejections slows the import instead of piling them up. */
   onRejected(rejections: readonly Rejection[]): Promise<void> | void;
 }
 
@@ -53,7 +53,10 @@ export interface ImportRun {
   /** Counts so far; live while the import runs and right after it failed. */
   readonly totals: LoadTotals;
   readonly warnings: WarningTotals;
-  /** Resolves after the last commit. Throws `invalid_input` for a file that can't be read; what came before it is stored. */
+  /**
+   * Resolves after the last commit. Throws `invalid_input` for a file that can't be read; what came
+   * before it is stored.
+   */
   run(): Promise<void>;
 }
 
@@ -64,7 +67,10 @@ const EXTENSIONS: Readonly<Record<string, ImportFormat>> = {
   ".jsonl": "ndjson",
 };
 
-/** What a file's name says about its format, with or without `.gz`. Throws `invalid_input` when it says nothing. */
+/**
+ * What a file's name says about its format, with or without `.gz`. Throws `invalid_input` when it
+ * says nothing.
+ */
 export function formatOf(file: string): ImportFormat {
   const format = EXTENSIONS[extname(file.replace(/\.gz$/i, "")).toLowerCase()];
   if (format) return format;
@@ -73,9 +79,9 @@ export function formatOf(file: string): ImportFormat {
 }
 
 /**
- * Stores a file's rows as events of a tenant, in bounded memory. Every row goes through the same check as an event that
- * is sent; one that fails is refused alone. Importing a file again stores nothing (row-identity.ts). Call checkWholeFile
- * first.
+ * Stores a file's rows as events of a tenant, in bounded memory. Every row goes through the same
+ * check as an event that is sent; a bad one is refused alone. Importing a file again stores nothing
+ * (row-identity.ts). Call checkWholeFile first.
  */
 export function createImport(deps: ImportDeps, options: ImportOptions): ImportRun {
   const { writer, findPrices, readTenantSettings } = deps;
@@ -112,15 +118,24 @@ export interface Preview {
   rows: number;
   rejections: Rejection[];
   warnings: WarningTotals;
-  /** Sales without a price of their own: an import asks the catalogue, and rejects purchases of unknown products. */
+  /**
+   * Sales without a price of their own: an import asks the catalogue, and rejects purchases of
+   * unknown products.
+   */
   unpriced: number;
   /** The first events that would be stored. */
   events: ParsedEvent[];
-  /** Columns of the header that no field of an event takes; null where every row names its own (NDJSON). */
+  /**
+   * Columns of the header that no field of an event takes; null where every row names its own
+   * (NDJSON).
+   */
   unusedColumns: string[] | null;
 }
 
-/** What an import would make of a file's first `limit` rows. Stores nothing. Throws as an import does. */
+/**
+ * What an import would make of a file's first `limit` rows. Stores nothing. Throws as an import
+ * does.
+ */
 export async function previewImport(
   options: Pick<ImportOptions, "file" | "format" | "mapping">,
   limit: number,
@@ -173,8 +188,18 @@ function chooseMapper(
   if (!columns) return createRowMapper(mapping, keyReader);
   const missing = [...new Set(columnsOf(mapping))].filter((column) => !columns.includes(column));
   if (missing.length > 0)
-    throw badFile(file, `lacks the columns ${missing.join(", ")}; its header is ${columns.join(", ")}`);
+    throw badFile(
+      file,
+      `lacks the columns ${missing.join(", ")}; its header is ${columns.join(", ")}${whyOneColumn(columns)}`,
+    );
   return createRowMapper(mapping, (column) => cellReader(columns.indexOf(column)));
+}
+
+function whyOneColumn([only = "", ...others]: readonly string[]): string {
+  const between = others.length === 0 ? /[;\t,|]/.exec(only)?.[0] : undefined;
+  return between === undefined
+    ? ""
+    : `: one column, so the mapping needs "delimiter": ${JSON.stringify(between)}`;
 }
 
 /** An empty cell is no value. */
@@ -205,7 +230,8 @@ async function load(source: RowSource, mapRow: MapRow, money: MoneyRules, run: L
       await loadRows(events, (row) => toEvent(row, mapRow, identities, money), run);
     }
   } catch (error) {
-    // Rows before the place where the file turned bad are stored like any other; a second failure says nothing new.
+    // Rows before the place where the file became bad are stored. A second failure says nothing
+    // new.
     await loader.finish().catch(() => {});
     throw error;
   }

@@ -10,7 +10,10 @@ export type MapRow = (cells: unknown) => Mapped;
 export const UNREADABLE_TIME =
   "is no time that can be read, such as 2026-11-21 09:30:00; say its format in a mapping";
 
-/** By the decimal mark. Marks between thousands are refused: 1.234 would be a thousand times too much or too little. */
+/**
+ * By the decimal mark. Marks between thousands are refused: 1.234 would be wrong by a factor of a
+ * thousand.
+ */
 const DECIMALS: Readonly<Record<Mapping["decimal"], RegExp>> = {
   ".": /^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$/,
   ",": /^[+-]?\d+(,\d*)?([eE][+-]?\d+)?$/,
@@ -51,7 +54,8 @@ export function createRowMapper(mapping: Mapping, readerOf: (column: string) => 
         type: sign.type ?? names.get(named ?? "") ?? named,
         timestamp,
         messageId: read.messageId(cells),
-        // The contract's product ids have no outer spaces; everything else stays as it is in the file.
+        // The contract's product ids have no outer spaces; everything else stays as it is in the
+        // file.
         productId: read.productId(cells)?.trim() || undefined,
         userId,
         anonymousId: isKnown ? undefined : read.anonymousId(cells),
@@ -70,9 +74,9 @@ interface Sign {
 }
 
 /**
- * What negative numbers of a row mean, and what makes them those of an event, whose quantity has no sign. An adjustment is
- * quantity times price, so its price takes over the sign of a negative quantity. The total of a return is negative as a
- * rule; as that of a refund it is not.
+ * What negative numbers of a row mean, and how they become those of an event, whose quantity has no
+ * sign. An adjustment is quantity times price, so its price takes the sign of a negative quantity.
+ * The total of a return is usually negative; as that of a refund it is not.
  */
 function signOf(
   { quantity, price, revenue }: Mapping,

@@ -3,28 +3,12 @@ import { AppError } from "../../core/errors.ts";
 import { fieldErrorsOf } from "../../core/validation.ts";
 import { timestampReader } from "./timestamp-format.ts";
 
+const TYPE_SHAPES = 'must be { "constant": "purchase" }, or { "column": "Kind" } where a column says it';
+
 /**
- * How rows become events; the JSON that `--mapping` takes. A column is named by the CSV header, or by the key of an
- * NDJSON object (`a.b` reaches into it). Only `timestamp` and `type` are required; a value that a row lacks is left out.
- *
- *   {
- *     "delimiter": ";",                                           CSV only; "," unless given
- *     "decimal": ",",                                             of numbers that are text; "." unless given
- *     "timestamp": { "column": "Date", "format": "D.M.YYYY H:mm" },   auto (default, or just "Date"), rfc3339, epochMs,
- *                                                                 epochSeconds, or a pattern of YYYY MM M DD D HH H mm
- *                                                                 ss SSS, taken as UTC
- *     "type": { "constant": "purchase" },                         or, from a column, with names translated:
- *             { "column": "Kind", "values": { "sale": "purchase" } }
- *     "productId": "SKU",
- *     "userId": "Customer",
- *     "anonymousId": { "column": "Visitor", "onlyWithoutUser": true },   or just "Visitor"
- *     "sessionId": "Order",
- *     "messageId": "Line id",                                     else the row itself is its identity
- *     "quantity": { "column": "Qty", "negative": "refund" },      or just "Qty", where a negative one is refused
- *     "price": { "column": "Unit price", "negative": "adjustment" },   or just "Unit price", likewise
- *     "revenue": "Line total",                                    of the whole row, where it has no price; likewise
- *     "properties": { "country": "Country", "weight": { "column": "Weight", "as": "number" } }
- *   }
+ * How rows become events: the JSON that `--mapping` takes. A column is named by the CSV header, or
+ * by the key of an NDJSON object (`a.b` reaches into it). Only `timestamp` and `type` are required.
+ * docs/imports.md shows all of it.
  */
 export const Mapping = z.strictObject({
   delimiter: z.string().length(1).optional(),
@@ -39,11 +23,14 @@ export const Mapping = z.strictObject({
       ),
   }),
   type: z
-    .strictObject({
-      constant: z.string().min(1).optional(),
-      column: z.string().min(1).optional(),
-      values: z.record(z.string(), z.string()).optional(),
-    })
+    .strictObject(
+      {
+        constant: z.string().min(1).optional(),
+        column: z.string().min(1).optional(),
+        values: z.record(z.string(), z.string()).optional(),
+      },
+      { error: ({ code }) => (code === "invalid_type" ? TYPE_SHAPES : undefined) },
+    )
     .refine(
       ({ constant, column }) => (constant === undefined) !== (column === undefined),
       'must have either "constant" or "column"',
@@ -70,7 +57,10 @@ function column<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
   );
 }
 
-/** Checks the text of a mapping file. Throws `invalid_input` naming the file and every entry that is wrong. */
+/**
+ * Checks the text of a mapping file. Throws `invalid_input` naming the file and every entry that is
+ * wrong.
+ */
 export function parseMapping(text: string, file: string): Mapping {
   let json: unknown;
   try {
@@ -87,8 +77,8 @@ export function parseMapping(text: string, file: string): Mapping {
 }
 
 /**
- * UCI "Online Retail" (Chen, Sain, Guo 2012): a row an invoice line; a negative quantity is a return,
- * a negative price an adjustment (of bad debt: 12 August 2011, twice).
+ * UCI "Online Retail" (Chen, Sain, Guo 2012): a row an invoice line; a negative quantity is a
+ * return, a negative price an adjustment (of bad debt: 12 August 2011, twice).
  */
 const ONLINE_RETAIL: z.input<typeof Mapping> = {
   timestamp: { column: "InvoiceDate", format: "YYYY-MM-DD HH:mm:ss" },

@@ -8,7 +8,10 @@ export interface RejectionFile {
   close(): Promise<void>;
 }
 
-/** A CSV file `line,path,message` of refused rows. Throws `invalid_input` when it can't be written there. */
+/**
+ * A CSV file `line,path,message` of refused rows. Throws `invalid_input` when it can't be written
+ * there.
+ */
 export async function createRejectionFile(path: string): Promise<RejectionFile> {
   const file = await open(path, "w").catch((error: Error) => {
     throw new AppError("invalid_input", `${path} can't be written: ${error.message}.`, { cause: error });

@@ -1,15 +1,22 @@
 import type { Invalidator } from "../../cache/invalidator.ts";
 import type { RollupRetries, RollupService } from "../rollups/index.ts";
 
-/** 200,000 events a statement when batches are full: where rolling up is fastest, and far from the statement timeout. */
+/**
+ * 200,000 events a statement when batches are full: the fastest size, and far from the statement
+ * timeout.
+ */
 const BATCHES_A_STATEMENT = 100;
-/** The clocks of this process and of Postgres need not agree: batches "from the future" wait, too. */
+/**
+ * The clocks of this process and of Postgres may differ, so batches "from the future" count as
+ * waiting.
+ */
 const CLOCK_SLACK_MS = 60_000;
 
 /**
- * Rolls up every batch that waited when it was called, so that the numbers are complete when a command ends, whether a
- * worker runs or not; workers may take some of them meanwhile. Later batches are left to the workers. What is paused of the
- * tenant, by this or from before, is tried at once. Returns how many batches of the tenant could not be rolled up.
+ * Rolls up every batch that waited when it was called, so that the numbers are complete when a
+ * command ends. Workers may take some of them; later batches are left to the workers. What is
+ * paused of the tenant is tried at once. Returns how many batches of the tenant could not be rolled
+ * up.
  */
 export async function rollUpWaiting(
   rollups: RollupService,

@@ -1,16 +1,19 @@
 import { hash } from "node:crypto";
 
 /**
- * Message ids of rows that have none of their own. A row's id says what is in it and the how-manyth such row of this
- * import it is: the same file again gives the same ids and stores nothing, while exact duplicates within a file all
- * count. The number depends only on how often the row came before, so a longer version of a file adds what is new.
+ * Message ids of rows that have none. A row's id is made from its content and from how often that
+ * content came before in this import. So the same file again stores nothing, while exact duplicates
+ * within a file all count, and a longer version of a file adds what is new.
  */
 export interface RowIdentities {
   messageIdOf(identity: string): string;
 }
 
 const HASH_DIGITS = 32;
-/** 13 hex digits are 52 bits, exact in a double. Two rows that share them only get higher numbers than they need. */
+/**
+ * 13 hex digits are 52 bits, exact in a double. Two rows that share them only get higher numbers
+ * than they need.
+ */
 const FINGERPRINT_DIGITS = 13;
 
 export function createRowIdentities(): RowIdentities {
@@ -34,9 +37,9 @@ const FIRST_CAPACITY = 1 << 16;
 const MAX_LOAD = 0.7;
 
 /**
- * A set of non-negative integers that are uniformly spread already, in an open-addressed table. It is all that grows
- * with the length of a file: 11 to 23 MB a million rows (8 bytes a slot, 35 to 70 % of them taken). Measured, the whole
- * process peaked at 298 MB after ten million; with a Map in its place at 867 MB.
+ * A set of uniformly spread non-negative integers, in an open-addressed table. It is all that grows
+ * with the length of a file: 11 to 23 MB a million rows (8 bytes a slot, 35 to 70% of them taken).
+ * The whole process peaked at 298 MB after ten million rows, and at 867 MB with a Map.
  */
 export class FingerprintSet {
   #slots = new Float64Array(FIRST_CAPACITY);

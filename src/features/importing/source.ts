@@ -12,8 +12,9 @@ const NEWLINE = 0x0a;
 const GZIP_MAGIC = [0x1f, 0x8b] as const;
 
 /**
- * The bytes of a file or of standard input, inflated when they begin like gzip, checked to be UTF-8 text without NUL.
- * Read only as fast as they are taken. Throws `invalid_input` with a sentence for whatever is wrong with the file.
+ * The bytes of a file or of standard input, inflated when they begin like gzip, and checked to be
+ * UTF-8 without NUL. Read only as fast as they are taken. Throws `invalid_input` with a sentence
+ * that names the problem.
  */
 export async function* readTextBytes(path: string): AsyncGenerator<Buffer> {
   const utf8 = new TextDecoder("utf-8", { fatal: true });
@@ -39,8 +40,9 @@ export async function* readTextBytes(path: string): AsyncGenerator<Buffer> {
 }
 
 /**
- * Reads a regular file to its end, so that a broken one is refused before anything of it is stored: what becomes of
- * damaged gzip data can look like rows until the checksum at its end. A pipe can't be read twice. Throws as above.
+ * Reads a regular file to its end, so that a broken one is refused before anything is stored:
+ * damaged gzip data can look like rows until the checksum at its end. A pipe can't be read twice.
+ * Throws as above.
  */
 export async function checkWholeFile(path: string): Promise<void> {
   if (path === STDIN) return;

@@ -2,12 +2,14 @@
 export type ReadTimestamp = (value: unknown) => number | null;
 
 const RFC_3339 = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/;
-/** ISO 8601 and what databases write: `2011-02-03 04:05:06.789`, also with `+02`, `+0200` or ` UTC`. */
+/**
+ * ISO 8601 and what databases write: `2011-02-03 04:05:06.789`, also with `+02`, `+0200` or ` UTC`.
+ */
 const ISO =
   /^(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?(?:([Zz]|UTC|GMT)|([+-])(\d\d)(?::?(\d\d))?))?)?$/;
 /**
- * The epoch's units, as the digits after the milliseconds: seconds lack three, nanoseconds have six more.
- * A time from 2000 to 2100 in one unit is of no such year in another.
+ * The epoch's units, as digits relative to milliseconds: seconds have three fewer, nanoseconds six
+ * more. A time from 2000 to 2100 in one unit is no such time in another.
  */
 const EPOCH_UNITS = [-3, 0, 3, 6] as const;
 const EPOCH_FROM_MS = Date.UTC(2000, 0, 1);
@@ -39,10 +41,10 @@ interface Parts {
 }
 
 /**
- * The reader of a format: `auto`, `rfc3339`, `epochMs`, `epochSeconds`, or a pattern of YYYY MM M DD D HH H mm ss SSS with
- * anything between, such as `YYYY-MM-DD HH:mm:ss` or `M/D/YYYY H:mm`, whose times are taken as UTC. Null when the
- * text is no such format. `auto` reads ISO 8601, SQL timestamps, and the epoch in seconds, milli-, micro- or nanoseconds
- * by its size; a time without a zone is taken as UTC.
+ * The reader of a format: `auto`, `rfc3339`, `epochMs`, `epochSeconds`, or a pattern of YYYY MM M
+ * DD D HH H mm ss SSS with anything between (`M/D/YYYY H:mm`). Null when the text is no such
+ * format. `auto` reads ISO 8601, SQL timestamps, and the epoch in seconds, milli-, micro- or
+ * nanoseconds by its size. Times without a zone are taken as UTC.
  */
 export function timestampReader(format: string): ReadTimestamp | null {
   if (format === "auto") return remembering((value) => isoMs(value) ?? epochMs(value));

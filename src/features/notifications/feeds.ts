@@ -10,11 +10,11 @@ import { type NotificationVisibility, selectAfter, selectPositions } from "./rep
 import { type FeedItem, feedItemOf, MAX_LENGTH, readItems } from "./tenant-stream.ts";
 
 /**
- * Live feeds: one for each tenant that has clients on this process, at the position that all of them have reached. A
- * nudge over pub/sub says that there is more; nudges may get lost, so Postgres is asked for the positions of all feeds
- * every two seconds. What is new comes from the tenant's stream in Redis, or from Postgres where that has a hole. A client that
- * was away reads from its own position first, a page whenever it has taken the one before, and joins when it has reached
- * the feed's.
+ * Live feeds: one for each tenant with clients on this process, at the position that all of them
+ * have reached. A nudge over pub/sub says that there is more. Nudges may get lost, so Postgres is
+ * asked for the positions of all feeds every two seconds. New items come from the tenant's stream
+ * in Redis, or from Postgres where that has a hole. A client that was away reads page by page from
+ * its own position, and joins the feed when it has caught up.
  */
 export interface FeedClient {
   /** Aborted when the client has left. */
@@ -56,9 +56,14 @@ interface Feed {
   live: Set<Follower>;
 }
 
-/** What a client that does not read costs: one page, of so many rows or bytes, the last row above them. */
+/**
+ * A client that does not read costs one page: so many rows or bytes, and the row that goes beyond.
+ */
 const PAGE = { rows: 500, bytes: 256 * 1024 };
-/** Reading of all clients that were away; each has a page in memory several times over, and the pool has other users. */
+/**
+ * Reads at once for all clients that were away. Each has a page in memory several times over, and
+ * others use the pool, too.
+ */
 const CATCHING_UP_AT_ONCE = 3;
 /** The longest that an event is late when its nudge is lost or Redis is away. */
 const LOOK_EVERY_MS = 2_000;
@@ -92,7 +97,7 @@ export function createFeeds({ sql, redis, redisFactory, metrics, log }: FeedsDep
   async function readOn(feed: Feed): Promise<void> {
     while (feed.position < feed.target && feed.followers.size > 0) {
       const items = await readAfter(feed.tenantId, feed.position, feed.target);
-      // Pruned already, or the word of another database: it must not move the feed past what will come.
+      // Pruned already, or from another database: it must not move the feed past what will come.
       if (items.length === 0) feed.target = feed.position;
       else push(feed, items);
     }
@@ -121,7 +126,10 @@ export function createFeeds({ sql, redis, redisFactory, metrics, log }: FeedsDep
     metrics.notificationsPushed.inc(items.length);
   }
 
-  /** Sends a client what it has missed, then makes it live: without a pause in between, so that nothing falls there. */
+  /**
+   * Sends a client what it has missed, then makes it live in the same turn of the event loop, so
+   * that nothing is lost in between.
+   */
   async function catchUp(feed: Feed, follower: Follower): Promise<void> {
     const { client, filter } = follower;
     while (!client.signal.aborted && follower.position < feed.position) {
@@ -206,8 +214,8 @@ export function createFeeds({ sql, redis, redisFactory, metrics, log }: FeedsDep
 
   return {
     /**
-     * Delivers what comes after a position (null: from now on) until the client leaves. Resolves when nothing that happens from
-     * now on can be missed. Throws when Postgres is away.
+     * Delivers what comes after a position (null: from now on) until the client leaves. Once it
+     * resolves, nothing that happens can be missed. Throws when Postgres is away.
      */
     async follow(
       tenantId: string,

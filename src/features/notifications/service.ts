@@ -44,7 +44,10 @@ export function createNotificationsService(deps: NotificationsDeps) {
   }
 
   return {
-    /** Stores the notifications of domain events, each once however often it is asked for, and pushes them. */
+    /**
+     * Stores the notifications of domain events, each once however often it is asked to, and pushes
+     * them.
+     */
     domainHandler: {
       consumer: "notifications",
       atOnce: EVENTS_A_STATEMENT,
@@ -88,7 +91,10 @@ export function createNotificationsService(deps: NotificationsDeps) {
       if (!found) throw new AppError("not_found", "There is no such notification.");
     },
 
-    /** Delivers to a client until it leaves, see feeds.ts. Throws `unavailable` when Postgres is away. */
+    /**
+     * Delivers to a client until it leaves, see feeds.ts. Throws `unavailable` when Postgres is
+     * away.
+     */
     follow(
       ctx: RequestContext,
       { topics, after }: { topics?: readonly Topic[]; after: number | null },

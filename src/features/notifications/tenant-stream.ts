@@ -4,9 +4,10 @@ import type { PlacedNotification } from "./repository.ts";
 import type { NotificationContent } from "./schema.ts";
 
 /**
- * A tenant's latest notifications in Redis, under their positions as entry ids, and a nudge to the API processes whose
- * clients wait. Redis refuses an id that is not greater than the last, so publishing again changes nothing. It may lack
- * entries, in the middle too (two workers, a wiped Redis, large ones): readers see that by the positions and ask Postgres.
+ * A tenant's latest notifications in Redis, under their positions as entry ids, and a nudge to the
+ * API processes whose clients wait. Redis refuses an id that is not greater than the last, so
+ * publishing again changes nothing. Entries may be missing, in the middle too (two workers, a wiped
+ * Redis, large ones): readers see that by the positions and ask Postgres.
  */
 export interface FeedItem {
   position: number;
@@ -19,7 +20,7 @@ export interface FeedItem {
 /** What a client that was away for a short while has missed. */
 export const MAX_LENGTH = 1_000;
 const KEEP_MS = 3_600_000;
-/** A page of them is one answer of Redis, which takes its memory and its other clients' time: 64 entries of 4 KB. */
+/** One answer of Redis, which takes its memory and other clients' time: 64 entries of 4 KB. */
 const PAGE = 64;
 const MAX_ENTRY_BYTES = 4_096;
 

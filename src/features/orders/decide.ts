@@ -54,9 +54,10 @@ export interface Effects {
 }
 
 /**
- * Decides what commands do, in their order, without I/O: the orders and shelves that are passed in are locked by the
- * caller, and are left as they will be, so that each command sees the effects of those before it. A permanent refusal
- * (unknown product, no stock, illegal transition) is an outcome like any other.
+ * Decides what commands do, in their order, without I/O. The caller has locked the orders and
+ * shelves that it passes in. They are changed as decided, so each command sees the effects of those
+ * before it. A refusal (unknown product, no stock, illegal transition) is an outcome like any
+ * other.
  */
 export function decide(
   commands: readonly Command[],
@@ -159,7 +160,10 @@ function move(shelf: Shelf, delta: number, effects: Effects): void {
   if (low) effects.events.push(low);
 }
 
-/** Somebody without an account counts as one user by e-mail, which readers of events must not learn from it. */
+/**
+ * A buyer without an account counts as one user by e-mail. It is hashed, since readers of events
+ * must not learn it.
+ */
 function saleOf(order: OrderState, item: OrderLine, type: Sale["type"]): Sale {
   return {
     type,

@@ -9,11 +9,12 @@ export interface ClaimedCommand extends Command {
 }
 
 /**
- * G5: takes the waiting commands of these groups, `perGroup` of each, from the head on, and locks them until the
- * transaction ends. The head's row is the lock of its group: a group whose head is locked by somebody else, or was
- * handled since this statement began, yields nothing, and what lies behind a command that could not be locked waits, too.
- * `line` is who waits by the statement's snapshot; only its prefix that could be locked counts. Both are probed group by
- * group: joined to the table instead, the planner, who can't know how much of a queue waits, reads all of it.
+ * G5: takes the waiting commands of these groups, `perGroup` of each from the first on, and locks
+ * them until the transaction ends. The lock of the first command is that of its group: a group
+ * whose first command is locked or was just handled yields nothing, and commands behind one that
+ * could not be locked wait, too. `line` is what waits in the statement's snapshot; only its locked
+ * prefix counts. Both are read group by group: with a join the planner, who can't know how much
+ * waits, reads the whole queue.
  */
 export async function claimCommands(
   tx: Transaction,
@@ -108,7 +109,10 @@ export async function writeOutcomes(
   ]);
 }
 
-/** Notes a failed try of a command that is still waiting; true when it was the last one. `delaysSeconds` are the retries'. */
+/**
+ * Records a failed try of a waiting command; true when it was the last one. `delaysSeconds` are
+ * those of the retries.
+ */
 export async function recordFailure(
   sql: Sql,
   tenantId: string,
@@ -147,8 +151,9 @@ export interface GroupRef {
 }
 
 /**
- * Groups of all tenants whose head should have been handled by now, or is to be retried; the longest overdue first. Reads
- * what is due in the order of the index and looks up whether it is a head, so what waits in its time costs nothing.
+ * Groups of all tenants whose first command is overdue or to be retried, the longest overdue first.
+ * It reads what is due in the order of the index and checks whether it is the first of its group,
+ * so commands that are not due cost nothing.
  */
 export async function selectDueGroups(sql: Sql, limit: number): Promise<GroupRef[]> {
   return sql<GroupRef[]>`

@@ -27,18 +27,29 @@ export type OrderHandling = ReturnType<typeof createOrderHandling>;
 
 /** After these a command that failed is tried again; after the last one it is a dead letter. */
 const RETRY_DELAYS_SECONDS = [1, 5, 15];
-/** One transaction's share: large enough to spread its round trips, small enough to hold stock rows briefly. */
+/**
+ * One transaction's share: large enough to spread its round trips, small enough to lock stock rows
+ * briefly.
+ */
 const COMMANDS_A_TRANSACTION = 200;
-/** A group that keeps receiving commands gives way to others after so many rounds; the sweeper finds what is left. */
+/**
+ * A group that keeps receiving commands gives way to others after so many rounds. The sweeper finds
+ * what is left.
+ */
 const MAX_ROUNDS = 50;
 const MAX_ERROR_LENGTH = 1_000;
-/** Who sells holds a product for milliseconds; longer it is an admin's lock or an import's, and others must not wait for it. */
+/**
+ * A sale locks a product for milliseconds. A longer lock is an admin's or an import's, and others
+ * must not wait for it.
+ */
 const SHELF_LOCK_TIMEOUT = "500ms";
 const LOCK_TIMEOUT = "2s";
 const STATEMENT_TIMEOUT = "5s";
 /** What one tenant may take of a batch before the next one has its turn. */
 const BUDGET_MS = 5_000;
-/** A tenant whose rows are locked by somebody must not hold up all others; the pool has connections for so many. */
+/**
+ * A tenant whose rows are locked must not delay all others. The pool has connections for so many.
+ */
 const TENANTS_AT_ONCE = 2;
 /** As many as a transaction takes commands, or some groups would never have a share of one. */
 const GROUPS_AT_ONCE = COMMANDS_A_TRANSACTION;
@@ -52,7 +63,10 @@ interface Attempt {
 interface Run {
   tenantId: string;
   by: string;
-  /** Halved when a lone group fails: what is poisonous in its depth must not fail it again at full size. */
+  /**
+   * Halved when a lone group fails, so that a poisonous command deep in it does not fail it again
+   * at full size.
+   */
   perGroup: number;
   /** No further transaction is begun; what is left stays due. */
   untilMs: number;
@@ -67,15 +81,18 @@ interface Round {
 }
 
 /**
- * Handles commands (G5, G6): many groups in one transaction, in which their commands are locked, decided and marked done
- * together with all of their effects. A failure is narrowed down by halving until a single command is left, which is
- * retried later and holds up its own group only.
+ * Handles commands (G5, G6): many groups in one transaction, in which their commands are locked,
+ * decided and marked done together with all their effects. A failure is narrowed down by halving to
+ * a single command, which is retried later and holds up its own group only.
  */
 export function createOrderHandling(deps: HandlingDeps) {
   const { db, partitions, announcer, invalidator, log, metrics } = deps;
   const underWay = new Set<Attempt>();
 
-  /** One transaction; nothing of it is visible before it commits. Notes in `attempt` what it has taken up. */
+  /**
+   * One transaction; nothing of it is visible before it commits. Records in `attempt` what it has
+   * taken.
+   */
   function runTransaction(
     { tenantId, by }: Run,
     groupIds: readonly string[],
@@ -123,7 +140,10 @@ export function createOrderHandling(deps: HandlingDeps) {
     return decide(commands, orders, shelves);
   }
 
-  /** Cached answers go after the commit; the announcement of the sales follows, since the sweeper would find them anyway. */
+  /**
+   * Cache tags are deleted after the commit. The announcement of the sales comes last: the sweeper
+   * would find them anyway.
+   */
   async function publish(tenantId: string, { effects, commands, batch }: Round): Promise<void> {
     for (const { outcome } of effects.outcomes) metrics.orderCommands.inc({ outcome });
     const tags = new Set([ORDERS_TAG, ...commands.map((command) => orderTag(command.orderId))]);
@@ -155,7 +175,10 @@ export function createOrderHandling(deps: HandlingDeps) {
     return handled;
   }
 
-  /** What failed together is halved, down to the one command that failed. A lock says nothing against any of them. */
+  /**
+   * Halves what failed together, down to the one command that failed. A lock says nothing against
+   * any of them.
+   */
   async function recover(
     run: Run,
     groupIds: string[],
@@ -186,8 +209,9 @@ export function createOrderHandling(deps: HandlingDeps) {
   }
 
   /**
-   * Leaves these groups to the sweeper, counts no try, and ends the run: the tenant's next transaction may well wait for
-   * the same lock. Each comes due at a time of its own, so that those which need nothing locked don't meet it again.
+   * Leaves these groups to the sweeper, counts no try, and ends the run: the tenant's next
+   * transaction may wait for the same lock. Each comes due at its own time, so that groups which
+   * need nothing locked don't meet it again.
    */
   async function putOff(run: Run, commands: readonly Command[], error: unknown): Promise<void> {
     run.untilMs = 0;
@@ -213,9 +237,10 @@ export function createOrderHandling(deps: HandlingDeps) {
   }
 
   /**
-   * Handles what waits in these groups of one tenant, until nothing is left that is due. Looks again after every
-   * commit: a command that came in meanwhile was announced to somebody who found the group locked by this one.
-   * Groups that others hold are left to them. Throws when Postgres can't be reached.
+   * Handles what waits in these groups of one tenant, until nothing is due. It checks again after
+   * every commit: a command that came meanwhile was announced to a worker that found the group
+   * locked by this one. Groups that others hold are left to them. Throws when Postgres can't be
+   * reached.
    */
   async function handle(tenantId: string, groupIds: readonly string[], by: string): Promise<number> {
     await partitions.ensure([Date.now()]);
@@ -242,7 +267,10 @@ export function createOrderHandling(deps: HandlingDeps) {
 
     handle,
 
-    /** Groups of any tenants. One tenant's locks and failures keep no other's from being handled. */
+    /**
+     * Groups of any tenants. A tenant's locks and failures don't keep the others from being
+     * handled.
+     */
     async handleGroups(refs: readonly repository.GroupRef[], by: string): Promise<number> {
       const lanes = createSemaphore(TENANTS_AT_ONCE, refs.length);
       const runs = [...Map.groupBy(refs, (ref) => ref.tenantId)].map(([tenantId, ones]) =>

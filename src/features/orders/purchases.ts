@@ -28,9 +28,10 @@ export interface PurchasesDeps {
 export type PurchasesService = ReturnType<typeof createPurchasesService>;
 
 /**
- * Transactions at once, in all and of one tenant: few, so that a rush on one product (whose buyers wait for its row one
- * after the other anyway) leaves connections and a turn to others. The line is long, because most of a rush is answered
- * 409 within a millisecond, and is left long before the request's deadline: who is told 503 must not buy afterwards.
+ * Transactions at once, in all and of one tenant. They are few, so that a rush on one product,
+ * whose buyers wait for its row anyway, leaves connections to others. The queue is long, since most
+ * of a rush is answered 409 within a millisecond. It is left long before the request's deadline: a
+ * client that gets 503 must not buy afterwards.
  */
 const RUNNING = 3;
 const PER_TENANT = 2;

@@ -67,7 +67,9 @@ export interface DeadCommand {
   deadLetteredAt: Date;
 }
 
-/** A tenant's dead-lettered commands, the oldest first; beyond the place where the last page ended. */
+/**
+ * A tenant's dead-lettered commands after the place where the last page ended, the oldest first.
+ */
 export async function selectDead(
   sql: Sql,
   tenantId: string,
@@ -83,8 +85,9 @@ export async function selectDead(
 }
 
 /**
- * Gives a dead command all its tries again, at the end of its group: the group has gone on meanwhile, and who handles its
- * head holds no lock that would keep an older one from being handled beside it. The group; null when there is no such one.
+ * Gives a dead command all its tries again, at the end of its group: the group has gone on, and the
+ * lock of its present first command would not keep an older one from being handled beside it.
+ * Returns the group; null when there is no such command.
  */
 export async function reviveDead(tx: Transaction, tenantId: string, id: string): Promise<string | null> {
   const [dead] = await tx<{ groupId: string }[]>`
@@ -103,9 +106,9 @@ export async function reviveDead(tx: Transaction, tenantId: string, id: string):
 }
 
 /**
- * Drops orders that wait to be handled, at most `limit`: each becomes cancelled with the reason `purged`. Commands that a
- * worker holds are left to it, and so are commands on orders that were accepted before. `found`: how many commands it took,
- * `purged`: the orders that were still waiting.
+ * Cancels orders that wait to be handled, at most `limit`, with the reason `purged`. Commands that
+ * a worker holds are left to it, and commands on orders that were accepted before stay. `found`:
+ * how many commands it took, `purged`: the orders that were still waiting.
  */
 export async function purgeWaiting(tx: Transaction, tenantId: string, limit: number, by: string) {
   const found = await tx<{ orderId: string; groupId: string; position: string; id: string }[]>`

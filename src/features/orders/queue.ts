@@ -27,7 +27,10 @@ const PURGE_A_TRANSACTION = 1_000;
 const PURGE_TRANSACTIONS = 50;
 const METRICS_REMEMBERED_MS = 2_000;
 
-/** The queue of order commands as administrators see it: numbers, dead letters, purging, and the workers. */
+/**
+ * The queue of order commands as administrators see it: numbers, dead letters, purging, and the
+ * workers.
+ */
 export function createOrderQueue({ db, announcer, invalidator, metrics }: OrderQueueDeps) {
   countOnScrape(db, metrics);
 
@@ -121,7 +124,10 @@ function purgedEvent(order: { orderId: string; customerName: string; customerEma
   return { topic: "order.cancelled" as const, subjectId: order.orderId, sellerId: null, payload };
 }
 
-/** The gauges are read from Postgres when they are scraped: every process tells the same, true numbers. */
+/**
+ * The gauges are read from Postgres when they are scraped, so every process reports the same, true
+ * numbers.
+ */
 function countOnScrape(db: Database, metrics: Metrics): void {
   let remembered: { counts: Promise<void>; untilMs: number } | null = null;
   metrics.onScrape.orderQueue = () => {

@@ -21,9 +21,10 @@ const DUE_AFTER_SECONDS = 3;
 const DEDUPLICATION_MINUTES = 5;
 
 /**
- * G5: the order, its lines and its command in one statement. The row of the group numbers the command, and stays locked
- * until the commit, so that positions follow the order of commits: whoever sees a position sees all before it. A
- * `deduplicationId` that still counts yields the order that it made first.
+ * G5: the order, its lines and its command in one statement. The row of the group numbers the
+ * command and stays locked until the commit. So positions follow the order of commits: whoever sees
+ * a position sees all before it. A `deduplicationId` that still counts yields the order that it
+ * made first.
  */
 export async function enqueueOrder(
   sql: Sql | Transaction,
@@ -31,7 +32,8 @@ export async function enqueueOrder(
   order: NewOrder,
 ): Promise<{ id: string; messageId: string }> {
   const { id, messageId, deduplication } = order;
-  // Not sql.array: until a pool has read the types of its database, that sends something which is no array.
+  // Not sql.array: until a pool has read the types of its database, it sends something that is no
+  // array.
   const lines = order.items.map(({ productId, quantity }, n) => ({
     line: n + 1,
     product_id: productId,
@@ -62,14 +64,17 @@ export async function enqueueOrder(
 }
 
 /**
- * The position of a group's first command: the time in milliseconds. A group that was pruned and comes
- * again so goes on above the positions that the history of its orders has.
+ * The position of a group's first command: the time in milliseconds. So a group that was pruned and
+ * comes again goes on above the positions in the history of its orders.
  */
 function firstPosition(sql: Sql | Transaction): Fragment {
   return sql`(extract(epoch from now()) * 1000)::bigint`;
 }
 
-/** The row's own lock makes concurrent equal ids wait for each other: the second sees the first's order. */
+/**
+ * The lock of the row makes concurrent equal ids wait for each other: the second sees the first's
+ * order.
+ */
 function upsertDeduplication(
   sql: Sql | Transaction,
   tenantId: string,
@@ -172,7 +177,9 @@ function itemsOf(sql: Sql, tenantId: string): Fragment {
     ) i`;
 }
 
-/** What a command on an order is checked against; null when there is no such order, or it is hidden. */
+/**
+ * What a command on an order is checked against; null when there is no such order, or it is hidden.
+ */
 export async function selectStanding(tx: Transaction, tenantId: string, id: string) {
   const [row] = await tx<{ groupId: string; userId: string | null; status: OrderStatus }[]>`
     select group_id as "groupId", user_id as "userId", status from orders
@@ -190,8 +197,8 @@ export async function pruneDeduplications(sql: Sql, limit: number): Promise<numb
 const GROUP_KEY = { tenant_id: "uuid", group_id: "text" } as const;
 
 /**
- * Deletes at most `limit` commands that were done a week ago, and the groups that have none left; returns
- * how many commands. In one transaction: a group is found by its last commands only.
+ * Deletes at most `limit` commands that were done a week ago, and the groups that have none left;
+ * returns how many commands. In one transaction, since a group is found by its last commands only.
  */
 export async function pruneCommands(tx: Transaction, limit: number): Promise<number> {
   const over = tx`state = 'done' and finished_at < now() - interval '7 days'`;
@@ -205,8 +212,9 @@ export async function pruneCommands(tx: Transaction, limit: number): Promise<num
 }
 
 /**
- * Deletes those of the groups that have no command. A command that is being placed meanwhile holds the
- * group's row and moves `next_position` on: the deletion waits for it, and then leaves the group alone.
+ * Deletes those of the groups that have no command. A command that is being placed holds the
+ * group's row and moves `next_position` on: the deletion waits for it, and then leaves the group
+ * alone.
  */
 async function pruneGroups(
   tx: Transaction,

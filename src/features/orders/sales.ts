@@ -3,8 +3,9 @@ import type { Transaction } from "../../db/transaction.ts";
 import { insertBatches } from "../events/index.ts";
 
 /**
- * G6: sales facts are events of type `purchase` and `refund`, written with a ledger row of their own in the transaction of
- * the sale. From there they reach the rollups as every event does, exactly once; analytics know no other source of sales.
+ * G6: sales facts are events of type `purchase` and `refund`, written with a ledger row of their
+ * own in the transaction of the sale. They reach the rollups as every event does, exactly once.
+ * Analytics have no other source of sales.
  */
 export interface Sale {
   type: "purchase" | "refund";

@@ -34,10 +34,16 @@ const RUNNING = 4;
 const PER_TENANT = 3;
 const WAITING = 5_000;
 const LINE_SHARE = 1 / 3;
-/** Bounds how old an answer can be when a process dies between a commit and the deletion of its tags. */
+/**
+ * How old an answer can be at most when a process dies between a commit and the deletion of its
+ * tags.
+ */
 const TTL_SECONDS = 30;
 
-/** Orders as clients see them. Every change is a command that waits in its group for a worker, see handling.ts. */
+/**
+ * Orders as clients see them. Every change is a command that waits in its group for a worker, see
+ * handling.ts.
+ */
 export function createOrdersService(deps: OrdersDeps) {
   const { db, cache, readGuard, idempotency, announcer, invalidator } = deps;
   const slots = createFairSlots({
@@ -47,7 +53,10 @@ export function createOrdersService(deps: OrdersDeps) {
     waitMs: deps.requestTimeoutMs * LINE_SHARE,
   });
 
-  /** A command on an order, refused at once when it is illegal now. Only a worker knows whether it is when its turn comes. */
+  /**
+   * A command on an order, refused at once when it is illegal now. The worker checks again when its
+   * turn comes.
+   */
   async function command(ctx: RequestContext, id: string, kind: "status" | "cancel", toStatus: OrderStatus) {
     const { tenantId, priority = "normal" } = ctx;
     const messageId = newId();
@@ -88,7 +97,10 @@ export function createOrdersService(deps: OrdersDeps) {
   }
 
   return {
-    /** Resolves after the commit of the command. A `deduplicationId` that still counts yields the first order. */
+    /**
+     * Resolves after the commit of the command. A `deduplicationId` that still counts yields the
+     * first order.
+     */
     async createOrder(ctx: RequestContext, input: OrderInput, idempotencyKey: string | undefined) {
       const { tenantId, principal, priority = "normal" } = ctx;
       const id = newId();
@@ -105,7 +117,8 @@ export function createOrdersService(deps: OrdersDeps) {
         customerEmail: input.customerEmail,
         items: input.items,
         requestedBy: principalName(principal),
-        // One customer's ids must not stand in another's way; those of the shop's own clients are shared.
+        // One customer's ids must not collide with another's; those of the shop's own clients are
+        // shared.
         deduplication: deduplicationId
           ? { owner: isCustomer ? principal.userId : "", id: deduplicationId }
           : null,
@@ -196,7 +209,9 @@ function notFound(): AppError {
   return new AppError("not_found", "There is no such order.");
 }
 
-/** The user that a customer is bound to; undefined for those who may see every order of the tenant. */
+/**
+ * The user that a customer is bound to; undefined for those who may see every order of the tenant.
+ */
 function ownOnly({ principal }: RequestContext): string | undefined {
   return principal.kind === "user" && principal.role === "customer" ? principal.userId : undefined;
 }

@@ -10,9 +10,10 @@ export interface MaybeSale {
 }
 
 /**
- * G6: why a sales fact can't be voided, null for any other event. Ours has no messageId, and was written at the very instant
- * of the purchase or of the order's transition. So an event that somebody else sent about the same order is not taken for
- * it. Of orders whose history is pruned nothing is known any more.
+ * G6: why a sales fact can't be voided; null for any other event. Ours has no messageId and was
+ * written at the very instant of the purchase or of the order's transition. So an event that
+ * somebody else sent about the same order does not count as ours. Of orders with pruned history
+ * nothing is known.
  */
 export async function whySaleIsKept(
   tx: Transaction,

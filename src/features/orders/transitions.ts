@@ -1,6 +1,9 @@
 import type { OrderStatus } from "./schema.ts";
 
-/** Where an order may go on a client's command. `queued` becomes `pending` or `rejected` when its turn comes. */
+/**
+ * Which status may follow on a client's command. `queued` becomes `pending` or `rejected` when its
+ * turn comes.
+ */
 const NEXT: Record<OrderStatus, readonly OrderStatus[]> = {
   queued: ["cancelled"],
   pending: ["confirmed", "cancelled"],

@@ -45,8 +45,8 @@ export function insertFrom(sql: Sql | Transaction, tenantId: string, source: Fra
 }
 
 /**
- * Events as a FROM item `e`, with the columns that `insertFrom` wants and their `place` in the list.
- * They have no time: the clock of a process may be ahead, and the relay would wait for it.
+ * Events as a FROM item `e`, with the columns that `insertFrom` wants and their `place` in the
+ * list. They have no time: the clock of a process may be ahead, and the relay would wait for it.
  */
 export function listOf(tx: Transaction, events: readonly DomainEvent[]): Fragment {
   const column = (key: "topic" | "subjectId" | "sellerId") =>

@@ -9,9 +9,9 @@ interface Asking {
 }
 
 /**
- * Prices of products by id, as exact decimal text, also of deleted ones: their sales may come late. One query at a time; who
- * asks meanwhile shares the next one, so that a rush of sales without prices costs a query every few milliseconds.
- * Rejects with `unavailable` while Postgres is away.
+ * Prices of products by id, as exact decimal text, also of deleted ones: their sales may come late.
+ * One query runs at a time and later callers share the next one, so a rush of sales without prices
+ * costs a query every few milliseconds. Rejects with `unavailable` while Postgres is away.
  */
 export function createPriceLookUp(sql: Sql, guard: Pick<ReadGuard, "lookUp">) {
   let waiting: Asking[] = [];

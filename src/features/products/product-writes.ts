@@ -29,20 +29,21 @@ export interface ProductWritesDeps {
   readTenantSettings: ReadTenantSettings;
 }
 
-/** The product's id and the versions that the client takes it to have; undefined: any (If-Match). */
+/** The product's id, and the versions that the client expects; undefined: any (If-Match). */
 export interface ProductTarget {
   id: string;
   versions?: readonly number[];
 }
 
 /**
- * Every change locks the product's row, so that an event's `before` is the `after` of the event that precedes it, and
- * writes its event in the same transaction. The answer waits for the cache tags: whoever reads after it reads the change.
+ * Every change locks the product's row, so an event's `before` is the `after` of the event that
+ * precedes it, and writes its event in the same transaction. The answer waits for the cache tags:
+ * whoever reads after it reads the change.
  */
 export function createProductWrites({ db, invalidator, idempotency, readTenantSettings }: ProductWritesDeps) {
   /**
-   * Runs a write and then deletes the tags, also when it was refused: an attempt before it may have been committed and
-   * killed, and its client shall not read the old version again and again.
+   * Runs a write and then deletes the tags, even when it was refused: an earlier attempt may have
+   * committed and been killed, and its client must not keep reading the old version.
    */
   async function write<T>(tenantId: string, id: string, work: () => Promise<T>): Promise<T> {
     try {
@@ -101,8 +102,8 @@ export function createProductWrites({ db, invalidator, idempotency, readTenantSe
 
   return {
     /**
-     * Throws `conflict` when the id or the sku is taken, `forbidden` for another seller. Low stock from the start is no
-     * crossing: whoever creates a product knows its quantity.
+     * Throws `conflict` when the id or the sku is taken, `forbidden` for another seller. Low stock
+     * from the start is no crossing: the creator knows the quantity.
      */
     async createProduct(ctx: RequestContext, input: ProductInput, idempotencyKey: string | undefined) {
       const { tenantId } = ctx;
@@ -151,7 +152,10 @@ export function createProductWrites({ db, invalidator, idempotency, readTenantSe
       });
     },
 
-    /** Throws `conflict` when another product has its sku by now; a product that is not deleted stays as it is. */
+    /**
+     * Throws `conflict` when another product has its sku by now. A product that is not deleted
+     * stays as it is.
+     */
     restoreProduct(ctx: RequestContext, target: ProductTarget): Promise<Product> {
       return change(ctx, target, async (tx, { product, deleted }, currency) => {
         if (!deleted) return product;

@@ -51,8 +51,9 @@ export function productEvent(
 type Stock = Pick<Product, "quantity" | "lowStockThreshold">;
 
 /**
- * A change of a product. When it went to another seller, the former is told what it had, and the new one what it has:
- * neither shall see the other's. The shop's people see both, and its webhooks are told in one message.
+ * A change of a product. When it goes to another seller, the former one is told what it had and the
+ * new one what it has; neither may see the other's. The shop's people see both, and its webhooks
+ * are told in one message.
  */
 export function changeEvents(before: Product, after: Product): DomainEvent[] {
   const change = productEvent("updated", { before, after });
@@ -65,8 +66,9 @@ export function changeEvents(before: Product, after: Product): DomainEvent[] {
 }
 
 /**
- * Whether a change takes tracked stock from above its threshold to it or below. Once a crossing: what is low already, or
- * was not counted before, crosses nothing. `tenantThreshold` holds where the product has none.
+ * Whether a change takes tracked stock from above its threshold to it or below. It counts once a
+ * crossing: stock that is low already, or was not tracked before, crosses nothing.
+ * `tenantThreshold` applies where the product has none.
  */
 export function isLowStockCrossing(before: Stock, after: Stock, tenantThreshold: number): boolean {
   const wasAbove =

@@ -193,8 +193,8 @@ function etagOf({ version, currency }: Product): string {
 }
 
 /**
- * If-Match is about the version: the currency may be left out. A weak ETag counts as well, since proxies that compress
- * weaken ours and clients send them back.
+ * If-Match compares the version; the currency may be left out. A weak ETag counts as well: proxies
+ * that compress weaken ours, and clients send them back.
  */
 function targetOf(id: string, header: string | undefined): ProductTarget {
   if (header === undefined || header.trim() === "*") return { id };

@@ -22,7 +22,9 @@ const MAX_PAGE = 100_000;
 /** Holds the longest name and id, percent-encoded twice. */
 const MAX_CURSOR = 8_000;
 
-/** The shortest text of a double is what JSON carried, so this asks for the decimal that was written. */
+/**
+ * The shortest text of a double is what the JSON held, so this checks the decimal that was written.
+ */
 const isPrice = (price: number) => /^-?\d+(\.\d{1,2})?(e\+\d+)?$/.test(String(price));
 
 const PriceText = z
@@ -93,7 +95,10 @@ export const ProductReplacement = z
   });
 export type ProductReplacement = z.infer<typeof ProductReplacement>;
 
-/** Not ProductReplacement.extend(): that is documented as `allOf` of two schemas that each forbid the other's keys. */
+/**
+ * Not ProductReplacement.extend(): the document would show it as `allOf` of two schemas that each
+ * forbid the other's keys.
+ */
 export const ProductInput = z
   .strictObject({
     id: NewProductId.optional(),

@@ -7,8 +7,8 @@ const MAX_WORDS = 32;
 const MAX_WORD = 100;
 
 /**
- * What somebody typed as a tsquery of word beginnings, all of them needed; null when it has no word. No character that
- * means something in a tsquery is left by the separators.
+ * A search as a tsquery of word beginnings, all of them needed; null when it has no word. The
+ * separators leave no character that means something in a tsquery.
  */
 export function searchWords(tenantId: string, search: string): string | null {
   const words = search.replaceAll("\0", " ").split(SEPARATORS).filter(Boolean).slice(0, MAX_WORDS);

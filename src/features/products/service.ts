@@ -58,7 +58,10 @@ export function createProductsService(deps: ProductsDeps) {
       return { ...value, currency: (await readTenantSettings(tenantId)).currency };
     },
 
-    /** By cursor, or by number when `page` is given. Throws `invalid_input` for a cursor of another list. */
+    /**
+     * By cursor, or by number when `page` is given. Throws `invalid_input` for a cursor of another
+     * list.
+     */
     async listProducts(ctx: RequestContext, query: ProductListQuery): Promise<ProductList> {
       const { tenantId } = ctx;
       const { cursor, page, limit, search = "", sortBy, sortDir, ...filters } = query;

@@ -3,9 +3,10 @@ import { MAX_QUANTITY } from "../../core/product-fields.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /**
- * Stock as sales move it (G5). A sale locks its products in the order of their ids, so that sales which meet never
- * deadlock, decides, and moves the stock in the same transaction. Stock that a sale moves counts a new version of the
- * product, but tells no `product.updated`: it would be one event a sale. Only the crossing of the threshold is told.
+ * Stock as sales move it (G5). A sale locks its products in the order of their ids, so that sales
+ * never deadlock. It decides and moves the stock in the same transaction. Stock moved by a sale
+ * makes a new version of the product, but no `product.updated`: that would be one event a sale.
+ * Only the crossing of the threshold is told.
  */
 export interface Shelf {
   id: string;
@@ -21,7 +22,10 @@ export interface Shelf {
   active: boolean;
 }
 
-/** Locks these products until the transaction ends; what does not exist is absent from the answer. */
+/**
+ * Locks these products until the transaction ends. Products that don't exist are absent from the
+ * result.
+ */
 export async function lockShelves(
   tx: Transaction,
   tenantId: string,
@@ -38,8 +42,9 @@ export async function lockShelves(
 }
 
 /**
- * Adds `delta` pieces (a sale's are negative) to products that the caller has locked. Throws when one would fall below zero.
- * Stock that is given back to a full shelf (somebody set a new quantity meanwhile) stays at the catalogue's bound.
+ * Adds `delta` pieces (negative for a sale) to products that the caller has locked. Throws when one
+ * would fall below zero. Stock given back to a full shelf (somebody set a new quantity meanwhile)
+ * stays at the catalogue's bound.
  */
 export async function moveStock(
   tx: Transaction,
@@ -59,8 +64,8 @@ export async function moveStock(
 }
 
 /**
- * The event of stock that has just fallen from above the threshold to it or below; null when it has not. Its states are
- * those of `product.updated` less what a sale neither knows nor changes.
+ * The event of stock that has just fallen from above the threshold to it or below; null when it has
+ * not. Its states are those of `product.updated` without what a sale neither knows nor changes.
  */
 export function lowStockEvent(shelf: Shelf, before: number, after: number): DomainEvent | null {
   const { id, name, sellerId, price, lowStockThreshold: threshold } = shelf;

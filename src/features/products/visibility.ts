@@ -2,7 +2,10 @@ import { AppError } from "../../core/errors.ts";
 import type { RequestContext } from "../../core/principal.ts";
 import type { StoredProduct } from "./product.ts";
 
-/** Which products a request can see: those of one seller, or of the whole tenant; a customer the active ones only. */
+/**
+ * Which products a request can see: those of one seller or of the whole tenant; a customer only
+ * active ones.
+ */
 export interface Visibility {
   owner?: string;
   activeOnly: boolean;
@@ -23,8 +26,8 @@ export function isVisible({ owner, activeOnly }: Visibility, product: StoredProd
 }
 
 /**
- * Whose a written product shall be: who acts for a seller writes for that one only. `named` is what the body says.
- * Throws `forbidden` when it names another.
+ * Who owns a written product: whoever acts for a seller writes for that seller only. `named` is the
+ * seller in the body. Throws `forbidden` when it names another.
  */
 export function ownerOf(ctx: RequestContext, named: string | null): string | null {
   const { owner } = visibilityOf(ctx);

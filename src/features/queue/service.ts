@@ -18,7 +18,10 @@ export function createQueueService({ orderQueue, rollups }: QueueDeps) {
     getStats: (ctx: RequestContext) => orderQueue.readStats(ctx),
     purge: (ctx: RequestContext) => orderQueue.purge(ctx),
 
-    /** `stopped`: no worker lives; `stalled`: one does, and yet something waits for longer than any retry. */
+    /**
+     * `stopped`: no worker lives. `stalled`: one does, and yet something waits for longer than any
+     * retry.
+     */
     async getWorkerStatus(ctx: RequestContext) {
       const [workers, { oldestAgeMs, depth }] = await Promise.all([
         orderQueue.readWorkers(ctx.tenantId),
@@ -48,7 +51,10 @@ export function createQueueService({ orderQueue, rollups }: QueueDeps) {
       return { windowSeconds: 60, handled: total, perSecond: total / 60, p50Ms, p99Ms, workers: perWorker };
     },
 
-    /** Both kinds in one order, the oldest first. Throws `invalid_input` for a cursor of another list. */
+    /**
+     * Both kinds in one order, the oldest first. Throws `invalid_input` for a cursor of another
+     * list.
+     */
     async listDeadLetters(
       ctx: Pick<RequestContext, "tenantId">,
       { limit, cursor }: { limit: number; cursor?: string },

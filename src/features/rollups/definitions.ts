@@ -1,13 +1,17 @@
 /**
- * The rollups, each defined once: how it is computed from facts. The same text rolls a batch up, recounts a day for
- * `verify` and fills it for `rebuild`; that is why they can be compared to the row (G2, G4).
+ * The rollups, each defined once: how it is computed from facts. The same text rolls a batch up,
+ * recounts a day for `verify` and fills it for `rebuild`. So they can be compared to the row (G2,
+ * G4).
  */
 export interface Rollup {
   table: string;
   /** Primary key, in an order in which rows are also upserted: workers that meet never deadlock. */
   keys: readonly string[];
   measures: readonly string[];
-  /** The column of time, by which a range of the table is chosen; `start` of periods, which are of whole months. */
+  /**
+   * The column of time, by which a range of the table is chosen; `start` for periods, which are of
+   * whole months.
+   */
   bucket: "day" | "hour" | "start";
   /** A select over `facts`, or over what `factsFrom` makes of them, giving keys and measures. */
   aggregate: string;
@@ -26,8 +30,9 @@ const PRODUCT_MEASURES = [
 ] as const;
 
 /**
- * The product measures of `facts`-like rows by `keys`. Grouped by type first and turned to columns afterwards: three sums
- * an event instead of nine conditional ones, which took an eighth off the whole statement.
+ * The product measures of `facts`-like rows by `keys`. Grouping by type first and turning types to
+ * columns afterwards makes three sums an event instead of nine conditional ones, which took an
+ * eighth off the statement.
  */
 function sumByType(keys: string, rows: string): string {
   const ofType = (type: string) => `coalesce(sum(events) filter (where type = '${type}'), 0)::bigint`;
@@ -48,10 +53,16 @@ function sumTyped(bucket: Rollup["bucket"]): string {
     from typed group by tenant_id, ${bucket}, type`;
 }
 
-/** Longer property values share a row by their beginning, so that the key stays far below an index row's limit. */
+/**
+ * Longer property values share a row by their beginning, so that the key stays below an index row's
+ * limit.
+ */
 const MAX_VALUE_CHARACTERS = 256;
 
-/** The rollups by user: linking a session changes these and no other. A purchase also counts in that of buyers. */
+/**
+ * The rollup by user: linking a session changes this one and, for purchases, that of buyers; no
+ * other.
+ */
 export const USER_DAILY: Rollup = {
   table: "user_daily_stats",
   keys: ["tenant_id", "day", "user_key"],
@@ -81,8 +92,9 @@ export const PRODUCT_DAILY: Rollup = {
 };
 
 /**
- * Product days added up by month and by sixth of a month (from its 1st, 6th, 11th, 16th, 21st and 26th), of which ranges
- * are put together: see analytics/cover.ts. Months hold whole periods, since everything is recounted by month.
+ * Product days added up by month and by sixth of a month (from its 1st, 6th, 11th, 16th, 21st and
+ * 26th). Ranges are put together from them: analytics/cover.ts. Months hold whole periods, since
+ * everything is recounted by month.
  */
 export const PRODUCT_PERIODS: Rollup = {
   table: "product_period_stats",
@@ -104,8 +116,8 @@ export const PROPERTY_DAILY: Rollup = {
   keys: ["tenant_id", "property", "day", "value"],
   measures: PRODUCT_MEASURES,
   bucket: "day",
-  // Asking for the text, and for its type only where it looks like one, takes half the time of jsonb_typeof for every
-  // property of every event.
+  // Reading the text, and its type only where it looks like a list or object, takes half the time
+  // of jsonb_typeof for every property of every event.
   aggregate: sumByType(
     "tenant_id, property, day, value",
     `(
@@ -149,14 +161,18 @@ export const ROLLUPS: readonly Rollup[] = [
 ];
 
 /**
- * What an event `e` means in units and in money, null for what is no sale: a refund takes away, and an adjustment is money
- * alone. Events of before the bounds and signs of today keep what they counted then.
+ * What an event `e` counts in units and in money; null for what is no sale. A refund takes away; an
+ * adjustment is money alone. Events from before today's bounds and signs keep what they counted
+ * then.
  */
 export const SALE_UNITS = "case e.type when 'purchase' then e.quantity when 'refund' then -e.quantity end";
 export const SALE_REVENUE = `case e.type when 'purchase' then 1 when 'refund' then -1 when 'adjustment' then 1 end
         * coalesce(e.amount, e.quantity * e.unit_price)`;
 
-/** What `facts` read of an event `e`, all but its user and its mark: for statements that change one of these two. */
+/**
+ * What `facts` reads of an event `e`, except its user and its mark: for statements that change one
+ * of these two.
+ */
 export const UNOWNED_COLUMNS = `e.tenant_id, e.ts, e.type, e.product_id, e.anonymous_id, e.session_id, e.quantity,
   e.unit_price, e.amount, e.properties, e.context`;
 /** For the source of facts about an event that counts now, or did until now. */
@@ -164,7 +180,10 @@ export const NOT_VOIDED = "null::timestamptz as voided_at";
 
 /** Which properties are counted of which facts. */
 export interface PropertyScope {
-  /** A select of tenants `tenant_id` and properties `property`, given a condition on the tenants `t` concerned. */
+  /**
+   * A select of tenants `tenant_id` and properties `property`, given a condition on the tenants `t`
+   * concerned.
+   */
   dimension(tenants: string): string;
   /** More columns of the events `e` in `facts`, for `counted`. */
   columns?: string;
@@ -179,9 +198,10 @@ const CHOSEN: PropertyScope = {
 };
 
 /**
- * What the rollups count by now: of a property that is being filled, the events up to its place, and those of batches that
- * counted it by themselves. Events `e` have the `properties_version` of their ledger row, null for none. Whoever takes
- * events out by it holds `lockProperties`, so that no fill moves on meanwhile.
+ * What the rollups count by now: of a property that is being filled, the events up to its place,
+ * and those of batches that counted it themselves. Events `e` have the `properties_version` of
+ * their ledger row, null for none. A caller that takes events out by it holds `lockProperties`, so
+ * that no fill moves on meanwhile.
  */
 export const COUNTED_BY_NOW: PropertyScope = {
   dimension: (tenants) => `select t.id as tenant_id, chosen.property, fill.version, fill.upto_ts, fill.upto_id
@@ -194,10 +214,11 @@ export const COUNTED_BY_NOW: PropertyScope = {
 };
 
 /**
- * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and tenants `t`: an
- * event with its local day and hour, its unique user, and what it means in units and money. A voided one is no fact.
- * `typed` sums them up by hour and type, `product_days` by day and product; `described` has a row a fact and property, of
- * which the event's own win over those of its context. `tenants` is a condition on the tenants `t` concerned.
+ * The CTEs that every aggregate reads. `facts` comes from `source`, which must offer events `e` and
+ * tenants `t`: an event with its local day and hour, its unique user, and its units and money. A
+ * voided event is no fact. `typed` sums facts by hour and type, `product_days` by day and product.
+ * `described` has a row a fact and property; the event's own properties win over its context.
+ * `tenants` is a condition on the tenants `t`.
  */
 export function factsFrom(
   source: string,
@@ -224,11 +245,14 @@ export function factsFrom(
   )`;
 }
 
-/** Adds what the aggregate says, or other rows of keys and measures, to the rows of the table, in key order. */
+/**
+ * Adds the aggregate, or other rows of keys and measures, to the rows of the table, in key order.
+ */
 export function upsert({ table, keys, measures, aggregate }: Rollup, rows = aggregate): string {
   const added = measures.map((measure) => `${measure} = kept.${measure} + excluded.${measure}`);
   const columns = [...keys, ...measures].join(", ");
-  // `offset 0` keeps the sort above the grouping: Postgres then hashes the facts and sorts only the groups.
+  // `offset 0` keeps the sort above the grouping: Postgres then hashes the facts and sorts only the
+  // groups.
   return `insert into ${table} as kept (${columns})
     select ${columns} from (${rows} offset 0) grouped order by ${keys.join(", ")}
     on conflict (${keys.join(", ")}) do update set ${added.join(", ")}`;

@@ -2,7 +2,10 @@ import type { Transaction } from "../../db/transaction.ts";
 import type { Rollup } from "./definitions.ts";
 import { changeReturns, lockReturns, type MemberDay, RETURNS } from "./returns-repository.ts";
 
-/** The rows `changed` of a rollup that now count nothing, as JSON: what an event is counted by is a row's first measure. */
+/**
+ * The rows `changed` of a rollup that now count nothing, as JSON. A row's first measure counts its
+ * events.
+ */
 export function selectEmpty({ measures }: Rollup, changed: string): string {
   return `coalesce((select jsonb_agg(to_jsonb(${changed})) from ${changed} where ${measures[0]} = 0), '[]')`;
 }
@@ -11,8 +14,9 @@ export function selectEmpty({ measures }: Rollup, changed: string): string {
 export type EmptyRow = Record<string, unknown>;
 
 /**
- * After what events counted was taken away. A rollup holds no row of nothing, since a recount would not make one; days that
- * go leave the counts of returning members, too. Call it in the order of RETURNS, which is that of their locks.
+ * For rows whose events were taken away. A rollup holds no empty row, since a recount would not
+ * make one. Days that go leave the counts of returning members, too. Call it in the order of
+ * RETURNS, which is that of their locks.
  */
 export async function dropEmptyRows(
   tx: Transaction,

@@ -6,6 +6,8 @@ import { type LedgerColumns, type LedgerRow, toLedgerRow } from "./repository.ts
 
 const FIRST_RETRY_SECONDS = 2;
 const MAX_RETRY_SECONDS = 600;
+/** Of a paused tenant of which nothing waits. */
+const IDLE_RETRY_SECONDS = 10;
 /** 2 s doubled nine times is beyond the maximum. */
 const MAX_DOUBLINGS = 9;
 const FORGIVEN_AFTER = "1 hour";
@@ -16,7 +18,7 @@ function delay(sql: Sql, failures: Fragment): Fragment {
     * power(2, least(${failures} - 1, ${MAX_DOUBLINGS}::int))) * interval '1 second'`;
 }
 
-/** One more failure of a tenant, which is paused by it; one that is paused already fails by its retries alone. */
+/** Records one more failure of a tenant and pauses it. Once it is paused, only its retries fail. */
 export async function pauseTenant(sql: Sql, tenantId: string, error: string): Promise<void> {
   await sql`
     insert into rollup_failures as failing (tenant_id, failures, failed_at, paused, retry_at, last_error)
@@ -32,9 +34,10 @@ function recent(sql: Sql): Fragment {
 }
 
 /**
- * Takes batches of paused tenants that nobody will look at out of the way of those that are merely overdue: a tenant that
- * fails for days may have millions. Returns how many, `limit` at the most. A tenant whose pause ends meanwhile is due
- * again: its retries may have seen that nothing is held just before.
+ * Takes batches of paused tenants that nobody will look at out of the way of those that are merely
+ * overdue: a tenant that fails for days may have millions. Returns how many, `limit` at the most. A
+ * tenant whose pause ends meanwhile is due again: its retries may have seen that nothing is held
+ * just before.
  */
 export async function holdBatches(sql: Sql, overdueMs: number, limit: number): Promise<number> {
   const paused = await sql<{ id: string }[]>`select tenant_id as id from rollup_failures where paused`;
@@ -74,7 +77,10 @@ export async function hastenRetry(sql: Sql, tenantId: string): Promise<void> {
   await sql`update rollup_failures set retry_at = now() where tenant_id = ${tenantId} and retry_at is not null`;
 }
 
-/** Makes it due again later, so that one worker tries, and one that dies while it does costs that delay. */
+/**
+ * Makes it due again later, so that one worker tries. A worker that dies during the try costs that
+ * delay.
+ */
 export async function claimRetry(sql: Sql, tenantId: string): Promise<FailingTenant | null> {
   const [claimed] = await sql<FailingTenant[]>`
     update rollup_failures set retry_at = now() + ${delay(sql, sql`failures + 1`)}
@@ -83,7 +89,10 @@ export async function claimRetry(sql: Sql, tenantId: string): Promise<FailingTen
   return claimed ?? null;
 }
 
-/** What waits for the retries of a tenant, the oldest first: what is held, or all of it while it is paused. */
+/**
+ * What waits for the retries of a tenant, the oldest first: held batches, or all while it is
+ * paused.
+ */
 export async function selectHeld(
   sql: Sql,
   { tenantId, paused }: FailingTenant,
@@ -109,8 +118,10 @@ export async function recordRetryFailure(sql: Sql, tenantId: string): Promise<vo
 }
 
 /**
- * The end of a retry without failures. Whoever has made the tenant due since its claim gave it something to
- * retry, which this one need not have seen: then it stays due.
+ * The end of a retry without failures. A tenant of which nothing was counted either, since all that
+ * failed is a dead letter, stays paused and is looked at again soon: what comes next is the try.
+ * Whoever has made the tenant due since its claim gave it something to retry, which this one need
+ * not have seen: it stays due.
  */
 export async function recordRetrySuccess(
   sql: Sql,
@@ -118,11 +129,15 @@ export async function recordRetrySuccess(
   more: boolean,
 ): Promise<void> {
   await sql`
-    update rollup_failures set retry_at = ${more ? sql`now()` : sql`null`}
-    where tenant_id = ${tenantId} and not paused and retry_at = ${retryAt}::text::timestamptz`;
+    update rollup_failures set
+      retry_at = case when paused then now() + ${IDLE_RETRY_SECONDS} * interval '1 second' else ${more ? sql`now()` : sql`null`} end
+    where tenant_id = ${tenantId} and retry_at = ${retryAt}::text::timestamptz`;
 }
 
-/** Gives dead letters of before `revive_before` all their tries again; returns how many, `limit` at the most. */
+/**
+ * Gives dead letters from before `revive_before` all their tries again; returns how many, at most
+ * `limit`.
+ */
 export async function reviveDeadLetters(sql: Sql, tenantId: string, limit: number): Promise<number> {
   const revived = await sql`
     update event_batches b set attempts = 0, dead_lettered_at = null, held = true
@@ -137,7 +152,10 @@ export async function reviveDeadLetters(sql: Sql, tenantId: string, limit: numbe
   return revived.count;
 }
 
-/** All that could not be rolled up of a tenant is due at once, its dead letters too where `dead` says so. */
+/**
+ * All batches of a tenant that could not be rolled up are due at once; with `dead`, its dead
+ * letters, too.
+ */
 export async function retrySoon(sql: Sql | Transaction, tenantId: string, dead: boolean): Promise<void> {
   const revive = dead ? sql`now()` : sql`null`;
   await sql`

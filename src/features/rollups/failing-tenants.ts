@@ -23,10 +23,11 @@ const STATEMENTS_A_ROUND = 10;
 const REVIVED_AT_ONCE = 1_000;
 
 /**
- * The retries of tenants whose batches could not be rolled up. Whoever meets such a tenant pauses it: from then on the
- * roll-up statement passes its batches over, in every process, and they wait here. A retry takes one tenant alone, after 2 s
- * and then twice as long each time, so that it costs others nothing. It finds the batches that are poisonous by themselves,
- * which become dead letters, and ends the pause as soon as anything of the tenant can be counted.
+ * The retries of tenants whose batches could not be rolled up. Such a tenant is paused: the roll-up
+ * statement passes its batches over, in every process, and they wait here. A retry takes one tenant
+ * alone, after 2 s and then twice as long each time, so it costs others nothing. It finds the
+ * batches that are poisonous by themselves, which become dead letters, and ends the pause as soon
+ * as anything of the tenant can be counted.
  */
 export function createRollupRetries({ db, rollups, announcer, invalidator, log }: RollupRetriesDeps) {
   const sql = db.rollup;
@@ -35,7 +36,8 @@ export function createRollupRetries({ db, rollups, announcer, invalidator, log }
   async function retryPage(tenant: repository.FailingTenant) {
     const batches = await repository.selectHeld(sql, tenant, BATCHES_A_STATEMENT);
     if (batches.length === 0) return null;
-    // Announced, too: should this process die between the commit and the tags, the message deletes them.
+    // Announced, too: if this process dies between the commit and the tags, the message deletes
+    // them.
     await announcer.announce(batches);
     const outcome = await rollups.rollUpHeld(batches);
     await invalidator.invalidate(batches);
@@ -75,7 +77,10 @@ export function createRollupRetries({ db, rollups, announcer, invalidator, log }
   }
 
   return {
-    /** For a command that waits for the outcome, whenever the next retry were due. Returns how many batches were rolled up. */
+    /**
+     * For a command that waits for the outcome, whenever the next retry is due. Returns how many
+     * batches were rolled up.
+     */
     async retryNow(tenantId: string): Promise<number> {
       await repository.hastenRetry(sql, tenantId);
       return retryTenant(tenantId);

@@ -13,8 +13,8 @@ import { type EmptyRow, selectEmpty } from "./empty-rows-repository.ts";
 import type { LedgerRow } from "./repository.ts";
 
 /**
- * Batches with anonymous events of a session that are not rolled up yet, dead letters aside. The session's events are
- * read once, not once a waiting batch.
+ * Batches with anonymous events of a session that are not rolled up yet, except dead letters. The
+ * session's events are read once, not once a waiting batch.
  */
 export async function selectUndoneBatches(
   sql: Sql,
@@ -44,9 +44,9 @@ function countedBy({ aggregate }: Rollup, userId: string): string {
 }
 
 /**
- * Gives events to a user and moves what they count in the rollup by user from the old key to the new one. Only events
- * of batches whose rollup is committed: no worker reads those any more, and taking away and adding commute with its
- * additions to the same rows. $1 tenant, $2 session, $3 user, $4 how many events at the most.
+ * Gives events to a user and moves what they count in the rollup by user from the old key to the
+ * new one. Only events of batches that are rolled up: no worker reads those any more, and additions
+ * to the same rows commute. $1 tenant, $2 session, $3 user, $4 how many events at most.
  */
 function moveStatement(rollup: Rollup): string {
   const { keys, measures } = rollup;
@@ -105,7 +105,10 @@ export async function moveEvents(
   return row ?? { moved: 0, minMs: null, maxMs: null, emptied: [], purchases: [] };
 }
 
-/** Has the days of buyers follow those of users, in the order of the roll-up. Returns those that now count nothing. */
+/**
+ * Moves the days of buyers as those of users, in the order of the roll-up. Returns those that now
+ * count nothing.
+ */
 export async function movePurchases(
   tx: Transaction,
   tenantId: string,
@@ -123,8 +126,8 @@ export async function movePurchases(
 }
 
 /**
- * A rebuild locks this table in a mode that this one waits for, and workers' upserts do not: rows that a rebuild has
- * deleted and those it has not counted yet must not be changed beside it.
+ * Waits for a rebuild, whose lock conflicts with this one and not with workers' upserts. Rows that
+ * a rebuild has deleted, and those it has not counted yet, must not be changed beside it.
  */
 export async function waitForRebuild(tx: Transaction): Promise<void> {
   await tx`lock table product_daily_stats in row exclusive mode`;

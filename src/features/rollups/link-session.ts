@@ -16,7 +16,10 @@ export interface SessionLinkDeps {
 
 export type SessionLinks = ReturnType<typeof createSessionLinks>;
 
-/** Events a transaction moves: a fraction of a second, in which workers may wait for the same rows. */
+/**
+ * Events a transaction moves. It takes a fraction of a second, in which workers may wait for the
+ * same rows.
+ */
 const EVENTS_AT_ONCE = 2_000;
 /** Events and batches a request gets through; calling again goes on. */
 const MAX_EVENTS = 100_000;
@@ -33,8 +36,9 @@ async function moveSome(tx: Transaction, tenantId: string, sessionId: string, us
 }
 
 /**
- * Gives the anonymous events of a session to a user. What is not rolled up yet is rolled up first: only then are its
- * events out of the workers' reach, and their counts can be moved in the transaction that changes the events.
+ * Gives the anonymous events of a session to a user. Waiting batches are rolled up first: only then
+ * no worker reads their events any more, and their counts can be moved in the transaction that
+ * changes the events.
  */
 export function createSessionLinks({ db, rollups, invalidator }: SessionLinkDeps) {
   async function rollUpSession(tenantId: string, sessionId: string): Promise<void> {
@@ -49,8 +53,8 @@ export function createSessionLinks({ db, rollups, invalidator }: SessionLinkDeps
 
   return {
     /**
-     * How many events changed hands. Again with the same session: 0, or those that came since. Throws `unavailable` while
-     * a rebuild takes long; what was linked until then stays so.
+     * How many events got the user. Called again: 0, or the events since. Throws `unavailable`
+     * while a rebuild takes long; what was linked until then stays linked.
      */
     async linkSession({ tenantId, principal }: RequestContext, sessionId: string): Promise<number> {
       if (principal.kind !== "user")

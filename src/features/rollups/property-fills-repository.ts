@@ -15,7 +15,10 @@ export interface Fill {
   total: number;
 }
 
-/** One at a time a tenant: whoever chooses properties, fills or clears them, or takes events away from them. */
+/**
+ * One at a time a tenant: choosing, filling or clearing properties, or taking events away from
+ * them.
+ */
 export async function lockProperties(tx: Transaction, tenantId: string): Promise<void> {
   await tx`select pg_advisory_xact_lock(hashtextextended(${`properties ${tenantId}`}, 0))`;
 }
@@ -35,7 +38,10 @@ export async function selectFilling(sql: Sql, tenantId: string): Promise<string[
   return rows.map(({ property }) => property);
 }
 
-/** The next tenant with something to fill or to clear: the first one after `after` by id, else the first of all. */
+/**
+ * The next tenant with something to fill or clear: the first one after `after` by id, else the
+ * first of all.
+ */
 export async function selectTenantWithFills(
   sql: Sql,
   after: string | null,
@@ -48,12 +54,16 @@ export async function selectTenantWithFills(
   return row?.tenantId ?? null;
 }
 
-/** Roll-ups of all tenants wait for whoever waits for this lock: a second is more than they usually take. */
+/**
+ * Roll-ups of all tenants wait behind a waiter for this lock. A second is more than they usually
+ * take.
+ */
 const FENCE_LOCK_TIMEOUT = "1s";
 
 /**
- * Waits for the roll-ups that are under way: they may know the properties of before. Later ones know those of now, since each
- * waits for this lock before it takes its snapshot. What is stored by then, and not counted by a newer batch, is to be filled.
+ * Waits for the roll-ups under way, which may know the earlier properties. Later ones know the new
+ * ones, since each waits for this lock before it takes its snapshot. Events stored by then, and not
+ * counted by a newer batch, are to be filled.
  */
 export async function fence(tx: Transaction, tenantId: string): Promise<void> {
   await tx`select set_config('lock_timeout', ${FENCE_LOCK_TIMEOUT}, true)`;
@@ -68,9 +78,10 @@ export async function fence(tx: Transaction, tenantId: string): Promise<void> {
 }
 
 /**
- * Looks at the next events by (ts, id), and adds those to the properties that no newer batch counts by itself. Each is looked
- * at once, whatever is stored meanwhile: later events are in newer batches. $1 tenant, $2 properties, $3 their version,
- * $4 and $5 the last event that was looked at, $6 the time of the last one to look at, $7 how many.
+ * Visits the next events by (ts, id), and adds those to the properties that no newer batch counts
+ * itself. Each event is visited once: later events are in newer batches. $1 tenant, $2 properties,
+ * $3 their version, $4 and $5 the last event visited, $6 the time of the last one to visit, $7 how
+ * many.
  */
 const FILL_SOME = `with looked_at as materialized (
     select e.* from events e
@@ -94,7 +105,7 @@ export interface Filled {
   maxMs: number | null;
 }
 
-/** Fills properties that have come equally far; `done` is true when there is nothing more to fill. */
+/** Fills properties that have come equally far; `done` is true when nothing is left to fill. */
 export async function fillSome(
   tx: Transaction,
   tenantId: string,

@@ -6,11 +6,12 @@ import { waitForRebuild } from "./link-repository.ts";
 import * as repository from "./property-fills-repository.ts";
 
 /**
- * Properties chosen late are counted back from the events that are stored, those given up lose their rows. A choice bumps
- * the tenant's version, which every roll-up notes on its ledger row in the statement that reads the choice. Once no roll-up
- * of before is under way (the fence), an event counts the property either by its batch, if that notes the version or a newer
- * one, or by the fill, which visits every event once in order of (ts, id) and moves on in the transaction of its sums.
- * `verify` and `rebuild` tell the two apart in the same way, so both hold at every commit.
+ * Properties chosen late are counted from the stored events; those given up lose their rows. A
+ * choice bumps the tenant's version, which every roll-up records on its ledger row. Once no older
+ * roll-up is under way (the fence), an event is counted either by its batch, if that has this
+ * version or a newer one, or by the fill. The fill visits every event once in order of (ts, id),
+ * and moves on in the transaction of its sums. `verify` and `rebuild` use the same distinction. See
+ * docs/properties.md.
  */
 export interface PropertyFillDeps {
   db: Database;
@@ -66,7 +67,7 @@ export function createPropertyFills({ db, invalidator }: PropertyFillDeps) {
     return { worked: events + 1, minMs, maxMs, finished: done };
   }
 
-  /** What is chosen again by the end is filled from the beginning, as if it had never been there. */
+  /** A property that is chosen again by the end is filled from the beginning, as if it were new. */
   async function clear(
     tx: Transaction,
     tenantId: string,
@@ -96,8 +97,9 @@ export function createPropertyFills({ db, invalidator }: PropertyFillDeps) {
 
   return {
     /**
-     * Fills and clears what waits; tenants take turns of one transaction, and a round goes on where the last one ended. One
-     * turn at the least. Returns how much was done; throws the first failure, when it has done what it can beside it.
+     * Fills and clears what waits. Tenants take turns of one transaction, at least one turn in all,
+     * and a round goes on where the last one ended. Returns how much was done. Throws the first
+     * failure after it has done what it can.
      */
     async fill(sizes: FillSizes = SIZES, roundMs = ROUND_MS): Promise<number> {
       const deadline = Date.now() + roundMs;

@@ -3,9 +3,10 @@ import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /**
- * Which days of a tenant a recount visits. Rollups outlive raw events: those older than the tenant's retention may be
- * gone, so a day is visited only if all of it lies within. One that lies in part before the edge would be counted from
- * half of its events. Who knows that all events are there sets the retention to null first.
+ * Which days of a tenant a recount visits. Rollups outlive raw events: those older than the
+ * tenant's retention may be gone. So a day is visited only if all of it lies within the retention.
+ * An operator who knows that all events are there sets the retention to null first. See
+ * docs/recounting.md.
  */
 export interface TenantZone {
   tenantId: string;
@@ -35,7 +36,10 @@ export function describeKept({ before, retentionDays }: Kept): string {
   return `rollups before ${before} are kept as they are: raw events are only kept for ${retentionDays} day${retentionDays === 1 ? "" : "s"}`;
 }
 
-/** Of the asked range, by default of all days of events and rollups. `slackDays` keeps away from the edge by as many. */
+/**
+ * Within the asked range, by default all days of events and rollups. `slackDays` keeps that far
+ * from the edge.
+ */
 export async function planRecount(
   sql: Sql | Transaction,
   tenant: TenantZone,
@@ -65,7 +69,10 @@ function cutIntoMonths(from: Day, to: Day): DayRange[] {
   return months;
 }
 
-/** The first day that begins after the edge of the retention, by the clock that stores and drops events. */
+/**
+ * The first day that begins after the edge of the retention, by the clock that stores and deletes
+ * events.
+ */
 async function selectEdge(sql: Sql | Transaction, { tenantId, timeZone }: TenantZone) {
   const [edge] = await sql<{ firstWholeDay: Day; retentionDays: number }[]>`
     select (((now() - make_interval(hours => 24 * event_retention_days)) at time zone ${timeZone})::date + 1)::text
@@ -74,7 +81,10 @@ async function selectEdge(sql: Sql | Transaction, { tenantId, timeZone }: Tenant
   return edge ?? null;
 }
 
-/** A period begins before the days that it is made of: as the first day it would stand for days that are none. */
+/**
+ * A period begins before the days that it is made of, so its start is no evidence of a day with
+ * events.
+ */
 async function selectKnownDays(sql: Sql | Transaction, { tenantId, timeZone }: TenantZone) {
   const [known] = await sql<{ from: Day | null; to: Day | null; firstCounted: Day | null }[]>`
     with days as (

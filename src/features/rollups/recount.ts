@@ -21,10 +21,11 @@ import { selectBacklog } from "./repository.ts";
 import { changeReturns, compareReturns, lockReturns, RETURNS, recountReturns } from "./returns-repository.ts";
 
 /**
- * G4: `verify` recounts a tenant's rollups from its raw events and compares row by row; `rebuild` replaces them. Both
- * go month by month, and leave days alone whose raw events may be gone. A batch that is not rolled up yet counts on
- * neither side: each comparison is one statement, so its snapshot holds events, ledger and rollups of the same instant,
- * and ingest and workers may go on meanwhile.
+ * G4: `verify` recounts a tenant's rollups from its raw events and compares row by row; `rebuild`
+ * replaces them. Both go month by month, and leave days alone whose raw events may be gone. A batch
+ * that is not rolled up yet counts on neither side. Each comparison is one statement, so its
+ * snapshot holds events, ledger and rollups of the same instant, and ingest and workers go on. See
+ * docs/recounting.md.
  */
 export interface Difference {
   table: string;
@@ -50,14 +51,18 @@ export interface VerifyReport {
 const MAX_DIFFERENCES_SHOWN = 100;
 
 /**
- * $1 tenant, $2 first day, $3 day after the last, $4 time zone. An instant belongs to the day that its local clock shows;
- * the range of instants around it is only for the indexes, and wide enough for a midnight that happens twice.
+ * $1 tenant, $2 first day, $3 day after the last, $4 time zone. An instant belongs to the day that
+ * its local clock shows. The range of instants around it is for the indexes, and wide enough for a
+ * midnight that happens twice.
  */
 const onDays = (instant: string) => `${instant} >= $2::date::timestamp at time zone $4 - interval '1 day'
   and ${instant} < $3::date::timestamp at time zone $4 + interval '1 day'
   and (${instant} at time zone $4)::date >= $2::date and (${instant} at time zone $4)::date < $3::date`;
 
-/** Batches that may count a property by themselves which is still being filled; `counted` looks at their versions. */
+/**
+ * Batches that may themselves count a property that is still being filled; `counted` checks their
+ * versions.
+ */
 const NEWER = `(select tenant_id, batch_id, properties_version from event_batches where tenant_id = $1 and properties_version >=
   (select min(version) from property_fills where tenant_id = $1 and state = 'filling'))`;
 
@@ -76,7 +81,10 @@ const RECOUNTED = factsFrom(
 const inMonths = (day: string) => `${day} >= date_trunc('month', $2::date)
   and ${day} < date_trunc('month', $3::date - 1) + interval '1 month'`;
 
-/** Periods are made of the days that are kept: raw events of the rest of a month may be gone, or not asked for. */
+/**
+ * Periods are made from the days that are kept: raw events of the rest of a month may be gone, or
+ * not asked for.
+ */
 const KEPT = `product_days as (
   select * from ${PRODUCT_DAILY.table} where tenant_id = $1 and ${inMonths("day")}
 )`;
@@ -99,7 +107,9 @@ function notCleared(rollup: Rollup): string {
     : "";
 }
 
-/** Rows counted, and the differing ones with both sides. `using` makes the keys columns of the join itself. */
+/**
+ * Rows counted, and the differing ones with both sides. `using` makes the keys columns of the join.
+ */
 function compare(rollup: Rollup): string {
   const { table, keys, measures, aggregate } = rollup;
   const asJson = (row: string, columns: readonly string[]) =>
@@ -124,8 +134,8 @@ function compare(rollup: Rollup): string {
 function refill(rollup: Rollup): string {
   const { keys, measures, aggregate, table } = rollup;
   const columns = [...keys, ...measures].join(", ");
-  // In key order, so that what is read together lies together: half the time of a table over a year.
-  // Taken into daily_return_stats by the same transaction, see `replaceDays`.
+  // In key order, so that rows that are read together lie together: half the time of a table over a
+  // year. The same transaction takes them into daily_return_stats, see `replaceDays`.
   const [foldedColumn, folded] = RETURNS.some((returns) => returns.table === table)
     ? [", folded", ", true"]
     : ["", ""];
@@ -134,8 +144,8 @@ function refill(rollup: Rollup): string {
 }
 
 /**
- * Compares every rollup of a tenant with its raw events, by default over all days that either of them knows.
- * `onProgress` gets each month when it is done.
+ * Compares every rollup of a tenant with its raw events, by default over all days that either of
+ * them knows. `onProgress` gets each month when it is done.
  */
 export async function verifyTenant(
   sql: Sql,
@@ -196,7 +206,10 @@ async function verifyReturns(sql: Sql, { tenantId }: TenantZone, report: VerifyR
   }
 }
 
-/** The hourly accounting adds up, and says as many stored as there are events; retention may have taken some since. */
+/**
+ * The hourly accounting adds up, and counts as many stored as there are events, unless retention
+ * deleted some.
+ */
 async function verifyAccounting(sql: Sql, { tenantId }: TenantZone, report: VerifyReport): Promise<void> {
   const rows = await sql<{ hour: string; expected: string; actual: string }[]>`
     with recounted as (
@@ -224,8 +237,9 @@ async function verifyAccounting(sql: Sql, { tenantId }: TenantZone, report: Veri
 }
 
 /**
- * Replaces a tenant's rollups by a recount, a month a transaction. Locking one rollup table keeps the workers out for
- * that time (each of their statements writes it, and waits for its lock before it takes its snapshot); ingest and readers go on. Returns the months done.
+ * Replaces a tenant's rollups by a recount, a month a transaction. The lock of one rollup table
+ * keeps the workers out for that time: each of their statements writes it, and waits for its lock
+ * before it takes its snapshot. Ingest and readers go on. Returns the months done.
  */
 export async function rebuildTenant(
   transactions: Sql,
@@ -242,7 +256,9 @@ export async function rebuildTenant(
   return { months: months.length, kept };
 }
 
-/** Unique users and sessions stay right all through: the rows leave and enter their counts with the transaction. */
+/**
+ * Unique users and sessions stay right: the rows leave and enter their counts in this transaction.
+ */
 async function replaceDays(tx: Transaction, tenant: TenantZone, { from, to }: DayRange): Promise<void> {
   const { tenantId } = tenant;
   const days = { from, until: addDays(to, 1) };
@@ -259,7 +275,10 @@ async function replaceDays(tx: Transaction, tenant: TenantZone, { from, to }: Da
   for (const returns of RETURNS) await changeReturns(tx, tenantId, returns, { days, direction: "in" });
 }
 
-/** Counts that were wrong before stayed wrong. Compared first, since counting anew locks links and the folder out. */
+/**
+ * Counts that were wrong before are still wrong. They are compared first, since counting anew
+ * blocks links and the folder.
+ */
 async function mendReturns(transactions: Sql, { tenantId }: TenantZone): Promise<void> {
   for (const returns of RETURNS) {
     const { differing } = await compareReturns(transactions, tenantId, returns, 0);
@@ -277,8 +296,9 @@ async function mendReturns(transactions: Sql, { tenantId }: TenantZone): Promise
 const DAYS_TO_REBUILD_IN = 2;
 
 /**
- * Gives a tenant another time zone; its rollups are wrong until they are rebuilt. Behind the same lock as rebuilding, so
- * that no batch is counted in the old zone any more. Throws `conflict` where a rebuild would leave days in the old zone.
+ * Gives a tenant another time zone; its rollups are wrong until they are rebuilt. It takes the same
+ * lock as a rebuild, so that no batch is counted in the old zone any more. Throws `conflict` where
+ * a rebuild would leave days in the old zone.
  */
 export async function changeTimeZone(transactions: Sql, tenant: TenantZone): Promise<void> {
   const { tenantId, timeZone } = tenant;

@@ -15,14 +15,13 @@ export interface LedgerRow extends BatchId {
 }
 
 /**
- * G2: exactly once. Claims the ledger rows that are not rolled up yet, aggregates their events and upserts every
- * rollup, all or nothing; a batch that is announced twice is claimed once. Ids only go in: Postgres does the counting
- * (80 k events/s with 10 batches of 1000 a statement, 305 k with 200), and its own copy of the facts is the only one.
- * No bounds on `ts`, though they would skip partitions: on a month without statistics yet, they lure Postgres into
- * reading the tenant's whole range by another index, once a batch. A probe of an empty index costs a microsecond.
- * Rows are claimed in key order, so that two workers with the same batches wait and never deadlock: a
- * join with a further table here would let Postgres choose another order.
- * The ledger notes which version of the tenant's properties was counted: by it a fill knows what it need not count.
+ * G2: exactly once. Claims the ledger rows that are not rolled up yet, aggregates their events and
+ * upserts every rollup, all or nothing. Only ids go in: Postgres counts (80 k events/s with 10
+ * batches of 1000 a statement, 305 k with 200). There are no bounds on `ts`: on a month without
+ * statistics they made Postgres read the tenant's whole range by another index. Rows are claimed in
+ * key order, so that workers with the same batches never deadlock; a join with a further table
+ * would let Postgres choose another order. The ledger records the version of the properties that
+ * were counted, for fills.
  */
 function rollUpStatement(wanted: string, unclaimed: string): string {
   return `with wanted as materialized (
@@ -84,7 +83,10 @@ export async function analyzeRollups(tx: Transaction): Promise<void> {
   await tx.unsafe(`analyze ${ROLLUPS.map(({ table }) => table).join(", ")}, daily_return_stats`);
 }
 
-/** Ledger rows that should have been rolled up `overdueMs` ago, the oldest first, of all tenants but those that fail. */
+/**
+ * Ledger rows of all tenants that were due `overdueMs` ago, the oldest first, except those of
+ * failing tenants.
+ */
 export async function selectOverdue(sql: Sql, overdueMs: number, limit: number): Promise<LedgerRow[]> {
   const rows = await sql<LedgerColumns[]>`
     select tenant_id, batch_id, min_ts, max_ts from event_batches b
@@ -120,7 +122,10 @@ export async function countOverdue(sql: Sql, tenantId: string, overdueMs: number
   return row?.n ?? 0;
 }
 
-/** Notes a failed try of a batch, which is held from then on; true when it was the last one: it is a dead letter now. */
+/**
+ * Records a failed try of a batch, which is held from then on; true when it was the last and the
+ * batch is a dead letter now.
+ */
 export async function recordFailure(
   sql: Sql,
   batch: BatchId,
@@ -151,7 +156,7 @@ export interface DeadLetter {
   deadLetteredAt: Date;
 }
 
-/** A tenant's dead-lettered batches, the oldest first; beyond the place where the last page ended. */
+/** A tenant's dead-lettered batches after the place where the last page ended, the oldest first. */
 export async function selectDeadLetters(
   sql: Sql,
   tenantId: string,
@@ -167,7 +172,9 @@ export async function selectDeadLetters(
     order by date_trunc('milliseconds', received_at), batch_id limit ${limit}`;
 }
 
-/** Gives a dead letter all its tries again, among what is held; false when there is none with this id. */
+/**
+ * Gives a dead letter all its tries again, as a held batch; false when there is none with this id.
+ */
 export async function reviveDeadLetter(
   sql: Transaction,
   tenantId: string,
@@ -189,7 +196,7 @@ export async function selectBacklog(sql: Sql, tenantId: string) {
   return row ?? { waiting: 0, dead: 0 };
 }
 
-/** Asked by whoever watches a tenant: however many of its batches wait, it looks at none of those. */
+/** For monitoring of a tenant: however many of its batches wait, it reads none of those. */
 export async function countDeadLetters(sql: Sql, tenantId: string): Promise<number> {
   const [row] = await sql<{ n: number }[]>`
     select count(*)::int as n from event_batches
@@ -197,7 +204,10 @@ export async function countDeadLetters(sql: Sql, tenantId: string): Promise<numb
   return row?.n ?? 0;
 }
 
-/** Since when (ms) the oldest batch of a tenant waits; asked beside every answer, so it counts none. */
+/**
+ * Since when (ms) the oldest batch of a tenant waits. Every answer asks for it, so it must not
+ * count.
+ */
 export async function selectOldestWaiting(sql: Sql, tenantId: string): Promise<{ oldestMs: number | null }> {
   const [row] = await sql<{ oldest: Date }[]>`
     select received_at as oldest from event_batches
@@ -207,8 +217,9 @@ export async function selectOldestWaiting(sql: Sql, tenantId: string): Promise<{
 }
 
 /**
- * Deletes done ledger rows older than an hour (their counts live on in ingest_hourly_stats); returns how many. Those of a
- * tenant with a property that is being filled stay: they tell which events count it already.
+ * Deletes done ledger rows older than an hour (their counts are in ingest_hourly_stats); returns
+ * how many. Rows of a tenant with a property that is being filled stay: they tell which events
+ * count it already.
  */
 export async function pruneLedger(sql: Sql, limit: number): Promise<number> {
   const over = sql`received_at < now() - interval '1 hour' and rolled_up_at < now() - interval '1 hour'`;

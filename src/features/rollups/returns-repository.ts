@@ -3,9 +3,10 @@ import type { Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /**
- * `daily_return_stats`, by which distinct users, buyers and sessions of any range of days are a sum. It counts the rows of a
- * rollup that are `folded`, each with the day before it of its member. Invariant: it equals `RECOUNTED` at every commit.
- * Which rows are folded, and hence the counts, change only behind `lockReturns`.
+ * `daily_return_stats`, by which distinct users, buyers and sessions of any range of days are a
+ * sum. It counts the rows of a rollup that are `folded`, each with its member's day before it.
+ * Invariant: it equals `RECOUNTED` at every commit. Folding and counts change only behind
+ * `lockReturns`. See docs/unique-visitors.md.
  */
 export interface Returns {
   subject: "user" | "buyer" | "session";
@@ -33,7 +34,10 @@ export const SESSION_RETURNS: Returns = {
   member: "session_id",
   measure: "events",
 };
-/** The `previous_day` under which a day's members are counted all together, so that a series by day reads one row a day. */
+/**
+ * The `previous_day` under which a day's members are counted all together, so that a series by day
+ * reads one row a day.
+ */
 export const ALL_MEMBERS = "infinity";
 
 export const RETURNS: readonly Returns[] = [USER_RETURNS, BUYER_RETURNS, SESSION_RETURNS];
@@ -52,12 +56,18 @@ export interface FoldedChange {
   direction: "in" | "out";
 }
 
-/** One at a time a tenant and subject: two that change days of one member would each not see the other's. */
+/**
+ * One at a time a tenant and subject: two that change days of one member would not see each
+ * other's.
+ */
 export async function lockReturns(tx: Transaction, tenantId: string, { subject }: Returns): Promise<void> {
   await tx`select pg_advisory_xact_lock(hashtextextended(${`returns ${subject} ${tenantId}`}, 0))`;
 }
 
-/** Unfolded rows, locked in key order; those that a worker is writing are left to the next round, so nobody waits. */
+/**
+ * Unfolded rows, locked in key order. Rows that a worker is writing are left to the next round, so
+ * nobody waits.
+ */
 export async function lockUnfolded(
   tx: Transaction,
   tenantId: string,
@@ -84,9 +94,10 @@ export async function markFolded(
 }
 
 /**
- * The folded day of a changed row's member next to it, which is not changed itself: before it or after it. `$2` and `$3`
- * are the days of which all rows change. Compared as rows (member, day), since only the index by members has that order:
- * asked for the latest day of a member, Postgres walked through the index by days on a table without statistics.
+ * The folded day of a changed row's member next to it, before or after, that is not changed itself.
+ * `$2` and `$3` are the days of which all rows change. Compared as rows (member, day), since only
+ * the index by members has that order: asked for the latest day of a member, Postgres read the
+ * index by days on a table without statistics.
  */
 function neighbour({ table, member }: Returns, side: "before" | "after"): string {
   const inDays = "changed.day >= $2::date and changed.day < $3::date";
@@ -110,9 +121,10 @@ function neighbour({ table, member }: Returns, side: "before" | "after"): string
 }
 
 /**
- * Adds what the changed rows make of the pairs (day, day before) of their members, or takes it away: the pairs of these
- * rows and the ones next to them, with the changed rows less without them. $1 tenant, $2 and $3 days, $4 and $5 rows by
- * name, $6 1 or -1. Looking at all days of the members took 6.2 s for 5,000 rows of members with a year of days.
+ * Adds the pairs (day, day before) that the changed rows make of their members, or takes them away:
+ * the pairs of these rows and of their neighbours, with the changed rows minus without them. $1
+ * tenant, $2 and $3 days, $4 and $5 rows by name, $6 1 or -1. Reading all days of the members took
+ * 6.2 s for 5,000 rows of members with a year of days.
  */
 function changeStatement(returns: Returns): string {
   const { subject, table, member } = returns;
@@ -185,7 +197,10 @@ export interface ReturnsComparison {
   }[];
 }
 
-/** Of all days: a pair spans any two. Pairs that went down to nothing stay in the table and count as absent. */
+/**
+ * Over all days, since a pair spans any two. Pairs that went down to zero stay in the table and
+ * count as absent.
+ */
 export async function compareReturns(
   sql: Sql,
   tenantId: string,

@@ -3,7 +3,10 @@ import { classifyFailure } from "../../db/failures.ts";
 import type { Returns } from "./returns-repository.ts";
 import * as repository from "./returns-repository.ts";
 
-/** Rows a transaction folds: a tenth of a second or so, in which a worker may wait for one of them. */
+/**
+ * Rows a transaction folds. It takes about a tenth of a second, in which a worker may wait for one
+ * of them.
+ */
 const ROWS_AT_ONCE = 5_000;
 /** Of members with years of days behind them, as many may take longer than a transaction may. */
 const FEWEST_ROWS_AT_ONCE = 40;
@@ -13,11 +16,15 @@ const ROUND_MS = 20_000;
 export type ReturnsFolder = ReturnType<typeof createReturnsFolder>;
 
 /**
- * Takes new days of users, buyers and sessions into `daily_return_stats`. Not done by the rollup statement: two workers that add
- * days of one user would not see each other's. Until it is done, an answer counts such rows one by one.
+ * Takes new days of users, buyers and sessions into `daily_return_stats`. The rollup statement
+ * can't: two workers that add days of one user would not see each other's. Until it is done, an
+ * answer counts such rows one by one. See docs/unique-visitors.md.
  */
 export function createReturnsFolder(db: Database) {
-  /** By tenant and subject: less after a transaction that took too long, twice as much after each that did not. */
+  /**
+   * By tenant and subject: fewer rows after a transaction that took too long, twice as many after
+   * each that did not.
+   */
   const bearable = new Map<string, number>();
   /** The last tenant that had a turn; null before the first one. */
   const lastServed: Record<Returns["subject"], string | null> = { user: null, buyer: null, session: null };
@@ -51,9 +58,10 @@ export function createReturnsFolder(db: Database) {
   }
 
   /**
-   * Tenants take turns of one transaction, and a round goes on where the last one ended, so that a large backlog keeps
-   * nobody else waiting. A tenant at which it failed has no more turns in this round. Ends with a whole pass in which nobody
-   * has more, and then throws the first failure; at once when Postgres is away.
+   * Tenants take turns of one transaction, and a round goes on where the last one ended, so a large
+   * backlog delays nobody else. A tenant at which it failed has no more turns in this round. It
+   * ends after a whole pass in which nobody has more, and then throws the first failure; at once
+   * when Postgres is away.
    */
   async function foldInTurns(returns: Returns, limit: number, deadline: number): Promise<number> {
     const { subject } = returns;
@@ -86,12 +94,18 @@ export function createReturnsFolder(db: Database) {
   }
 
   return {
-    /** Folds all that a tenant has by now, however long it takes; what others hold locked at that moment is left. */
+    /**
+     * Folds all that a tenant has by now, however long it takes. Rows that others hold locked are
+     * left.
+     */
     async foldTenant(tenantId: string): Promise<void> {
       for (const returns of repository.RETURNS) await foldWhole(tenantId, returns);
     },
 
-    /** Folds what waits. Returns how many rows; throws the first failure, when it has done what it can beside it. */
+    /**
+     * Folds what waits. Returns how many rows. Throws the first failure after it has done what it
+     * can.
+     */
     async fold(rowsAtOnce = ROWS_AT_ONCE): Promise<number> {
       let folded = 0;
       const failures: unknown[] = [];

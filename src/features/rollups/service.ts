@@ -20,7 +20,10 @@ export interface RollupDeps {
 
 export type RollupService = ReturnType<typeof createRollupService>;
 
-/** A batch that failed this often is a dead letter; the retries of its tenant make the tries (failing-tenants.ts). */
+/**
+ * A batch that failed this often is a dead letter. The retries of its tenant make the tries
+ * (failing-tenants.ts).
+ */
 const MAX_ATTEMPTS = 5;
 const MAX_HELD_AT_ONCE = 5_000;
 const MAX_ERROR_LENGTH = 1_000;
@@ -29,15 +32,19 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
   const sql = db.rollup;
 
   /**
-   * Rolls batches up, each exactly once however often it is asked for. Failures that Postgres rolled back are repeated.
-   * A tenant whose batches can't be rolled up is found by halving and paused, so that it stops no other: from then on it
-   * is passed over here. Throws when Postgres can't be reached: then nothing has happened to the batches that are left.
+   * Rolls batches up, each exactly once however often it is asked to. What Postgres rolled back is
+   * repeated. A tenant whose batches can't be rolled up is found by halving and paused, so that it
+   * stops no other. Throws when Postgres can't be reached: then nothing has happened to the batches
+   * that are left.
    */
   async function rollUp(batches: readonly BatchId[]): Promise<number> {
     return sum(await isolateTenants(batches, (some) => rollUpTimed(some, false), pause));
   }
 
-  /** Of a failing tenant. A poisonous batch is found by halving and noted on its ledger row. Throws as `rollUp`, and for a timeout. */
+  /**
+   * For a failing tenant. Halving finds a poisonous batch, which is recorded on its ledger row.
+   * Throws as `rollUp`, and for a timeout.
+   */
   async function rollUpHeld(batches: readonly BatchId[]): Promise<{ claimed: number; failed: boolean }> {
     let failed = false;
     const claimed = await isolatePoison(
@@ -91,7 +98,10 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
     /** Keeps what waits of paused tenants from being looked at by `findOverdue`. */
     holdPaused: (overdueMs: number): Promise<number> => holdBatches(sql, overdueMs, MAX_HELD_AT_ONCE),
 
-    /** In the transaction that mends the cause: all of the tenant that could not be rolled up is tried again, dead letters too. */
+    /**
+     * Call it in the transaction that mends the cause: all that could not be rolled up is tried
+     * again, dead letters too.
+     */
     retryAll: (tx: Transaction, tenantId: string): Promise<void> => retrySoon(tx, tenantId, true),
 
     async listDeadLetters(
@@ -118,14 +128,17 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
     },
 
     /**
-     * After a load: Postgres gathers statistics by itself within a minute, and until then plans as for empty tables. Throws
-     * where a lock or the work itself takes too long.
+     * After a load: Postgres gathers statistics by itself within a minute, and until then plans as
+     * for empty tables. Throws when a lock or the work takes too long.
      */
     async refreshStatistics(): Promise<void> {
       await db.transactions.begin(repository.analyzeRollups);
     },
 
-    /** One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many rows went. */
+    /**
+     * One round of housekeeping: done ledger rows and expired deduplication keys. Returns how many
+     * rows went.
+     */
     async prune(): Promise<number> {
       const ledger = await pruneAll((limit) => repository.pruneLedger(sql, limit));
       return ledger + (await pruneAll((limit) => repository.pruneEventKeys(sql, limit)));

@@ -18,7 +18,7 @@ export interface EventVoidDeps {
   db: Database;
   invalidator: Invalidator;
   announcer: Announcer;
-  /** Why an event has to stay, since it stands for something that was sold here; null for any other. */
+  /** Why an event has to stay, since it stands for a sale made here; null for any other. */
   whyKept(tx: Transaction, tenantId: string, event: VoidableEvent & EventKey): Promise<string | null>;
 }
 
@@ -31,9 +31,10 @@ export interface VoidedEvent {
 }
 
 /**
- * Takes an event out of every figure, exactly once: its mark and what the rollups lose by it are one transaction. Of a batch
- * that is not rolled up yet, that transaction rolls it up without the event. A worker that had read the batch before
- * would count the event after it was marked; so the ledger row decides who comes first.
+ * Takes an event out of every figure, exactly once: its mark and the changes of the rollups are one
+ * transaction. If its batch is not rolled up yet, that transaction rolls it up without the event. A
+ * worker that had read the batch before would count the event after it was marked, so the ledger
+ * row decides who comes first. See docs/voiding.md.
  */
 export function createEventVoids({ db, invalidator, announcer, whyKept }: EventVoidDeps) {
   async function voidOnce(tx: Transaction, ctx: RequestContext, key: EventKey) {
@@ -74,8 +75,8 @@ export function createEventVoids({ db, invalidator, announcer, whyKept }: EventV
 
   return {
     /**
-     * Again with the same event: says so. Throws `not_found`, `conflict` for what was sold here, and `unavailable` while a
-     * rebuild takes long.
+     * Called again, it says `alreadyVoided`. Throws `not_found`, `conflict` for a sale made here,
+     * and `unavailable` while a rebuild takes long.
      */
     async voidEvent(ctx: RequestContext, id: string): Promise<VoidedEvent> {
       const ts = timeOfEvent(id);

@@ -39,8 +39,8 @@ export async function selectVoidable(
 }
 
 /**
- * The ledger row of a batch that is not rolled up, locked: until the commit no worker can claim it. Waits for one that has.
- * Null once it is rolled up, for good.
+ * The locked ledger row of a batch that is not rolled up: until the commit no worker can claim it.
+ * Waits for a worker that has. Null once it is rolled up.
  */
 export async function lockUndoneBatch(
   tx: Transaction,
@@ -67,9 +67,9 @@ export async function markVoided(
 }
 
 /**
- * Marks an event and takes what it counts, by the rollups' own definitions, out of each of them. Tables and rows are
- * written in the order of the roll-up, whose last CTE Postgres runs first: so neither waits for the other in a circle.
- * $1 tenant, $2 time and $3 id of the event, $4 since when.
+ * Marks an event and takes what it counts out of each rollup, by the rollups' own definitions.
+ * Tables and rows are written in the order of the roll-up, whose last CTE Postgres runs first, so
+ * the two never deadlock. $1 tenant, $2 time and $3 id of the event, $4 since when.
  */
 const TAKE_OUT = `with voided as (
     update events e set voided_at = $4 ${UNVOIDED}
@@ -110,8 +110,8 @@ export async function takeOut(
 }
 
 /**
- * A batch of no events over a range of times: whoever claims it deletes the tags of the answers that were computed from
- * there. So a process that dies between a commit and its tags leaves them for the sweeper, not until their TTL.
+ * A batch of no events over a range of times: whoever claims it deletes the tags of answers about
+ * that range. So if a process dies between a commit and its tags, the sweeper deletes them.
  */
 export async function insertChange(
   tx: Transaction,

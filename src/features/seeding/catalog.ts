@@ -18,7 +18,10 @@ const ENDINGS = [0.99, 0.95, 0.5, 0] as const;
 const POPULARITY = { exponent: 0.9, flatten: 2 };
 const CATALOG_STREAM = 1;
 
-/** A shop's products, the same for the same seed. Their popularity has nothing to do with their numbers. */
+/**
+ * A shop's products, the same for the same seed. Their popularity has nothing to do with their
+ * numbers.
+ */
 export function createCatalog(seed: number, count: number): Catalog {
   const random = createRandom(seed, CATALOG_STREAM);
   const digits = Math.max(4, String(count).length);

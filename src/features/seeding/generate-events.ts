@@ -35,9 +35,10 @@ const SESSION_STREAM = 2;
 const MESSAGE_HASH_DIGITS = 16;
 
 /**
- * A shop's traffic, made up: the same options give the same events with the same message ids, so storing them twice
- * changes nothing. Made hour by hour in a memory that does not grow with their number; sessions of an hour may end in
- * the next one, and a refund follows its session at once although its time is days later.
+ * A shop's made-up traffic: the same options give the same events with the same message ids, so
+ * storing them twice changes nothing. It is made hour by hour in constant memory. Sessions of an
+ * hour may end in the next one, and a refund follows its session at once although its time is days
+ * later.
  */
 export function* generateEvents(options: SeedOptions): Generator<SeedEvent> {
   const { seed, users, products, events, days, untilMs, timeZone } = options;

@@ -52,7 +52,10 @@ export function createWeightedDraw(weights: Iterable<number>): (random: Random) 
   };
 }
 
-/** Weights 1, 1/2^exponent, 1/3^exponent, ...: a few are very popular, many hardly. `flatten` weakens the first ones. */
+/**
+ * Weights 1, 1/2^exponent, 1/3^exponent, ...: a few are very popular, many hardly. `flatten` lowers
+ * the first ones.
+ */
 export function* zipfWeights(count: number, exponent: number, flatten: number): Generator<number> {
   for (let rank = 1; rank <= count; rank += 1) yield 1 / (rank + flatten) ** exponent;
 }

@@ -24,7 +24,10 @@ export interface RhythmOptions {
   timeZone: string;
 }
 
-/** The hours of the days up to `untilMs`, with `events` spread over them. They sum up to exactly `events`. */
+/**
+ * The hours of the days up to `untilMs`, with `events` spread over them; they add up to exactly
+ * `events`.
+ */
 export function* planHours({ events, days, untilMs, timeZone }: RhythmOptions): Generator<Slot> {
   const hours = days * 24;
   const startMs = untilMs - hours * HOUR_MS;

@@ -15,7 +15,10 @@ export interface SeedRun {
   run(): Promise<void>;
 }
 
-/** Stores generated events in a tenant by way of the same check and the same writer as events that are sent. */
+/**
+ * Stores generated events in a tenant, with the same check and the same writer as events that are
+ * sent.
+ */
 export function createSeedRun(
   { writer, readTenantSettings }: SeedDeps,
   tenantId: string,

@@ -30,8 +30,8 @@ const REFUND_DAYS = { min: 1, max: 10 };
 const QUERIES = ["lamp", "gift", "mug", "garden chair", "notebook", "candle", "blanket", "kids", "sale"];
 
 /**
- * One visit: search, look at some products, put some of them into the cart, perhaps check out and buy what is in it.
- * Refunds come days after their purchase and are the last steps.
+ * One visit: search, view some products, put some into the cart, perhaps check out and buy them.
+ * Refunds are the last steps, days after their purchase.
  */
 export function playSession(random: Random, catalog: Catalog, visitor: Visitor): Step[] {
   const steps: Step[] = [];
@@ -67,7 +67,10 @@ export function playSession(random: Random, catalog: Catalog, visitor: Visitor):
   return steps;
 }
 
-/** Each product in the cart has its own checkout and purchase event, so that products have funnels, too. */
+/**
+ * Each product in the cart has its own checkout and purchase event, so that products have funnels,
+ * too.
+ */
 function checkOut(
   random: Random,
   cart: ReadonlyMap<SeedProduct, number>,

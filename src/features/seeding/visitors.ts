@@ -8,7 +8,10 @@ export interface Visitor {
 }
 
 export interface Visitors {
-  /** The visitor of a new session: a known user, or somebody anonymous, who may have been here before. */
+  /**
+   * The visitor of a new session: a known user, or somebody anonymous, who may have been here
+   * before.
+   */
   draw(random: Random): Visitor;
 }
 
@@ -105,7 +108,10 @@ export function createVisitors(seed: number, users: number): Visitors {
   const digits = Math.max(4, String(users).length);
   let anonymousCount = 0;
 
-  /** The same for every session of a person: drawn from a stream of their own, so that nothing need be kept. */
+  /**
+   * The same for every session of a person: drawn from a stream of their own, so nothing needs to
+   * be stored.
+   */
   const traitsOf = (stream: number) => {
     const own = createRandom(seed, stream);
     const device = pick(own, DEVICES);

@@ -29,7 +29,10 @@ export type SystemService = ReturnType<typeof createSystemService>;
 
 const PROBE_TIMEOUT_MS = 2_000;
 const PROBE_KEPT_MS = 1_000;
-/** What takes longer is left out: a look at a process in trouble must not wait for the trouble to end. */
+/**
+ * What takes longer is left out: who asks about a process in trouble must not wait for the trouble
+ * to end.
+ */
 const QUICK_MS = 250;
 /** Batches older than this say that no worker keeps up. */
 const MAX_LAG_MS = 60_000;
@@ -73,7 +76,10 @@ export function createSystemService({ sql, redis, version, degradation }: System
       };
     },
 
-    /** What analytics answers are worth in this process right now, at once: what Postgres does not tell soon is null. */
+    /**
+     * What analytics answers are worth in this process right now, at once: what Postgres does not
+     * tell soon is null.
+     */
     async getAnalyticsHealth({ tenantId }: RequestContext) {
       const { readGuard, redisGuard, load, hitRate } = degradation;
       const dead = readGuard.lookUp(() => countDeadLetters(sql, tenantId));
@@ -92,14 +98,20 @@ export function createSystemService({ sql, redis, version, degradation }: System
       };
     },
 
-    /** What keeps this process from serving well; nothing when it is ready. Redis is no reason: ingest and reads go on. */
+    /**
+     * What keeps this process from serving well; empty when it is ready. Redis does not count:
+     * ingest and reads go on.
+     */
     async findReasonsNotReady(): Promise<string[]> {
       return stopping ? ["this process is stopping"] : findReasons();
     },
   };
 }
 
-/** Probes are public and not limited, so however many ask, the services are asked once at a time and once a second. */
+/**
+ * Probes are public and not limited. However many come, the services are asked one at a time and
+ * once a second.
+ */
 function shared<T>(ask: () => Promise<T>): () => Promise<T> {
   let answer: Promise<T> | undefined;
   let untilMs = Number.POSITIVE_INFINITY;
@@ -113,7 +125,10 @@ function shared<T>(ask: () => Promise<T>): () => Promise<T> {
   };
 }
 
-/** Age of the oldest batch, of any tenant, that waits for the workers: not for the cause of its failure to be mended. */
+/**
+ * Age of the oldest batch of any tenant that waits for the workers. Batches of failing tenants
+ * don't count.
+ */
 async function readLagMs(sql: Sql): Promise<number> {
   const [row] = await sql<{ lag_ms: number }[]>`
     select extract(epoch from now() - received_at)::float8 * 1000 as lag_ms from event_batches b

@@ -3,9 +3,10 @@ import ipaddr from "ipaddr.js";
 import { withDeadline } from "../../core/deadline.ts";
 
 /**
- * Keeps webhooks out of the operator's own network (server-side request forgery). A host is resolved once, every address
- * must be public, and the connection goes to those very addresses: a name that answers otherwise a moment later
- * (rebinding) is not asked again. Checked when an endpoint is made and before every attempt.
+ * Keeps webhooks out of the operator's own network (server-side request forgery). A host is
+ * resolved once, every address must be public, and the connection goes to those addresses: a name
+ * that resolves otherwise a moment later (rebinding) is not asked again. Checked when an endpoint
+ * is made and before every attempt.
  */
 export interface Address {
   address: string;
@@ -18,8 +19,8 @@ export type Resolve = (host: string) => Promise<Address[]>;
 export const resolveBySystem: Resolve = (host) => lookup(host, { all: true });
 
 /**
- * A target that nothing may be sent to. The message goes on after "url". It is for the tenant: it must not tell what a name
- * inside resolves to.
+ * A target that nothing may be sent to. The message goes on after "url". The tenant reads it, so it
+ * must not tell what an internal name resolves to.
  */
 export class ForbiddenTarget extends Error {}
 
@@ -31,14 +32,20 @@ export interface AddressGuardOptions {
 
 export type AddressGuard = ReturnType<typeof createAddressGuard>;
 
-/** One text for every cause: a second one would tell which names of the operator's network exist. */
+/**
+ * One text for every cause: different texts would tell which names of the operator's network exist.
+ */
 const NOT_PUBLIC =
   "must have a host that the public DNS knows, with public addresses only; this one is misspelt, unknown or private";
-/** Of IPv6, only this has been given out for global unicast (RFC 3513); whatever becomes of the rest, it is not public. */
+/**
+ * The only part of IPv6 that is allocated for global unicast (RFC 3513). No other address is
+ * public.
+ */
 const GLOBAL_IPV6 = ipaddr.parseCIDR("2000::/3");
 /**
- * Public addresses that clouds serve to their own machines only, such as metadata and control services.
- * Their other ones (169.254.169.254, 100.100.100.200, 192.0.0.192, fd00:ec2::254) lie in private ranges.
+ * Public addresses that clouds serve to their own machines only, such as metadata and control
+ * services. The others (169.254.169.254, 100.100.100.200, 192.0.0.192, fd00:ec2::254) lie in
+ * private ranges.
  */
 const CLOUD_INTERNAL = [
   "168.63.129.16/32", // Azure WireServer
@@ -50,7 +57,10 @@ const CLOUD_INTERNAL = [
 
 export function createAddressGuard({ resolve, allowPrivate }: AddressGuardOptions) {
   return {
-    /** The URL in its one spelling: numbers of every kind have become dotted IPv4. Throws ForbiddenTarget. */
+    /**
+     * The URL in its normal form: numbers of every kind have become dotted IPv4. Throws
+     * ForbiddenTarget.
+     */
     parseUrl(text: string): URL {
       const url = URL.canParse(text) ? new URL(text) : null;
       if (!url || !/^https?:$/.test(url.protocol))

@@ -24,11 +24,17 @@ export interface DeliveriesDeps {
 export type WebhookDeliveries = ReturnType<typeof createWebhookDeliveries>;
 
 const TIMEOUT_MS = 15_000;
-/** Longer than name resolution, request and recording together: an attempt that runs is not begun again elsewhere. */
+/**
+ * Longer than name resolution, request and recording together: a running attempt is not begun again
+ * elsewhere.
+ */
 const LEASE_SECONDS = 60;
 const GONE = 410;
 const DISABLE_AFTER_SECONDS = 3 * 86_400;
-/** One that was tried for a day: a new message's first bad luck must not disable a quiet endpoint. */
+/**
+ * A delivery that was tried for a day. The first failure of a new message must not disable a quiet
+ * endpoint.
+ */
 const DISABLE_BY_DELIVERY_OLDER_THAN_SECONDS = 86_400;
 const KEEP_DAYS = 30;
 const MAX_ERROR_LENGTH = 200;
@@ -37,8 +43,8 @@ const COUNTED_DUE = 100_000;
 const EVENTS_A_STATEMENT = 25;
 
 /**
- * Deliveries are made once and sent at least once: a worker that dies between sending and recording leaves the delivery
- * due again, with the same webhook-id, by which receivers tell.
+ * Deliveries are made once and sent at least once. A worker that dies between sending and recording
+ * leaves the delivery due again, with the same webhook-id, by which receivers know it.
  */
 export function createWebhookDeliveries(deps: DeliveriesDeps) {
   const { sql, guard, metrics, log, timeoutMs = TIMEOUT_MS, ca } = deps;
@@ -85,7 +91,10 @@ export function createWebhookDeliveries(deps: DeliveriesDeps) {
     claim: (wanted: Omit<Claim, "leaseSeconds">) =>
       retryRolledBack(() => repository.claimDeliveries(sql, { ...wanted, leaseSeconds: LEASE_SECONDS })),
 
-    /** Sends once and records the outcome. Ended by `stop`, it records nothing: the lease runs out and it is sent again. */
+    /**
+     * Sends once and records the outcome. If `stop` ends it, it records nothing: the lease runs out
+     * and it is sent again.
+     */
     async attempt(delivery: ClaimedDelivery, stop: AbortSignal): Promise<void> {
       const startedAt = performance.now();
       const signal = AbortSignal.any([stop, AbortSignal.timeout(timeoutMs)]);
@@ -105,7 +114,9 @@ export function createWebhookDeliveries(deps: DeliveriesDeps) {
       metrics.webhookAttempts.inc({ outcome: "succeeded" });
     },
 
-    /** One round of housekeeping: ends what waits for endpoints that are no more, and deletes what is old. */
+    /**
+     * One round of housekeeping: ends deliveries of endpoints that are gone, and deletes old ones.
+     */
     async prune(): Promise<number> {
       const ended = await pruneAll((limit) => repository.endUnwanted(sql, limit));
       return ended + (await pruneAll((limit) => repository.pruneDeliveries(sql, KEEP_DAYS, limit)));

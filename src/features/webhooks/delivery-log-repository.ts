@@ -3,7 +3,9 @@ import type { Fragment, Sql } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import type { DELIVERY_STATUSES } from "./schema.ts";
 
-/** Deliveries as people see them: one message to one endpoint, with the outcome of the last attempt. */
+/**
+ * Deliveries as people see them: one message to one endpoint, with the outcome of the last attempt.
+ */
 export interface DeliveryRow {
   id: string;
   webhookId: string;

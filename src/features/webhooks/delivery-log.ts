@@ -34,7 +34,10 @@ export function createDeliveryLog({ db }: { db: Database }) {
       return pageOf(filters, rows, limit, present);
     },
 
-    /** The message once more, as a delivery of its own with all its attempts. Throws `conflict` while it is pending. */
+    /**
+     * Sends the message again, as a new delivery with all its attempts. Throws `conflict` while it
+     * is pending.
+     */
     async replayDelivery(ctx: RequestContext, webhookId: string, deliveryId: string) {
       return db.transaction(async (tx) => {
         await requireEnabled(tx, ctx.tenantId, webhookId);

@@ -22,7 +22,10 @@ const columns = (sql: Sql | Transaction) => sql`id, url, description, topics, st
   case when previous_secret_until > now() then previous_secret_until end as "previousSecretUntil",
   created_at as "createdAt", updated_at as "updatedAt"`;
 
-/** Makes the endpoints of a tenant wait for each other until the transaction ends, so that they can be counted. */
+/**
+ * Makes changes of a tenant's endpoints wait for each other until the transaction ends, so that
+ * they can be counted.
+ */
 export async function holdEndpoints(tx: Transaction, tenantId: string): Promise<void> {
   await tx`select pg_advisory_xact_lock(hashtextextended(${`webhooks ${tenantId}`}, 0))`;
 }

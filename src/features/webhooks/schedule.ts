@@ -1,7 +1,8 @@
 /**
- * When a failed delivery is tried again: exponential backoff with full jitter, so that the deliveries of an endpoint that
- * was down don't all come back at the same moment. Each wait is drawn between zero and its ceiling, so the ceilings add up
- * to two days for tries that are spread over one, on average.
+ * When a failed delivery is tried again: exponential backoff with full jitter, so that the
+ * deliveries of an endpoint that was down don't all come back at once. Each wait is drawn between
+ * zero and its ceiling. The ceilings add up to two days, so the tries spread over one day on
+ * average.
  */
 const CEILINGS_SECONDS = [10, 60, 240, 1_200, 3_600, 7_200, 14_400, 28_800, 43_200, 72_000];
 const MIN_DELAY_SECONDS = 1;
@@ -22,7 +23,9 @@ export function retryDelaySeconds(
   return Math.max(random() * ceiling, asked, MIN_DELAY_SECONDS);
 }
 
-/** Retry-After in seconds from now: RFC 9110 allows a number of seconds or a date. Null for neither. */
+/**
+ * Retry-After in seconds from now: RFC 9110 allows a number of seconds or a date. Null for neither.
+ */
 export function parseRetryAfter(header: string | undefined, nowMs: number): number | null {
   if (header === undefined) return null;
   if (/^\d{1,9}$/.test(header)) return Number(header);

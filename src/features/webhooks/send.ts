@@ -9,9 +9,10 @@ import { VERSION } from "../../version.ts";
 import type { Address } from "./address-guard.ts";
 
 /**
- * One POST to addresses that were checked before. node:http rather than fetch: it takes a `lookup` of ours while TLS and
- * the Host header keep the name, follows no redirect, keeps no cookie, inflates nothing, and uses no proxy of the
- * environment, which would resolve the name itself. A connection of its own each time; the body of the answer is not read.
+ * One POST to addresses that were checked before. node:http rather than fetch: it takes our
+ * `lookup` while TLS and the Host header keep the name, follows no redirect, keeps no cookie,
+ * inflates nothing, and uses no proxy of the environment. Each message has a connection of its own.
+ * The body of the answer is not read.
  */
 export interface Message {
   url: URL;

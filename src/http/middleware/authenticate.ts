@@ -56,5 +56,9 @@ const PUBLISHABLE = "ffp_";
 function publishableKeyInUrl(c: HttpContext): string | undefined {
   if (!isEventWrite(c.req.method, c.req.path)) return undefined;
   const key = c.req.query("key");
-  return key?.startsWith(PUBLISHABLE) ? key : undefined;
+  if (key === undefined || key.startsWith(PUBLISHABLE)) return key;
+  throw new AppError(
+    "unauthenticated",
+    `?key= takes a publishable key (${PUBLISHABLE}…) only; send another one as X-Api-Key.`,
+  );
 }

@@ -12,8 +12,8 @@ export interface NewReset {
 }
 
 /**
- * Where the user has `atMost` open resets already, the one that ends first makes room, if it may `replace`
- * one; else null, and nothing is stored.
+ * Where the user has `atMost` open resets, the one that ends first makes room, if it may `replace`
+ * one. Otherwise nothing is stored and the result is null.
  */
 export async function insertReset(
   tx: Transaction,
@@ -38,7 +38,10 @@ export async function deleteReset(sql: Sql | Transaction, tokenHash: string): Pr
   await sql`delete from password_resets where token_hash = ${tokenHash}`;
 }
 
-/** Takes back what admins of a tenant have made: one of them is none any more, and may have kept a link. */
+/**
+ * Cancels the resets that admins of a tenant have made: one of them has lost the role, and may have
+ * kept a link.
+ */
 export async function deleteResetsOf(tx: Transaction, tenantId: string): Promise<void> {
   await tx`delete from password_resets where tenant_id = ${tenantId}`;
 }
@@ -68,8 +71,8 @@ export async function selectMembershipsOf(tx: Transaction, userId: string) {
 }
 
 /**
- * Sets the password, ends every session, and takes back all open resets. Returns the e-mail address; null
- * when all sessions were ended since `sessionVersion` was read.
+ * Sets the password, ends every session, and cancels all open resets. Returns the e-mail address;
+ * null when all sessions were ended since `sessionVersion` was read.
  */
 export async function replacePassword(
   tx: Transaction,

@@ -1,6 +1,9 @@
 /** The page behind a link that sets a new password: plain HTML, which needs no script. */
 export const RESET_PAGE_PATH = "/password-reset";
-/** As the page names itself and its parts: relative, since it may be reached below /api or a proxy's path. */
+/**
+ * The page's address in its own links: relative, since it may be served below /api or a proxy's
+ * path.
+ */
 const RELATIVE_PATH = RESET_PAGE_PATH.slice(1);
 
 export const RESET_STYLE = `body { font: 1rem/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 26rem; padding: 3rem 1rem; }

@@ -13,7 +13,10 @@ import {
 
 const tags = ["Identity"];
 const UserParam = z.object({ userId: z.string() });
-/** The page is a document of ours: it may send its own form and have its own style, and nothing else. */
+/**
+ * The page is a document of ours: it may send its own form and have its own style, and nothing
+ * else.
+ */
 const PAGE_HEADERS = {
   "content-type": "text/html; charset=utf-8",
   "cache-control": "no-store",

@@ -1,6 +1,7 @@
 import { AppError } from "../../../core/errors.ts";
 import { isUuid, randomToken, sha256 } from "../../../core/ids.ts";
 import type { RequestContext } from "../../../core/principal.ts";
+import { createSemaphore } from "../../../core/semaphore.ts";
 import type { Database } from "../../../db/client.ts";
 import type { Transaction } from "../../../db/transaction.ts";
 import type { Mailer } from "../../../mail/mailer.ts";
@@ -37,9 +38,17 @@ const MAILED_SECONDS = 3_600;
 const LINK_SECONDS = 86_400;
 /** Bounds how many mails a stranger can have sent to somebody. */
 const MAX_OPEN = 3;
+/** Nobody waits for these, so no limit on requests holds them back: strangers must not fill the pools. */
+const MAILING = 2;
+const MAILING_WAITING = 100;
 
-/** Changes and resets of passwords. Each ends all sessions of the account: refresh and access tokens. */
+/**
+ * Changes and resets of passwords. Each ends all sessions of the account: refresh and access
+ * tokens.
+ */
 export function createPasswordsService({ db, delays, mailer, publicUrl, log }: PasswordsDeps) {
+  const mailing = createSemaphore(MAILING, MAILING_WAITING);
+
   /** Null when the account has too many open links, and the new one may not `replace` another. */
   async function makeLink(
     tx: Transaction,
@@ -72,7 +81,10 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
     }
   }
 
-  /** By somebody who answers for the account: links that strangers had mailed must not be in the way. */
+  /**
+   * For a link by somebody who answers for the account: links that strangers had mailed must not
+   * prevent it.
+   */
   async function makeTrustedLink(tx: Transaction, userId: string, tenantId: string | null) {
     const link = await makeLink(tx, { userId, tenantId, validSeconds: LINK_SECONDS }, true);
     if (!link) throw new Error("a link that may replace another must be made");
@@ -90,7 +102,9 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
   }
 
   return {
-    /** Throws `invalid_input` for a wrong current password, `rate_limited` after too many of them. */
+    /**
+     * Throws `invalid_input` for a wrong current password, `rate_limited` after too many of them.
+     */
     async changePassword(
       ctx: RequestContext,
       { currentPassword, newPassword }: { currentPassword: string; newPassword: string },
@@ -117,11 +131,13 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
     },
 
     /**
-     * Sends a link, where there is a mail server and an account. Returns at once and never throws: neither
-     * the answer nor its time may tell whether the address has an account.
+     * Sends a link if there is a mail server and an account. Returns at once and never throws:
+     * neither the answer nor its time may tell whether the address has an account.
      */
     requestReset(email: string): void {
-      mailLink(email).catch((error) => log.warn({ error: String(error) }, "a password reset was not mailed"));
+      mailing
+        .run(() => mailLink(email))
+        .catch((error) => log.warn({ error: String(error) }, "a password reset was not mailed"));
     },
 
     /** Throws `not_found` for a token that is unknown, used or over. */
@@ -145,8 +161,8 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
     },
 
     /**
-     * A link for a member, made by an admin who passes it on. Throws `not_found`, and `forbidden` for a
-     * member of other tenants, too: their accounts are not this admin's.
+     * A link for a member, which the admin passes on. Throws `not_found`, and `forbidden` for a
+     * member of other tenants, too: that account is not this admin's alone.
      */
     async createResetLink(ctx: RequestContext, userId: string): Promise<ResetLink> {
       return db.transaction(async (tx) => {

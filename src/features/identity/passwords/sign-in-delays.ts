@@ -4,12 +4,14 @@ import type { Sql } from "../../../db/client.ts";
 import { pruneTable } from "../../../db/prune.ts";
 
 /**
- * Lock-out by delay: who tries wrong passwords of one e-mail address has to wait longer each time. Each
- * attempt counts before its password is looked at, so that attempts at once can't share a turn. The right
- * password forgets the count. Unknown addresses are counted alike.
+ * Lock-out by delay: each wrong password for an e-mail address makes the next attempt wait longer.
+ * An attempt counts before its password is checked, so attempts at once can't share a turn. The
+ * right password resets the count. Unknown addresses are counted alike.
  */
 export interface SignInDelays {
-  /** Throws `rate_limited` when the next attempt is not due yet; one that is refused does not count. */
+  /**
+   * Throws `rate_limited` when the next attempt is not due yet; one that is refused does not count.
+   */
   takeTurn(attempt: Attempt): Promise<void>;
   /** The password was right: forgets the counts, and knows the address from now on. */
   forget(attempt: Attempt): Promise<void>;
@@ -22,9 +24,10 @@ export interface Attempt {
 }
 
 /**
- * From one address the delay doubles from the sixth attempt on, up to 15 minutes. From all addresses
- * together it does so from the 51st on, up to a minute. Strangers with many addresses could take each of
- * those turns, so an address that the account signed in from lately does not wait for them.
+ * From one address the delay doubles from the sixth attempt on, up to 15 minutes. From all
+ * addresses together it does so from the 51st on, up to a minute. Strangers with many addresses
+ * could use up each of those turns, so an address that the account lately signed in from does not
+ * wait for them.
  */
 const FROM_ONE_ADDRESS = { free: 5, maxSeconds: 900 };
 const FROM_ALL = { free: 50, maxSeconds: 60 };
@@ -58,8 +61,8 @@ export function createSignInDelays(sql: Sql): SignInDelays {
 }
 
 /**
- * Seconds until the end of what is not over yet: a delay, or the time that an address is known for. By the
- * milliseconds of the column, which rounds.
+ * Seconds until the end of what still runs: a delay, or the time that an address is known for. By
+ * the milliseconds of the column, which rounds.
  */
 async function selectOpen(sql: Sql, subjects: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const rows = await sql<{ subject: string; seconds: number }[]>`
@@ -68,7 +71,10 @@ async function selectOpen(sql: Sql, subjects: readonly string[]): Promise<Readon
   return new Map(rows.map(({ subject, seconds }) => [subject, seconds]));
 }
 
-/** Of attempts at once, one that began earlier may be counted later: without a delay, it is due all the same. */
+/**
+ * Of attempts at once, one that began earlier may be counted later. If it began without a delay, it
+ * is due all the same.
+ */
 const OVERLAP_SECONDS = 60;
 
 /** Counts an attempt and sets when the next one is due; false when this one is not due yet. */
@@ -97,7 +103,9 @@ function tooSoon(seconds = 1): AppError {
   );
 }
 
-/** Deletes counts and known addresses that were over a day ago, at most `limit`; returns how many. */
+/**
+ * Deletes counts and known addresses that were over a day ago, at most `limit`; returns how many.
+ */
 export async function pruneSignInDelays(sql: Sql, limit: number): Promise<number> {
   const over = sql`last_at < now() - interval '1 day' and next_at < now()`;
   const key = { subject: "text" } as const;
