@@ -143,6 +143,7 @@ export function createApp(deps: AppDeps, options: AppOptions) {
     maxPerTenant: options.exportMaxConnectionsPerTenant,
     stallMs: options.exportStallMs,
     metrics,
+    log,
   });
 
   app.use(requestId());

@@ -1,5 +1,6 @@
 import { AppError } from "../core/errors.ts";
 import { createCollector } from "../core/memory.ts";
+import type { Log } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { setIdleTimeout } from "./idle-timeout.ts";
 import { createPlaces } from "./places.ts";
@@ -31,6 +32,7 @@ export interface DownloadOptions {
   /** How long a client may leave a page untaken. */
   stallMs: number;
   metrics: Metrics;
+  log: Log;
 }
 
 const LOOK_EVERY_MS = 1_000;
@@ -41,7 +43,7 @@ const COLLECT_EVERY_BYTES = 8 * 1024 * 1024;
 const encoder = new TextEncoder();
 
 export function createDownloads(options: DownloadOptions): Downloads {
-  const { maxPerTenant, maxPerProcess, stallMs, metrics } = options;
+  const { maxPerTenant, maxPerProcess, stallMs, metrics, log } = options;
   const places = createPlaces({ perTenant: maxPerTenant, perProcess: maxPerProcess });
   // Of all together: many that each stop after a few pages leave as much behind.
   const collect = createCollector(COLLECT_EVERY_BYTES);
@@ -93,6 +95,11 @@ export function createDownloads(options: DownloadOptions): Downloads {
             place();
             leave(download);
           },
+          onFailure: (error) =>
+            log.warn(
+              { requestId: c.get("requestId"), file: name, error: String(error) },
+              "download broken off",
+            ),
           onCutOff: () => {
             metrics.downloadsCutOff.inc();
             setIdleTimeout(c, LINGER_SECONDS);
@@ -117,6 +124,8 @@ interface DownloadHooks {
   /** Bytes more, or less, that are made and not taken. */
   onBytes(change: number): void;
   onEnd(): void;
+  /** The next page can't be had. */
+  onFailure(error: unknown): void;
   onCutOff(): void;
 }
 
@@ -166,8 +175,9 @@ class Download {
       this.hooks.onSent(bytes.byteLength);
       this.waitsSinceMs = performance.now();
     } catch (error) {
-      this.end();
-      throw error;
+      if (this.ended) return;
+      this.hooks.onFailure(error);
+      this.breakOff();
     }
   }
 
@@ -175,6 +185,10 @@ class Download {
   cutOff(): void {
     if (this.ended) return;
     this.hooks.onCutOff();
+    this.breakOff();
+  }
+
+  private breakOff(): void {
     this.end();
     // Bun prints an error that has a value.
     this.controller.error(undefined);

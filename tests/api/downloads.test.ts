@@ -221,4 +221,23 @@ describe("clients that do not read", () => {
     await eventually(() => unread.closed());
     expect((await fetch(`${url}/events/export`, { headers })).status).toBe(200);
   }, 60_000);
+
+  test("are told by a reset that a later page failed, and the log says so in one line", async () => {
+    await storeProducts(tenant.tenantId, 6_000);
+    const server = await startServer({ ...api.env, LOG_LEVEL: "warn" });
+    const { socket, closed } = await ask(server.url, "/products/export", tenant.key);
+    await eventually(async () => expect((await gauges(server.url)).open).toBe(1));
+    await api.sql`alter table products rename to products_away`;
+    socket.resume();
+    await eventually(() => closed()).finally(() => api.sql`alter table products_away rename to products`);
+    const lines = await eventually(() => {
+      const said = server.output().trim().split("\n");
+      return said.some((line) => line.includes("download broken off")) ? said : null;
+    });
+    // Each line is JSON: nothing else was printed.
+    const told = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg === "download broken off");
+    expect(told).toEqual([
+      expect.objectContaining({ level: "warn", file: "products.csv", requestId: expect.any(String) }),
+    ]);
+  }, 30_000);
 });

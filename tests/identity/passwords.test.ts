@@ -226,6 +226,19 @@ describe("a reset by mail", () => {
     expect((await confirm(await mailedToken(email))).status).toBe(204);
   });
 
+  test("leaves the others their transactions, however many ask at once", async () => {
+    const { email, user } = await register();
+    const other = await register();
+    await api.sql.begin(async (tx) => {
+      await tx`select from users where id = ${user.id} for update`;
+      for (let n = 0; n < 12; n += 1) await ask(email);
+      await waitForLock();
+      expect((await change(other.token, OLD, NEW)).status).toBe(204);
+      expect((await waitingForLocks()).length).toBeLessThanOrEqual(2);
+    });
+    await eventually(() => expect(mails.length).toBe(3));
+  });
+
   test("is over after an hour, and stores no token", async () => {
     const { email, user } = await register();
     await ask(email);
@@ -281,7 +294,8 @@ describe("a link made by an admin", () => {
     await api.sql`insert into memberships (tenant_id, user_id, role) values (${tenant.tenantId}, ${stranger.user.id}, 'analyst')`;
     expect((await link(admin, stranger.user.id)).status).toBe(403);
 
-    // The member joins another tenant before the link is used: the account is not this admin's any more.
+    // The member joins another tenant before the link is used: the account is no longer this
+    // admin's alone.
     await api.sql`insert into memberships (tenant_id, user_id, role) values (${stranger.user.tenantId}, ${member.userId}, 'customer')`;
     expect((await confirm(made.body.token)).status).toBe(404);
     await api.sql`delete from memberships where tenant_id = ${stranger.user.tenantId} and user_id = ${member.userId}`;
@@ -455,12 +469,10 @@ describe("wrong passwords", () => {
   });
 });
 
-/** Waits until some session waits for the lock of another. */
+/** Sessions that wait for the lock of another. */
+const waitingForLocks = () => api.sql`
+  select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+
 async function waitForLock(): Promise<void> {
-  await eventually(async () => {
-    const [row] = await api.sql`
-      select count(*)::int as n from pg_stat_activity
-      where datname = current_database() and wait_event_type = 'Lock'`;
-    expect(row?.n).toBeGreaterThan(0);
-  });
+  await eventually(async () => expect((await waitingForLocks()).length).toBeGreaterThan(0));
 }

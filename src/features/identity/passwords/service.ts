@@ -1,6 +1,7 @@
 import { AppError } from "../../../core/errors.ts";
 import { isUuid, randomToken, sha256 } from "../../../core/ids.ts";
 import type { RequestContext } from "../../../core/principal.ts";
+import { createSemaphore } from "../../../core/semaphore.ts";
 import type { Database } from "../../../db/client.ts";
 import type { Transaction } from "../../../db/transaction.ts";
 import type { Mailer } from "../../../mail/mailer.ts";
@@ -37,12 +38,20 @@ const MAILED_SECONDS = 3_600;
 const LINK_SECONDS = 86_400;
 /** Bounds how many mails a stranger can have sent to somebody. */
 const MAX_OPEN = 3;
+/**
+ * Nobody waits for these, so no limit on requests holds them back: strangers must not fill the
+ * pools.
+ */
+const MAILING = 2;
+const MAILING_WAITING = 100;
 
 /**
  * Changes and resets of passwords. Each ends all sessions of the account: refresh and access
  * tokens.
  */
 export function createPasswordsService({ db, delays, mailer, publicUrl, log }: PasswordsDeps) {
+  const mailing = createSemaphore(MAILING, MAILING_WAITING);
+
   /** Null when the account has too many open links, and the new one may not `replace` another. */
   async function makeLink(
     tx: Transaction,
@@ -129,7 +138,9 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
      * neither the answer nor its time may tell whether the address has an account.
      */
     requestReset(email: string): void {
-      mailLink(email).catch((error) => log.warn({ error: String(error) }, "a password reset was not mailed"));
+      mailing
+        .run(() => mailLink(email))
+        .catch((error) => log.warn({ error: String(error) }, "a password reset was not mailed"));
     },
 
     /** Throws `not_found` for a token that is unknown, used or over. */
