@@ -16,7 +16,8 @@ DROP INDEX "notifications_seller";--> statement-breakpoint
 DROP INDEX "notifications_topic";--> statement-breakpoint
 DROP INDEX "notifications_unread";--> statement-breakpoint
 DROP INDEX "webhook_deliveries_next";--> statement-breakpoint
--- In two steps: with the default at once, Postgres would rewrite the table and number old rows as they lie there.
+-- In two steps: with the default at once, Postgres would rewrite the table and number old rows as
+-- they lie there.
 ALTER TABLE "outbox" ADD COLUMN "sequence" bigint;--> statement-breakpoint
 ALTER TABLE "outbox" ALTER COLUMN "sequence" SET DEFAULT nextval('outbox_sequence');--> statement-breakpoint
 ALTER TABLE "webhook_deliveries" ADD COLUMN "subject_id" text;--> statement-breakpoint

@@ -1,12 +1,7 @@
 /**
- * Who may import whom (ranks, no circles, doors of the features), where the environment is read, and that the migrations
- * are complete. Reads the source, needs no database, and is part of `bun run check`.
- *
- * What it cannot prove: that a repository function really uses its `tenantId`; that a value which is passed in does not
- * smuggle a forbidden module along; that a statement put together from fragments does not read what it deletes from; that
- * code which is reached through a string (`import(name)`, `Reflect`) keeps to the ranks; and that the SQL of a migration
- * does what the schema says (the snapshot is compared, not a database).
- * It also lets the worker load `@hono/zod-openapi`, because the schemas of the features are written in its zod.
+ * Who may import whom (ranks, no circles, entrances of the features), where the environment is
+ * read, and that the migrations are complete. Reads the source, needs no database, and is part of
+ * `bun run check`. CONTRIBUTING.md says what it can't prove.
  */
 import { describe, expect, test } from "bun:test";
 import { dirname, join, normalize } from "node:path";
@@ -49,7 +44,10 @@ function importsOf(file: string, text: string): Import[] {
 const imports = [...sources].flatMap(([file, text]) => importsOf(file, text));
 const inside = imports.filter(({ to }) => sources.has(to));
 
-/** A feature's `schema.ts`, a part of it that outgrew one file (`answer-schema.ts`), or its `examples.ts`. */
+/**
+ * A feature's `schema.ts`, a part of it that outgrew one file (`answer-schema.ts`), or its
+ * `examples.ts`.
+ */
 const isSchema = (file: string) => /^src\/features\/.*[/-](schema|examples)\.ts$/.test(file);
 
 /** Fails with every offence and with what to do about it. */
@@ -230,7 +228,10 @@ describe("features", () => {
       if (file.endsWith("/index.ts")) return 2;
       return file.endsWith("repository.ts") ? 0 : 1;
     };
-    /** Pure values and expressions that reach no repository, such as a range or a sum: they belong to no layer. */
+    /**
+     * Pure values and expressions that reach no repository, such as a range or a sum, belong to no
+     * layer.
+     */
     const isPure = (file: string) => {
       const others = [...loadedBy([file]).keys()].filter((one) => featureOf(one) === featureOf(file));
       return others.every((one) => layer(one) === 1);

@@ -33,7 +33,7 @@ export interface CallRequest {
 export interface Answer {
   status: number;
   headers: Headers;
-  // biome-ignore lint/suspicious/noExplicitAny: tests read whatever the answer holds, and expect() says when it is absent
+  // biome-ignore lint/suspicious/noExplicitAny: expect() says when something is absent
   body: any;
 }
 
@@ -82,7 +82,7 @@ function toRequestInit(method: string, { as, json, body, headers = {} }: CallReq
   };
 }
 
-/** Reads an answer, and checks of every error answer that it is a problem of the contract's one shape. */
+/** Reads an answer, and checks of every error that it is a problem of the contract's shape. */
 async function readAnswer(response: Response): Promise<Answer> {
   const text = await readBody(response);
   const isJson = /[/+]json/.test(response.headers.get("content-type") ?? "");
@@ -162,7 +162,10 @@ export async function createKey(
   ).key;
 }
 
-/** A person with a role in the tenant (a seller: of `seller-1` unless told), and a token that says so. The account has no usable password. */
+/**
+ * A person with a role in the tenant (a seller: of `seller-1` by default), and a token for it. The
+ * account has no usable password.
+ */
 export async function createPerson(
   { config, sql }: Pick<TestApi, "config" | "sql">,
   tenantId: string,
@@ -217,10 +220,14 @@ export async function gzip(text: string): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(Bun.gzipSync(Buffer.from(text)));
 }
 
-/** Deadlocks in this file's database so far. Idle sessions keep their statistics back, so those of `pools` are asked. */
+/**
+ * Deadlocks in this file's database so far. Idle sessions don't report their statistics, so those
+ * of `pools` are asked.
+ */
 export async function countDeadlocks({ sql }: Pick<TestApi, "sql">, pools: readonly Sql[]): Promise<number> {
   for (const pool of pools) {
-    // As many at once as a pool has sessions; Postgres before 15 has no such function, and reports at the end instead.
+    // One query for each session of a pool, at once. Postgres before 15 lacks this function and
+    // reports at the end.
     const ask = () => pool`select pg_stat_force_next_flush(), pg_sleep(0.05)`.catch(() => {});
     await Promise.all(Array.from({ length: pool.options.max }, ask));
     await Promise.all(Array.from({ length: pool.options.max }, () => pool`select 1`));

@@ -1,6 +1,6 @@
 /**
- * What test files use: real servers and real processes, each test file with its own. Everything started here is undone
- * by cleanup() in afterAll.
+ * What test files use: real servers and real processes, each test file with its own. Everything
+ * started here is undone by cleanup() in afterAll.
  */
 export { cleanup, onCleanup } from "../scripts/cleanup.ts";
 export { guarded, trackProcess } from "../scripts/processes.ts";

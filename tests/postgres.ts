@@ -21,9 +21,9 @@ export interface TestDatabase {
 }
 
 /**
- * A migrated, empty database of the caller's own on the server of TEST_DATABASE_URL. It is cloned from a template that is
- * migrated once per state of the migrations. One lock covers making and cloning the template, because a clone fails
- * while another one reads the same template.
+ * A migrated, empty database of the caller's own on the server of TEST_DATABASE_URL, cloned from a
+ * template that is migrated once per state of the migrations. One lock covers making and cloning
+ * the template: a clone fails while another one reads it.
  */
 export async function createTestDatabase(): Promise<TestDatabase> {
   const name = `footfall_test_${Math.floor(Date.now() / 1000)}_${randomBytes(4).toString("hex")}`;
@@ -100,7 +100,10 @@ async function dropStale(sql: Sql): Promise<void> {
   }
 }
 
-/** Of the migrations, of the code that applies them, and of the month: migrating also makes the partitions due by now. */
+/**
+ * Of the migrations, of the code that applies them, and of the month: migrating also makes the
+ * partitions now due.
+ */
 function schemaFingerprint(): string {
   const hash = createHash("sha256").update(new Date().toISOString().slice(0, 7));
   for (const [folder, extension] of [
@@ -123,8 +126,8 @@ export interface TestPostgres {
 }
 
 /**
- * A Postgres cluster of its own, for tests that stop and start the database; the schema is the caller's
- * business (`migrate(url)`).
+ * A Postgres cluster for tests that stop and start the database. The caller makes the schema
+ * (`migrate(url)`).
  */
 export async function startPostgres({
   settings = {},

@@ -1,7 +1,8 @@
 import { afterAll } from "bun:test";
 import { killLeftovers } from "../scripts/processes.ts";
 
-// Runs after the last hook of every test file. A file that forgot cleanup() is told so, and the next one starts clean.
+// Runs after the last hook of every test file. Reports a file that forgot cleanup(), so the next
+// one starts clean.
 afterAll(() => {
   const pids = killLeftovers();
   if (pids.length > 0)

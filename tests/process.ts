@@ -23,7 +23,10 @@ export interface FootfallProcess {
   output(): string;
 }
 
-/** A full, valid environment. Its servers do not exist: pass DATABASE_URL and REDIS_URL of those you started. */
+/**
+ * A full, valid environment. Its servers do not exist: pass DATABASE_URL and REDIS_URL of those you
+ * started.
+ */
 export function testEnv(overrides: Environment = {}): Environment {
   return {
     NODE_ENV: "test",
@@ -45,8 +48,8 @@ export function testEnv(overrides: Environment = {}): Environment {
 }
 
 /**
- * Starts `bun src/cli.ts <command>`, or the compiled program when FOOTFALL_BIN names one. It sees `env` and nothing of
- * ours but PATH, HOME and TMPDIR, and no .env file.
+ * Starts `bun src/cli.ts <command>`, or the compiled program when FOOTFALL_BIN names one. It sees
+ * `env` and of ours only PATH, HOME and TMPDIR, and no .env file.
  */
 export function spawnFootfall(command: string[], env: Environment): FootfallProcess {
   const child = Bun.spawn(guarded(programCommand(command)), {
@@ -101,7 +104,10 @@ export async function runFootfall(
   return { exitCode, stdout: child.stdout(), stderr: child.stderr() };
 }
 
-/** Runs `serve` on a free port (or env.PORT) and returns when it answers GET /health/live. Throws with its output. */
+/**
+ * Runs `serve` on a free port (or env.PORT) and returns when it answers GET /health/live. Throws
+ * with its output.
+ */
 export async function startServer(env: Environment): Promise<FootfallProcess & { url: string }> {
   const port = env.PORT ?? String(freePort());
   const url = `http://127.0.0.1:${port}`;
@@ -110,7 +116,10 @@ export async function startServer(env: Environment): Promise<FootfallProcess & {
   return Object.assign(server, { url });
 }
 
-/** Runs `worker` and returns when it says that it has started; it says so at level info. Throws with its output. */
+/**
+ * Runs `worker` and returns when it says that it has started; it says so at level info. Throws with
+ * its output.
+ */
 export async function startWorker(env: Environment): Promise<FootfallProcess> {
   const worker = spawnFootfall(["worker"], { ...env, LOG_LEVEL: "info" });
   await ready(worker, "worker", () => worker.output().includes("worker started"));

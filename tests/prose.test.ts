@@ -1,8 +1,8 @@
 /**
- * Markdown and comments: what they name exists, lines and paragraphs are short. Part of `./dev check`, reads files only.
- *
- * What it cannot prove: that a sentence is true, or that a name in backticks means the thing of that name. A word of
- * small letters is taken for English, a column or a value, and is not looked for.
+ * Markdown and comments: what they name exists, lines and paragraphs are short. Part of
+ * `./dev check`; reads files only. What it can't prove: that a sentence is true, or that a name in
+ * backticks means the thing of that name. A single lower-case word counts as English and is not
+ * checked.
  */
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
@@ -10,6 +10,8 @@ import { dirname, join } from "node:path";
 
 const ROOT = join(import.meta.dir, "..");
 const MAX_WORDS = 80;
+const MAX_COLUMNS = 100;
+const MAX_COMMENT_LINES = 8;
 
 const FOLDERS = ["src", "worker", "scripts", "tests", "bench", "drizzle", "docker", "docs", "patches", ".ci"];
 /** Made by a build or a run, so they need not be there. */
@@ -32,7 +34,9 @@ const read = (file: string) => Bun.file(join(ROOT, file)).text();
 const documents = new Map<string, string>();
 for (const file of files.filter((one) => one.endsWith(".md"))) documents.set(file, await read(file));
 
-/** Every word of the code, of settings and of SQL: a symbol that is in none of it does not exist. */
+/**
+ * Every word of the code, of settings and of SQL. A symbol that is not among them does not exist.
+ */
 const words = new Set<string>();
 for (const file of files) {
   const isCode =
@@ -88,7 +92,9 @@ const STARTS_IN_A_FOLDER = new RegExp(
 const SYMBOL =
   /^(?:[a-z$_][a-z0-9]*[A-Z][\w$]*|[A-Z][a-z0-9]+[A-Z]\w*|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:\(\))?$/;
 
-/** A path from the root, from the document's folder, or the name of a file that stands somewhere. */
+/**
+ * A path from the root, from the document's folder, or the name of a file that stands somewhere.
+ */
 function pathExists(document: string, path: string): boolean {
   if (MADE.test(path)) return true;
   if (!path.includes("/")) return baseNames.has(path);
@@ -143,5 +149,76 @@ describe("Markdown", () => {
       return name !== undefined && name !== "README.md" && !listed.includes(`](${name})`);
     });
     expectNone(unlisted, "Give the file a row in docs/README.md.");
+  });
+});
+
+/** Comments that fill their lines: blocks, and runs of lines that begin with `//`, `--` or `#`. */
+function commentsOf(file: string, text: string): { line: number; lines: string[] }[] {
+  const isScript = /\.(tsx?|mjs)$/.test(file);
+  const start = isScript ? /^\s*(\/\*\*?|\/\/)/ : file.endsWith(".sql") ? /^\s*--(?!>)/ : /^\s*#(?!!)/;
+  const found: { line: number; lines: string[] }[] = [];
+  let open: string[] | null = null;
+  let inBlock = false;
+  for (const [index, line] of text.split("\n").entries()) {
+    const begins = !inBlock && start.test(line);
+    if (begins && /^\s*\/\*/.test(line)) inBlock = true;
+    if (inBlock || begins) {
+      if (open === null || /^\s*\/\*/.test(line)) {
+        open = [];
+        found.push({ line: index + 1, lines: open });
+      }
+      open.push(line);
+      if (line.includes("*/")) {
+        inBlock = false;
+        open = null;
+      }
+    } else open = null;
+  }
+  return found;
+}
+
+const comments = new Map(
+  await Promise.all(
+    files
+      .filter((file) =>
+        /\.(tsx?|mjs|sql|py|sh|yaml|toml|conf)$|^(dev|docker\/Dockerfile|\.ci\/run|\.env\.example)$/.test(
+          file,
+        ),
+      )
+      .map(async (file) => [file, commentsOf(file, await read(file))] as const),
+  ),
+);
+
+describe("Comments", () => {
+  test(`end at column ${MAX_COLUMNS}`, () => {
+    const offences = [...comments].flatMap(([file, blocks]) =>
+      blocks.flatMap(({ line, lines }) =>
+        lines.flatMap((text, n) =>
+          text.length > MAX_COLUMNS ? [`${file}:${line + n}: ${text.length} columns`] : [],
+        ),
+      ),
+    );
+    expectNone(offences, "Wrap the comment, and see whether it can be said in fewer words.");
+  });
+
+  test(`have at most ${MAX_COMMENT_LINES} lines`, () => {
+    const offences = [...comments].flatMap(([file, blocks]) =>
+      blocks.flatMap(({ line, lines }) => {
+        const count = lines.filter((text) => /\w/.test(text)).length;
+        return count > MAX_COMMENT_LINES ? [`${file}:${line}: ${count} lines`] : [];
+      }),
+    );
+    expectNone(offences, "Say why in three lines, and move the rest to a file of docs/.");
+  });
+
+  test("name documents that exist", () => {
+    const offences = [...comments].flatMap(([file, blocks]) =>
+      blocks.flatMap(({ line, lines }) =>
+        [...lines.join("\n").matchAll(/\bdocs\/[\w-]+\.md/g)].flatMap(([path]) =>
+          documents.has(path) ? [] : [`${file}:${line}: ${path}`],
+        ),
+      ),
+    );
+    expectNone(offences, "docs/README.md lists the documents.");
   });
 });

@@ -4,7 +4,10 @@ import { onCleanup } from "../scripts/cleanup.ts";
 export interface SilentProxy {
   /** Of the same database, through the proxy. */
   readonly url: string;
-  /** From now on nobody hears anything on the connections that are open; they stay open. What clients send still arrives. */
+  /**
+   * From now on nobody receives anything on the open connections. They stay open, and what clients
+   * send still arrives.
+   */
   silence(): void;
   /** Also those that are opened from now on, until `accept`. */
   silenceAll(): void;

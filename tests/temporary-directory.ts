@@ -5,7 +5,7 @@ import { onCleanup } from "../scripts/cleanup.ts";
 import { commandLine } from "../scripts/processes.ts";
 
 /**
- * An empty directory of our own, removed by cleanup(). Its name carries our pid, so that the next run can
+ * An empty directory, removed by cleanup(). Its name carries our pid, so that the next run can
  * remove what an aborted one left: a Postgres cluster is 40 MB.
  */
 export function temporaryDirectory(purpose: string): string {

@@ -39,8 +39,8 @@ export async function createRejectionReport(path: string | undefined) {
 export type ReasonCounts = ReturnType<typeof createReasonCounts>;
 
 /**
- * How many rows were rejected, and how often for which reason. Messages tell values, which differ from row to
- * row, so a reason is known by its field and code, and shown by its first message.
+ * How many rows were rejected, and how often for which reason. Messages tell values, which differ
+ * from row to row, so a reason is known by its field and code, and shown by its first message.
  */
 export function createReasonCounts() {
   const counts = new Map<string, { rows: number; first: string; varies: boolean }>();

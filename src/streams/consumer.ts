@@ -186,7 +186,8 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
 
   function openSide(): Redis {
     const side = blocking.duplicate({ enableOfflineQueue: true, commandTimeout: 1_000 });
-    // The connection that it copies logs that Redis is away. Without a listener ioredis prints a stack.
+    // The connection that it copies logs that Redis is away. Without a listener ioredis prints a
+    // stack.
     side.on("error", () => {});
     return side;
   }

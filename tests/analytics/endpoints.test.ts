@@ -1,6 +1,6 @@
 /**
- * Every analytics answer equals a recount over the raw events by other code: late, doubled and disordered events, four
- * tenants on clocks of their own, over both changes of the clocks.
+ * Every analytics answer equals a recount over the raw events by other code: late, doubled and
+ * disordered events, four tenants with clocks of their own, over both changes of the clocks.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";

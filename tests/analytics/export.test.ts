@@ -1,4 +1,7 @@
-/** GET /events/export: whole, safe to open, only one's own, and as slow as its reader without holding it all. */
+/**
+ * GET /events/export: complete, safe to open, only the tenant's own, and as slow as its reader
+ * without holding it all.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { parse } from "csv-parse/sync";
 import {
@@ -146,7 +149,10 @@ test("a slow reader is not cut off by the deadline of requests", async () => {
   expect(tail).toEndWith('{"count":4000}\n');
 }, 60_000);
 
-/** Enough that holding it all would show: two exports of 150,000 events of about a kilobyte, and one that is not read. */
+/**
+ * Enough that holding it all would show: two exports of 150,000 events of about a kilobyte, and one
+ * that nobody reads.
+ */
 const MANY = 150_000;
 const EXPORTS = 2;
 /** Bun lets garbage of some 130 MB gather, however much passes through. */
@@ -160,7 +166,8 @@ test("a large export is whole, and its memory is that of a page", async () => {
         lpad(to_hex(n), 12, '0'))::uuid, gen_random_uuid(), ts, 'view', 'p', 's', jsonb_build_object('text', repeat('x', 700))
     from (select n, '2026-09-30T23:00:00Z'::timestamptz + (n / 50) * interval '1 second' as ts
       from generate_series(1, ${MANY}::int) n) made`;
-  // As autovacuum would have done by then: without statistics Postgres sorts all that is left for each page.
+  // As autovacuum would have done by then: without statistics Postgres sorts all that is left for
+  // each page.
   await api.sql`analyze events`;
   const server = await startServer(api.env);
   const rssMb = async () => {

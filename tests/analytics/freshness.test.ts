@@ -1,4 +1,4 @@
-/** A cached answer is dropped by every event that changes it, also by those outside of its range. */
+/** Every event that changes a cached answer invalidates it, also events outside of its range. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
 import { clearingTag } from "../../src/cache/tags.ts";

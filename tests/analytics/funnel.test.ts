@@ -1,6 +1,7 @@
 /**
- * The funnel follows from the data alone: events of equal time count as in any order. Users with few events and many ties
- * are recounted by the definition itself, over every order that the times allow.
+ * The funnel follows from the data alone: events of equal time count as in any order. Users with
+ * few events and many ties are recounted by the definition itself, over every order that the times
+ * allow.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
@@ -76,7 +77,9 @@ function permutations<T>(items: readonly T[]): T[][] {
   );
 }
 
-/** How many of the steps a user takes in one strict order of its events, from whichever beginning. */
+/**
+ * How many of the steps a user takes in one strict order of its events, from the best beginning.
+ */
 function depthIn(order: readonly Happened[], steps: readonly string[], windowHours: number): number {
   let deepest = 0;
   for (const [index, first] of order.entries()) {
@@ -144,7 +147,8 @@ test("needs an event a step, also of equal types and times", async () => {
       ["purchase", 1],
       ["view", 1],
     ]),
-    // The chain from the first view has both steps in the last moment, but that one lies beyond its window.
+    // The chain from the first view reaches both steps in the last moment, but that one is beyond
+    // its window.
     ...visitor("beyond the edge", [
       ["view", 0],
       ["view", 2],

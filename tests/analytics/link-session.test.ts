@@ -1,4 +1,7 @@
-/** A session's anonymous events become a user's, and the rollups follow exactly, whoever works on them meanwhile. */
+/**
+ * A session's anonymous events become a user's, and the rollups follow exactly, whatever else
+ * changes them meanwhile.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rebuildTenant, verifyTenant } from "../../src/features/rollups/index.ts";
 import {

@@ -1,4 +1,7 @@
-/** A year of a real shop ("Online Retail", UCI, not part of this repository): analytics equal a recount by other code. */
+/**
+ * A year of a real shop ("Online Retail", UCI, not part of this repository): analytics equal a
+ * recount by other code.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";

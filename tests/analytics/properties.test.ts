@@ -1,6 +1,7 @@
 /**
- * Breakdowns by properties of one's choice. What was chosen late is filled from stored events, exactly once each, whoever
- * ingests, rolls up, links, rebuilds, prunes and is killed meanwhile; `verify` is clean at every moment.
+ * Breakdowns by chosen properties. A property chosen late is filled from stored events, each
+ * exactly once, whatever ingests, rolls up, links, rebuilds, prunes or is killed meanwhile.
+ * `verify` is clean at every moment.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { classifyFailure } from "../../src/db/failures.ts";

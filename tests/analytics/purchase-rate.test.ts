@@ -1,4 +1,7 @@
-/** The share of users who bought, over any range exactly; and no conversion over 100% without a word. */
+/**
+ * The share of users who bought, exact over any range; and a conversion over 100% comes with a
+ * note.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { verifyTenant } from "../../src/features/rollups/index.ts";
 import {

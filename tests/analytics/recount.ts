@@ -1,4 +1,7 @@
-/** More analytics the slow and obvious way, over the raw events one by one. Shares no code with what it checks. */
+/**
+ * More analytics the slow and obvious way, over the raw events one by one. Shares no code with what
+ * it checks.
+ */
 import * as brute from "../worker/brute-force.ts";
 
 type Events = readonly brute.RawEvent[];
@@ -9,7 +12,10 @@ export const inOrder = (events: Events) =>
 
 const byUser = (events: Events) => Map.groupBy(inOrder(events), ({ userKey }) => userKey);
 
-/** From every possible beginning, the earliest next step each time, by an event of its own; the deepest of a user counts. */
+/**
+ * From every possible beginning, the earliest next step each time, by another event. A user's
+ * deepest chain counts.
+ */
 export function funnel(
   events: Events,
   steps: readonly string[],

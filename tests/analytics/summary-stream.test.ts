@@ -1,4 +1,7 @@
-/** GET /analytics/summary/stream over a socket: what is sent and when, to whom, and what is left when a client has gone. */
+/**
+ * GET /analytics/summary/stream over a socket: what is sent, when and to whom, and what is left
+ * after a client has gone.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { parseConfig } from "../../src/config.ts";
 import { AppError } from "../../src/core/errors.ts";

@@ -1,4 +1,4 @@
-/** A tenant's own time zone by another name is its own time zone, as far as Postgres is of the same opinion. */
+/** A tenant's own time zone by another name is its own time zone, as far as Postgres agrees. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { isTimeZone } from "../../src/core/days.ts";
 import { byOwnName } from "../../src/features/analytics/range.ts";

@@ -1,4 +1,7 @@
-/** A client that leaves in the middle of its body is no failure of ours: no error is logged, nothing is stored. */
+/**
+ * A client that leaves in the middle of its body is not our failure: no error is logged, nothing is
+ * stored.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { countStored, createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
@@ -15,7 +18,10 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** Sends a head and the beginning of a body, and closes the connection when the server has read the head. */
+/**
+ * Sends a head and the beginning of a body, and closes the connection when the server has read the
+ * head.
+ */
 function sendAndLeave(path: string, headers: Record<string, string>): Promise<void> {
   const { hostname, port } = new URL(server.url);
   const all = { host: hostname, authorization: `Bearer ${tenant.key}`, ...headers };

@@ -1,6 +1,7 @@
 /**
- * Every operation of the table in core/access.ts, called by every kind of credential: who may is decided by the table
- * alone, nobody else gets past 401 or 403, and the check comes before any look at the input.
+ * Every operation of the table in core/access.ts, called with every kind of credential: the table
+ * alone decides who may, nobody else gets past 401 or 403, and the check comes before any input is
+ * read.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { ACCESS, type AccessRule, type OperationId, type PublicRule } from "../../src/core/access.ts";
@@ -41,7 +42,10 @@ function fill(path: string): string {
   return path.replaceAll(/\{\w+\}/g, "00000000-0000-7000-8000-000000000000");
 }
 
-/** The status of a call that says nothing useful: 401 and 403 mean refused, anything else got past the check. */
+/**
+ * The status of a call without useful input: 401 and 403 mean refused, anything else got past the
+ * check.
+ */
 async function statusFor(operation: Operation, as: string | undefined): Promise<number> {
   const { method, path } = operation;
   const body = method === "GET" ? undefined : "rubbish";

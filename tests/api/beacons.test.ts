@@ -25,7 +25,10 @@ beforeEach(async () => {
 });
 afterAll(cleanup);
 
-/** As navigator.sendBeacon(url, text) sends it: no header of ours, so the browser asks nobody first. */
+/**
+ * As navigator.sendBeacon(url, text) sends it: no header of ours, so the browser makes no
+ * preflight.
+ */
 const beacon = (path: string, body: string, type = "text/plain;charset=UTF-8") =>
   api.call("POST", path, { body, headers: { "content-type": type, origin: "https://shop.example" } });
 

@@ -16,8 +16,8 @@ afterAll(cleanup);
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /**
- * Every path of the document, with the methods that it documents and those that some route takes there: GET /events/bulk
- * is a GET /events/{id}, too.
+ * Every path of the document, with the methods that it documents and those that some route takes
+ * there: GET /events/bulk is a GET /events/{id}, too.
  */
 async function paths(): Promise<{ path: string; documented: string[]; taken: string[] }[]> {
   const { body } = await api.call("GET", "/openapi.json");

@@ -1,4 +1,7 @@
-/** An amount in another currency is refused, or converted by the rate of its day: once, exactly, and for good. */
+/**
+ * An amount in another currency is refused, or converted by the rate of its day: once, exactly, and
+ * for good.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { convertAmount } from "../../src/core/exchange-rates.ts";
 import {

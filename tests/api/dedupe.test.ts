@@ -1,4 +1,7 @@
-/** `messageId` is unique per tenant, exactly, also when the same message arrives many times at once at several servers. */
+/**
+ * `messageId` is unique per tenant, exactly, also when the same message arrives many times at once
+ * at several servers.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import {
   type Answer,
@@ -72,7 +75,7 @@ test("retries of bulk requests at once, in different orders, store each event on
 
 test("overlapping singles and bulks together store each event once", async () => {
   const events = (n: number) => [0, 1, 2, 3].map((k) => eventInput({ messageId: `x-${(n + k) % 20}` }));
-  // More bulks at once than a process lets wait: the others are refused, and come again as clients do.
+  // More bulks at once than a process lets wait: the others are refused and retried, as clients do.
   const bulk = (call: TestApi["call"], n: number) =>
     eventually(async () => {
       const answer = await call("POST", "/events/bulk", { as: tenant.key, json: { events: events(n) } });

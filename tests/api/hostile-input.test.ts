@@ -1,6 +1,7 @@
 /**
- * Whatever comes in: the answer is a problem that blames the client, and nothing is stored, not even half of it.
- * Every case goes to POST /events, POST /events/bulk and POST /auth/register (see sockets.test.ts for lies on the wire).
+ * Whatever comes in, the answer is a problem that blames the client, and nothing of it is stored.
+ * Every case goes to POST /events, POST /events/bulk and POST /auth/register. For false lengths on
+ * the wire see sockets.test.ts.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
@@ -100,7 +101,10 @@ describe.each(["/events", "/events/bulk", "/auth/register"])("POST %s refuses", 
   });
 });
 
-/** What is wrong with one event: refused alone, refused in a bulk request, and reported beside good ones under strict. */
+/**
+ * What is wrong with one event: refused alone, rejected in a bulk request, and reported beside good
+ * ones under strict.
+ */
 const BAD_EVENTS: [string, string][] = [
   ["no type", '{"userId":"u"}'],
   ["an empty type", eventWith("type", '""')],

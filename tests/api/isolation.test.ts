@@ -1,4 +1,7 @@
-/** G8: a tenant sees only itself. Every read of the document is called with the ids of another tenant's data. */
+/**
+ * G8: a tenant sees only itself. Every read of the document is called with the ids of another
+ * tenant's data.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
   createPerson,

@@ -1,4 +1,7 @@
-/** A messageId that is used up stores nothing more, so strangers must not be able to use up those of the shop's server. */
+/**
+ * A used messageId stores nothing more, so strangers must not be able to use up those of the shop's
+ * server.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { operatorContext } from "../../src/core/principal.ts";
 import {

@@ -1,4 +1,7 @@
-/** A sale counts what its sender means: a price, a line's total, or the catalogue's price; what counts nothing is said. */
+/**
+ * A sale counts what its sender means: a price, a line's total, or the catalogue's price. What
+ * counts nothing has a warning.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { operatorContext } from "../../src/core/principal.ts";
 import { createEventsService } from "../../src/features/events/index.ts";

@@ -1,4 +1,7 @@
-/** Lies and accidents on the wire, against a server behind a socket. After each: nothing stored, and it still serves. */
+/**
+ * False lengths and accidents on the wire, against a server behind a socket. After each: nothing
+ * stored, still serving.
+ */
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
 import {
@@ -35,7 +38,10 @@ afterEach(async () => {
 const EVENT = JSON.stringify(eventInput());
 const SETTLE_MS = 50;
 
-/** Writes pieces to a fresh connection, closes our side if told so, and returns all that comes back. */
+/**
+ * Writes pieces to a fresh connection, closes our side if asked to, and returns all that comes
+ * back.
+ */
 function talk(pieces: (string | Uint8Array)[], { end = false, waitMs = 500 } = {}): Promise<string> {
   return new Promise((resolve) => {
     let text = "";

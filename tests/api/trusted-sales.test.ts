@@ -1,4 +1,7 @@
-/** Anybody can register as a customer, and a publishable key stands in every page: neither may change what was earned. */
+/**
+ * Anybody can register as a customer, and every page shows a publishable key: neither may change
+ * revenue.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { operatorContext } from "../../src/core/principal.ts";
 import {

@@ -1,6 +1,7 @@
 /**
- * What an attacker writes into every field of every operation of the document: SQL, Redis keys, NUL, half characters,
- * prototypes, fields that are not theirs to set. Beside the answers, what must not have happened is looked up.
+ * What an attacker writes into every field of every operation of the document: SQL, Redis keys,
+ * NUL, half characters, prototypes, fields that are not theirs to set. Checks the answers, and what
+ * must not have happened.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Redis } from "ioredis";
@@ -52,7 +53,10 @@ function expectDocumented(operation: Operation, status: number, what: string): v
     throw new Error(`${operation.id} answered ${status} to ${what}; documented are ${known}`);
 }
 
-/** Texts that mean something to what lies behind: Postgres, Redis, the log, a shell, a template, a browser. */
+/**
+ * Texts with a meaning to the systems behind: Postgres, Redis, the log, a shell, a template, a
+ * browser.
+ */
 const TEXTS = [
   "'; drop table users; --",
   "' or '1'='1",

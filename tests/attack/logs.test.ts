@@ -1,4 +1,7 @@
-/** Log lines are what the program said, whatever a client sends, and never hold a secret, whatever goes wrong. */
+/**
+ * Log lines are the program's own, whatever a client sends, and never hold a secret, whatever goes
+ * wrong.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { sha256 } from "../../src/core/ids.ts";

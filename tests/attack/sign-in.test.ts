@@ -105,7 +105,8 @@ test("200 sign-ins at once with 1 MB passwords are refused, other routes stay qu
 
 test("200 sign-ins at once with passwords of a legal length hash two at a time and are turned away in line", async () => {
   const { statuses, tookMs, slowestMs } = await flood(target.server.url, "x".repeat(128), admin);
-  // 503 with Retry-After is what the line of twenty says when it is full; expectProblem has checked the header.
+  // 503 with Retry-After is the answer when twenty wait already; expectProblem has checked the
+  // header.
   expect(statuses.every((status) => status === 401 || status === 503)).toBe(true);
   expect(statuses.filter((status) => status === 401).length).toBeGreaterThanOrEqual(20);
   expect(tookMs).toBeLessThan(SLOW_MS * 2);

@@ -1,4 +1,7 @@
-/** Production starts with no secret that somebody could guess: one sentence that names the variable, and the end. */
+/**
+ * Production does not start with a secret that somebody could guess: it ends with one sentence that
+ * names the variable.
+ */
 import { afterAll, expect, test } from "bun:test";
 import { cleanup, runFootfall, testEnv } from "../harness.ts";
 

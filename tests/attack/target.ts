@@ -21,7 +21,7 @@ export interface Target extends TestApi {
   server: FootfallProcess & { url: string };
 }
 
-/** `call` goes through the socket, and fails the test for a 5xx and for an answer that takes 2 s. */
+/** `call` goes through the socket, and fails the test for a 5xx or for an answer that takes 2 s. */
 export async function startTarget(overrides: Record<string, string> = {}): Promise<Target> {
   const api = await createTestApi(overrides);
   const server = await startServer({ ...api.env, LOG_LEVEL: "debug" });

@@ -1,4 +1,7 @@
-/** Another tenant's ids, on every operation of the document, by its strongest credentials and with every header that lies. */
+/**
+ * Another tenant's ids on every operation of the document, with its strongest credentials and every
+ * false header.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { accessRule, type OperationId } from "../../src/core/access.ts";
 import { type ContractDocument, fillPath, readDocument, sampleOf } from "../contract/document.ts";
@@ -13,7 +16,9 @@ let credentials: Record<string, string>;
 let document: ContractDocument;
 let before: Record<string, string>;
 
-/** Reads by an id of the shop's own choice: one that this tenant has not seen has counts of zero. */
+/**
+ * Reads by an id of the shop's own choice: an id that this tenant has not seen has counts of zero.
+ */
 const EMPTY_FOR_UNKNOWN = new Set(["getProductTimeseries", "getUserSummary"]);
 /** They end what the test needs, and take no id of anybody else. */
 const PUBLIC = /^\/(auth\/(register|login|refresh|logout|password-reset.*)|health.*|ready|metrics)$/;
@@ -137,7 +142,8 @@ test("an invitation, a sign-in and a foreign member are no way in", async () => 
 });
 
 test("nothing of it has touched the victim, and the victim's texts are nowhere", async () => {
-  // The cache names the questions that the attackers themselves have asked, with the ids that they tried.
+  // The cache lists the questions that the attackers asked themselves, with the ids that they
+  // tried.
   const reads = guarded().filter(({ method, path }) => method === "GET" && path !== "/cache/keys");
   for (const operation of reads)
     for (const as of Object.values(credentials)) {

@@ -1,4 +1,4 @@
-/** Tokens that are not what they say, refresh tokens used twice, and keys that want to be more than they are. */
+/** Forged tokens, refresh tokens used twice, and keys that ask for more than their scopes. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type JWTPayload, SignJWT } from "jose";
 import { newId, sha256 } from "../../src/core/ids.ts";

@@ -1,6 +1,7 @@
 /**
- * The whole document, over a socket: every operation has a rule, and refuses no credential (401), a foreign tenant's
- * (403), every weaker role (403) and every key without the scope (403), before it looks at the input.
+ * The whole document, over a socket: every operation has a rule. It refuses no credential (401), a
+ * foreign tenant's (403), every weaker role (403) and every key without the scope (403), before it
+ * reads the input.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { ACCESS, type AccessRule, type OperationId, type PublicRule } from "../../src/core/access.ts";

@@ -1,4 +1,7 @@
-/** Lengths that lie and requests that hide in one another, at operations with JSON bodies; for events see api/sockets.test.ts. */
+/**
+ * False lengths, and requests hidden in one another, at operations with JSON bodies. For events see
+ * api/sockets.test.ts.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { createPerson, createTenant } from "../factories.ts";
@@ -16,7 +19,10 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** Writes bytes and returns the statuses of all that comes back: nothing at all for a body that is still awaited. */
+/**
+ * Writes bytes and returns the statuses of all that comes back: none for a body that is still
+ * awaited.
+ */
 function talk(text: string): Promise<number[]> {
   return new Promise((resolve) => {
     let answer = "";

@@ -1,4 +1,7 @@
-/** How much of Redis the cached answers take: of one, of a tenant, and by questions that nobody asks twice. */
+/**
+ * How much of Redis cached answers take: one answer, one tenant, and questions that nobody asks
+ * twice.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createEntryWriter } from "../../src/cache/budget.ts";
 import { type CacheOptions, type CacheQuestion, createCache } from "../../src/cache/cache.ts";
@@ -42,7 +45,10 @@ const question = (overrides: Partial<CacheQuestion> = {}): CacheQuestion => ({
 });
 const ofBytes = (bytes: number) => async () => "x".repeat(bytes);
 
-/** Keys of entries, and what they take together as Redis sees it. Commands of one connection keep their order. */
+/**
+ * Keys of entries, and their size together as Redis sees it. Commands of one connection keep their
+ * order.
+ */
 async function stored(of = tenantId) {
   const names = await api.deps.redis.keys(`${keys.cacheEntry(of, "")}*`);
   const sizes = await Promise.all(names.map((name) => api.deps.redis.strlen(name)));

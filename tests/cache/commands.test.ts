@@ -1,4 +1,7 @@
-/** What a command has changed is not served from the cache of before; where Redis is away, the command says so. */
+/**
+ * What a command has changed is not served from the earlier cache. While Redis is away, the command
+ * says so.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
   createTenant,

@@ -1,6 +1,7 @@
 /**
- * What a process holds of the cache itself saves the transfer from Redis and nothing else: whatever another process, or
- * Redis, has done with an entry or its tags is seen by the next question. And how an answer that is held is sent.
+ * What a process holds of the cache saves the transfer from Redis and nothing else: the next
+ * question sees whatever another process, or Redis, has done with an entry or its tags. Also how a
+ * held answer is sent.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";

@@ -1,6 +1,7 @@
 /**
- * G9 under a race: writers, roll-ups and readers of two processes at once. No answer that calls itself a hit is older than
- * the last roll-up that was finished, its tags deleted, before the question was asked. RACE_SECONDS=60 makes it thorough.
+ * G9 under a race: writers, roll-ups and readers of two processes at once. No hit is older than the
+ * last roll-up that had finished, with its tags deleted, before the question was asked.
+ * RACE_SECONDS=60 makes it thorough.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";

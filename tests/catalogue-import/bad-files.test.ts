@@ -1,6 +1,6 @@
 /**
- * Files and uploads that are wrong, over a socket: each ends in a 400, 413 or 415, or in an import that says how far it
- * came; what is refused leaves nothing behind.
+ * Wrong files and uploads, over a socket: each ends in a 400, 413 or 415, or in an import that says
+ * how far it came. What is refused leaves nothing behind.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { connect } from "node:net";

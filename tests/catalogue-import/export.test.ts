@@ -1,4 +1,7 @@
-/** What is exported comes back equal when it is imported, and no cell of it is a formula to a spreadsheet. */
+/**
+ * An exported file comes back equal when it is imported, and no cell of it is a formula to a
+ * spreadsheet.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -155,7 +158,10 @@ interface Sale {
   UnitPrice: string;
 }
 
-/** A product a stock code, called as in its last sale that names it, at the price of its last sale that has one. */
+/**
+ * One product a stock code, named as in its last sale with a name, at the price of its last sale
+ * with a price.
+ */
 function productsOf(sales: readonly Sale[]): string {
   const products = new Map<string, { name: string; price: string }>();
   for (const { StockCode: id, Description, UnitPrice } of sales) {

@@ -1,4 +1,7 @@
-/** What a CSV file does to the catalogue: new products, updates, bad rows, duplicates, sellers, events, cache tags. */
+/**
+ * What a CSV file does to the catalogue: new products, updates, bad rows, duplicates, sellers,
+ * events, cache tags.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { PRODUCTS_TAG, productTag } from "../../src/cache/tags.ts";
 import {

@@ -4,7 +4,10 @@ import { callOver, createTenant, createTestApi, type TestApi, type TestTenant } 
 import { cleanup, eventually, type FootfallProcess, startServer, startWorker } from "../harness.ts";
 import { CSV } from "./fixtures.ts";
 
-/** Generous: what the runtime has not collected yet counts, too. A file held once would be over it. */
+/**
+ * Generous: memory that the runtime has not collected yet counts, too. One held file would be over
+ * it.
+ */
 const MAX_GROWTH_MB = 100;
 const MB = 1024 * 1024;
 

@@ -1,4 +1,7 @@
-/** Imports that meet each other, other writers, and what Postgres refuses: every row still counts once. */
+/**
+ * Imports that meet each other, other writers, and rows that Postgres refuses: every row still
+ * counts once.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { openUpload } from "../../src/http/upload.ts";
 import { createTenant, createTestApi, createTestDeps, type TestApi, type TestTenant } from "../factories.ts";

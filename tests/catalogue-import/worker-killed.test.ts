@@ -1,7 +1,7 @@
 /**
- * kill -9 of the worker in the middle of an import, at seeded points: anywhere, and inside the statement that stores a
- * batch, which a lock holds up. Whoever goes on must leave the catalogue, the report and the outbox as if nothing had
- * happened. FAULT_ROUNDS and FAULT_ROWS make it longer, FAULT_SEED repeats it.
+ * kill -9 of the worker in the middle of an import, at seeded points: anywhere, and inside the
+ * statement that stores a batch, which a lock stops. Afterwards catalogue, report and outbox must
+ * be as if nothing had happened. FAULT_ROUNDS and FAULT_ROWS make it longer, FAULT_SEED repeats it.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { callOver, type TestTenant } from "../factories.ts";
@@ -41,7 +41,7 @@ interface Expected {
   badLines: number[];
 }
 
-/** A file with ids that come back, near and far, and rows that are bad; and what it must come to. */
+/** A file with repeated ids, near and far, and bad rows; and the result that it must have. */
 function makeFile(pick: (below: number) => number): { text: string; expected: Expected } {
   const lines = ["id,name,price"];
   const products = new Map<string, [string, string]>();

@@ -1,4 +1,7 @@
-/** fast-check arbitraries for the requests of an OpenAPI document: what a schema takes, and ways to break it. */
+/**
+ * fast-check arbitraries for the requests of an OpenAPI document: what a schema accepts, and ways
+ * to break it.
+ */
 import fc from "fast-check";
 import { type ContractDocument, type Operation, type Parameter, resolve, type Schema } from "./document.ts";
 
@@ -199,7 +202,10 @@ function parameterText({ schema }: Parameter, schemas: Schemas, known: Known): f
 const isSegment = (text: string) => text !== "" && !/^(\.|%2e)+$/i.test(text);
 const headerText = (text: string) => text.replaceAll(/[^\x20-\x7e]/g, "~").trim();
 
-/** A request to one of the operations of the document, with a credential, without one, or with none that is one. */
+/**
+ * A request to one of the operations of the document, with a credential, without one, or with an
+ * invalid one.
+ */
 export function arbitraryRequest(document: ContractDocument, known: Known): fc.Arbitrary<GeneratedRequest> {
   return fc.constantFrom(...document.operations).chain((operation) => {
     const text = (parameter: Parameter) => parameterText(parameter, document.schemas, known);

@@ -1,4 +1,7 @@
-/** The document as generators of clients read it: everything declared, named once, and optional where it is optional. */
+/**
+ * The document as generators of clients read it: everything declared, named once, and optional
+ * where it is optional.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { accessRule, type OperationId } from "../../src/core/access.ts";
 import { STANDARD_TYPES } from "../../src/features/events/schema.ts";

@@ -1,6 +1,7 @@
 /**
- * A client generated from the document by orval, as a dashboard would have it: it compiles under every strict option of
- * TypeScript, its optional arguments are optional, and it works against a running server.
+ * A client generated from the document by orval, as a dashboard would use it: it compiles under
+ * every strict option of TypeScript, its optional arguments are optional, and it works against a
+ * running server.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -121,7 +122,7 @@ test(
 
 interface ClientAnswer {
   status: number;
-  // biome-ignore lint/suspicious/noExplicitAny: the types of what is generated are checked by tsc above
+  // biome-ignore lint/suspicious/noExplicitAny: tsc above checks the generated types
   data: any;
   headers: Headers;
 }

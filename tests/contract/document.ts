@@ -1,4 +1,6 @@
-/** The OpenAPI document of a running application, read so that tests can walk every operation of it. */
+/**
+ * The OpenAPI document of a running application, read so that tests can walk every operation of it.
+ */
 import type { TestApi } from "../factories.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: a JSON Schema is whatever the document says

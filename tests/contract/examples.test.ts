@@ -1,4 +1,6 @@
-/** Every example of the document is valid by its own schema, and those of bodies are taken by the server. */
+/**
+ * Every example of the document is valid by its own schema, and the server accepts those of bodies.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { STANDARD_TYPES } from "../../src/features/events/schema.ts";
@@ -103,7 +105,8 @@ test("every other example is valid by the schema that it stands at", () => {
     if (typeof node !== "object" || node === null) return;
     if (node.example !== undefined) {
       found += 1;
-      // A parameter, a header or a media type has its example beside its schema; a schema holds its own.
+      // A parameter, a header or a media type has its example beside its schema; a schema contains
+      // its own.
       const fault = faultOf(node.schema ? `${at}/schema` : at, node.example);
       if (fault !== null) faults.push(`${at}: ${fault}`);
     }
@@ -119,7 +122,10 @@ test("every other example is valid by the schema that it stands at", () => {
   expect(found).toBeGreaterThan(50);
 });
 
-/** No test asks a name server, and the clock of none decides whether an event is too old or ahead. */
+/**
+ * No test may depend on a name server, or on a clock that decides whether an event is too old or
+ * ahead.
+ */
 function hereAndNow(operationId: string, value: unknown): unknown {
   if (operationId === "createWebhook") return { ...(value as object), url: "https://1.1.1.1/hook" };
   const hasTime = typeof value === "object" && value !== null && "timestamp" in value;

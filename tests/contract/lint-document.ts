@@ -1,6 +1,6 @@
 /**
- * The linters of `./dev check` over the OpenAPI document: Redocly and Spectral, the two rulesets that the field's tools
- * know. Needs neither Postgres nor Redis, and neither linter may reach the network.
+ * The linters of `./dev check` over the OpenAPI document: Redocly and Spectral, the field's two
+ * rulesets. It needs neither Postgres nor Redis, and the linters may not reach the network.
  */
 import { join } from "node:path";
 import { createApp } from "../../src/app.ts";

@@ -1,6 +1,7 @@
 /**
- * Every schema of a request is asked with inputs that are broken in one place, and none of its findings is in zod's own
- * words, nor in the words that stand for the lack of better ones. Every message goes on after the name of its field.
+ * Every schema of a request gets inputs that are broken in one place. No finding is in zod's own
+ * words, nor in the fallback for the lack of better ones. Every message goes on after the name of
+ * its field.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
@@ -14,7 +15,7 @@ import { type ContractDocument, readDocument, type Schema } from "./document.ts"
 const CASES_A_SCHEMA = 150;
 const NOTHING_KNOWN: Known = { credentials: [], ids: ["p-1"] };
 
-/** What core/explain-issue.ts says when it knows no better, and a pattern that only its author can read. */
+/** The fallbacks of core/explain-issue.ts, and patterns that only their author can read. */
 const SPEECHLESS = /is not accepted|must match \/|must be of the format|undefined|\[object|NaN/;
 const PREDICATE = /^(its|must|has|is|looks|holds|goes)\b/;
 

@@ -1,4 +1,7 @@
-/** The published contract: a valid OpenAPI 3.1 document, told truly, and documentation that loads nothing from elsewhere. */
+/**
+ * The published contract: a valid and true OpenAPI 3.1 document, and documentation that loads
+ * nothing from elsewhere.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { parse } from "yaml";
 import { ERRORS } from "../../src/core/errors.ts";
@@ -290,7 +293,9 @@ describe("/docs", () => {
   });
 });
 
-/** Keys and types only, references followed: every key is documented, every required one is there. */
+/**
+ * Keys and types only, references followed: every key is documented, every required one is there.
+ */
 function expectShape(value: unknown, schema: Json, trail: string): void {
   if (typeof schema.$ref === "string") {
     const name = schema.$ref.split("/").at(-1) ?? "";

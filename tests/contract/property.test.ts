@@ -1,6 +1,7 @@
 /**
- * Requests made from the OpenAPI document of the running application, valid and broken: every answer has a status and a
- * body that the document promises, and none is a 5xx. PROPERTY_CASES=20000 is the slow mode; PROPERTY_SEED repeats a run.
+ * Requests made from the OpenAPI document of the running application, valid and broken. Every
+ * answer has a status and a body of the document, and none is a 5xx. PROPERTY_CASES=20000 is the
+ * slow mode; PROPERTY_SEED repeats a run.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";

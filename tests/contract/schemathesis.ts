@@ -1,7 +1,8 @@
 /**
- * Schemathesis, a second reader of the OpenAPI document, against a running server: `bun run test:contract`. It comes from
- * pip and is no part of the suite, so without it this says so and passes. SCHEMATHESIS_BIN names one off the PATH,
- * SCHEMATHESIS_EXAMPLES how many requests it makes for an operation and phase.
+ * Schemathesis, a second reader of the OpenAPI document, against a running server:
+ * `bun run test:contract`. It comes from pip and is not part of the suite; without it this says so
+ * and passes. SCHEMATHESIS_BIN names its program, SCHEMATHESIS_EXAMPLES the number of requests an
+ * operation and phase.
  */
 import { afterAll, expect, test } from "bun:test";
 import { join } from "node:path";
@@ -12,8 +13,8 @@ const EXAMPLES = process.env.SCHEMATHESIS_EXAMPLES ?? "50";
 const BINARY = process.env.SCHEMATHESIS_BIN || Bun.which("schemathesis") || Bun.which("st");
 
 /**
- * Operations that refuse what their schema allows, because JSON Schema can't say more, each with the reason. Every other
- * one must accept all that is valid.
+ * Operations that refuse what their schema allows, because JSON Schema can't say more, each with
+ * the reason. All others must accept every valid request.
  */
 const BEYOND_SCHEMA: Record<string, string[]> = {
   "days, or startDate and endDate in order and at most 1,100 days apart": [
@@ -33,7 +34,10 @@ const BEYOND_SCHEMA: Record<string, string[]> = {
   ],
 };
 
-/** A valid request may meet what is there already: 422 is an Idempotency-Key that was used with another payload. */
+/**
+ * A valid request may collide with existing data: 422 is an Idempotency-Key that was used with
+ * another payload.
+ */
 const ACCEPTANCE = "2xx 3xx 401 403 404 409 422 429".split(" ");
 
 function configuration(): string {

@@ -1,4 +1,7 @@
-/** The ladder: stale, then coarser, then refusals by priority, ingestion last; up at once and down step by step. */
+/**
+ * The ladder: stale, then coarser, then refusals by priority, ingestion last; up at once and down
+ * step by step.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
 import { encodeEntry, makeEntry, parseEntry } from "../../src/cache/entry.ts";
@@ -89,7 +92,8 @@ describe("the read guard", () => {
       }
     }
     await Bun.sleep(0);
-    // Six run, and give no place back. Of those that wait, the lower ones have given theirs to the higher ones.
+    // Six run and keep their places. Of those that wait, the lower ones have given theirs to the
+    // higher ones.
     expect(admitted).toEqual({ low: 4, normal: 2, high: 0, critical: 32 });
     // One tenant's reads are felt so far that answers get coarser, and no further.
     expect(guard.pressure()).toBe(2);

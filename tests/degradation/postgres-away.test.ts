@@ -1,4 +1,7 @@
-/** Postgres stopped: what is warm goes on as `stale`, the rest is refused at once, and all of it heals by itself. */
+/**
+ * Postgres stopped: cached answers go on as `stale`, the rest is refused at once, and all of it
+ * recovers by itself.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
   callOver,
@@ -51,7 +54,8 @@ test("warm ranges are answered stale, others 503 at once, and everything is back
   for (let index = 0; index < TRIES; index += 1)
     expect((await read(`/analytics/summary?days=${20 + index}`)).status).toBe(503);
 
-  // Nothing of what follows may wait: the tags of the warm ones are deleted, as by a rollup that came in between.
+  // Nothing below may wait: the tags of the cached answers are deleted, as by a rollup that came in
+  // between.
   const now = Date.now();
   await api.deps.invalidator.invalidate([{ tenantId: tenant.tenantId, minMs: now, maxMs: now }]);
   const slowest = { warm: 0, cold: 0 };

@@ -1,4 +1,7 @@
-/** X-Priority: who has which, what it is worth while others wait, and that no priority is a way past other tenants. */
+/**
+ * X-Priority: who has which one, what it gains while others wait, and that no priority gets past
+ * other tenants.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { grantedPriority, type Role, type Scope } from "../../src/core/principal.ts";
 import type { Priority } from "../../src/core/priority.ts";

@@ -10,7 +10,10 @@ const SYSTEM_TOOLS =
   "awk bash cat chmod dirname env getconf grep head ln ls mkdir mv readlink rm sed sh sleep sort tail touch tr";
 /** What the servers need on top: to run as another user. */
 const SERVER_TOOLS = ["id", "setpriv", "runuser", "su", "test"];
-/** What the program needs beside scripts/, which is copied: its place says which checkout it works for. */
+/**
+ * What the program needs beside scripts/. Those are copied: their place says which checkout they
+ * work for.
+ */
 const LINKED = ["src", "worker", "drizzle", "patches", "package.json", "bun.lock", "tsconfig.json"];
 /** Long, since a machine may be busy; only a failure waits for it. */
 export const PATIENCE = { timeoutMs: 120_000 };
@@ -24,7 +27,9 @@ export interface Run {
 export interface Started {
   readonly pid: number;
   output(): string;
-  /** Resolves once the output contains `text`; throws with the output when the command ends before. */
+  /**
+   * Resolves once the output contains `text`; throws with the output when the command ends before.
+   */
   says(text: string | RegExp): Promise<void>;
   /** The exit code after this signal; 128 + n when the signal itself ended it. */
   end(signal: NodeJS.Signals): Promise<number>;

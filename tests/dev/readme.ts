@@ -1,7 +1,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** README.md as the walk reads it: its blocks of shell commands, and what it says that they print. */
+/**
+ * README.md as the walk reads it: its blocks of shell commands, and what they print according to
+ * it.
+ */
 
 export interface Block {
   /** The number of its first line in the file, from 1. */
@@ -36,7 +39,10 @@ export function readBlocks(text = readFileSync(join(import.meta.dir, "../../READ
   return blocks;
 }
 
-/** One script of all blocks, in which every command keeps its line number. The reader's values come from `values`. */
+/**
+ * One script of all blocks, in which every command keeps its line number. `values` holds the
+ * reader's values.
+ */
 export function toScript(blocks: readonly Block[], values: Readonly<Record<string, string>>): string {
   const script: string[] = [];
   for (const { line, lines } of blocks) {
@@ -60,9 +66,9 @@ export function readExpectations(blocks: readonly Block[]): Expectation[] {
 }
 
 /**
- * What is wrong with an output; null when it has the shape. JSON is compared as JSON: `…` is any value, at the
- * end of an object or a list it stands for more of them, and in a string for any characters. Other text is a line
- * of the output.
+ * The first difference of an output from a shape; null when there is none. JSON is compared as
+ * JSON: `…` is any value, any further entries at the end of an object or a list, and any characters
+ * in a string. Other text must be a line of the output.
  */
 export function mismatch(expected: string, output: string): string | null {
   if (!expected.startsWith("{"))

@@ -1,4 +1,7 @@
-/** `./dev up` with its own servers: what it prints is true, and neither a kill nor damage ends in a trace. */
+/**
+ * `./dev up` with its own servers: what it prints is true, and neither a kill nor damage ends in a
+ * stack trace.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
 /**
- * A newcomer's walk: every block of README.md runs in a fresh clone as it stands, and prints what README says. The
- * blocks that need values of the reader's own are printed with the reason.
+ * A newcomer's walk: every block of README.md runs in a fresh clone as it stands, and prints what
+ * README says. Blocks that need values of the reader are listed with the reason.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
@@ -49,7 +49,10 @@ beforeAll(async () => {
 }, 300_000);
 afterAll(cleanup);
 
-/** The first block, as it stands but for the repository's address; it stays in the foreground until the end. */
+/**
+ * The first block as it stands, except for the repository's address. It stays in the foreground
+ * until the end.
+ */
 async function cloneAndStart(home: string): Promise<void> {
   const [cloning = "", ...starting] = first?.lines ?? [];
   const script = cloning.replace("<this repository>", ROOT);

@@ -6,9 +6,9 @@ import { createStage, distribution, HOOK_MS, holdMessage, rounds, type Stage, se
 import { startTraffic, type Traffic } from "./traffic.ts";
 
 /**
- * kill -9 of the API under load, and a start again on its port. Some points are aimed: at the commit of a known message,
- * which succeeds after its process is dead, so that its retry must be recognised; and between commit and XADD, by a Redis
- * that takes no writes, so that batches are never announced.
+ * kill -9 of the API under load, and a start again on its port. Some kills are aimed: at the commit
+ * of a known message, which succeeds after its process is dead, so its retry must be recognised;
+ * and between commit and XADD, by a Redis that takes no writes, so batches are never announced.
  */
 const ROUNDS = rounds(4);
 
@@ -69,7 +69,8 @@ async function kill(api: FootfallProcess, point: Point): Promise<void> {
     await api.exited;
   };
   if (point !== "between commit and XADD") return end();
-  // Writes wait inside of Redis, and those of a client that has died are dropped: nobody announces these batches.
+  // Writes wait inside Redis, and those of a dead client are dropped: nobody announces these
+  // batches.
   await stage.deps.redis.client("PAUSE", 60_000, "WRITE");
   await Bun.sleep(200);
   await end();

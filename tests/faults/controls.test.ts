@@ -1,7 +1,8 @@
 /**
- * That the other tests of this folder can fail. Each scenario runs twice: as the product is, where the invariant holds,
- * and with one guard taken away, where the same check must see it break. The product has no switch for that: a guard is
- * taken out of the text of a statement on its way to Postgres, or the product's parts are put together wrongly.
+ * Shows that the other tests of this folder can fail. Each scenario runs twice: as the product is,
+ * where the invariant holds, and with one guard removed, where the same check must see it break. A
+ * guard is removed from the text of a statement on its way to Postgres, or by putting the product's
+ * parts together wrongly.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";

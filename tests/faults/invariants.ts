@@ -9,8 +9,8 @@ import type { Attempt, Promised, Traffic } from "./traffic.ts";
 export const RECOVERY_MS = 30_000;
 
 /**
- * Everything that must hold after a fault, once quiet. Waits at the most until `deadlineMs` for the backlog to drain, and
- * not at all for the rest.
+ * Everything that must hold after a fault, once quiet. Waits until `deadlineMs` for the backlog to
+ * drain, and for nothing else.
  */
 export async function expectNothingLost(
   stage: Stage,
@@ -45,8 +45,9 @@ export async function expectQuiet(stage: Stage, seed: string, deadlineMs: number
 }
 
 /**
- * G1. What was acknowledged is there once, under the id of the acknowledgement. What was not may be there or not: a
- * commit whose answer was lost with its process is no mistake, but it is there at most once, and a bulk request whole.
+ * G1: what was acknowledged is stored once, under the id of the acknowledgement. What was not may
+ * be stored or not, since its answer may have been lost: at most once, and a bulk request
+ * completely.
  */
 export async function expectStoredOnce(
   { sql }: Pick<Stage, "sql">,

@@ -5,8 +5,8 @@ import { createStage, distribution, HOOK_MS, rounds, seeded, thorough } from "./
 import { type Attempt, startTraffic } from "./traffic.ts";
 
 /**
- * Postgres loses its connections, and goes away as in a crash, under load. Without it there is no promise to give: ingest
- * says 503 and when to try again, at once, and goes on by itself when Postgres is back.
+ * Postgres loses its connections, and goes away as in a crash, under load. Ingest then says at once
+ * 503 and when to try again, and goes on by itself when Postgres is back.
  */
 const AWAY_MS = thorough ? 10_000 : 3_000;
 const SLOWEST_MS = 5_000;

@@ -1,4 +1,7 @@
-/** Redis at its memory limit under the policy that docs/limits.md asks for: the cache makes room, streams and limits stay. */
+/**
+ * Redis at its memory limit under the policy of docs/limits.md: the cache makes room, streams and
+ * limits stay.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { newId } from "../../src/core/ids.ts";
 import { findMemoryRisk } from "../../src/redis/memory-limit.ts";

@@ -15,8 +15,8 @@ import {
 import { startTraffic, type Traffic } from "./traffic.ts";
 
 /**
- * G10: Redis is wiped, stopped, killed, paused and full under load. Every event is accepted and every question answered
- * all the while, and the ledger is worked off without Redis.
+ * G10: Redis is wiped, stopped, killed, paused and full under load. Meanwhile every event is
+ * accepted and every question answered, and the ledger is rolled up without Redis.
  */
 const OUTAGE_MS = thorough ? 20_000 : 10_000;
 const PAUSE_MS = 5_000;
@@ -72,7 +72,10 @@ async function under(name: string, fault: (traffic: Traffic) => Promise<void>): 
   console.log(`  quiet ${Date.now() - to} ms later`);
 }
 
-/** Work goes on from the ledger: what was received when Redis went is rolled up while it is still away. */
+/**
+ * Work goes on from the ledger: what was received when Redis went is rolled up while it is still
+ * away.
+ */
 async function expectRolledUp(receivedBefore: Date, deadlineMs: number): Promise<void> {
   await eventually(async () => expect(await countUndone(stage, receivedBefore)).toBe(0), {
     timeoutMs: deadlineMs,

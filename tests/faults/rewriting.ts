@@ -1,7 +1,10 @@
 import type { Sql } from "../../src/db/client.ts";
 import type { Transaction } from "../../src/db/transaction.ts";
 
-/** The client, but with parts of its statements replaced. Throws when a statement is not as it is taken to be. */
+/**
+ * The client with parts of its statements replaced. Throws when a statement does not contain the
+ * part.
+ */
 export function rewriting<S extends Sql | Transaction>(sql: S, replacements: Record<string, string>): S {
   const found = new Set<string>();
   const rewrite = (text: string) =>

@@ -16,9 +16,10 @@ import {
 import { startTraffic, type Traffic } from "./traffic.ts";
 
 /**
- * SIGTERM under load: every request that was let in is answered, what was begun is finished, and the exit code is 0.
- * The kernel resets what still waits at a door that closes, and an idle connection may be closed while a request is on
- * its way to it. Such a request must not have been let in: its retry is no duplicate, and without one nothing is stored.
+ * SIGTERM under load: every accepted request is answered, what was begun is finished, and the exit
+ * code is 0. The kernel resets connections that still wait when the socket closes, and an idle
+ * connection may be closed while a request is on its way. Such a request must not have been
+ * accepted: its retry is no duplicate, and without one nothing is stored.
  */
 const ROUNDS = rounds(4);
 

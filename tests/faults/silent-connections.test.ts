@@ -1,6 +1,6 @@
 /**
- * Connections whose other end fell silent, as when a host fails: no answer, no end. What runs on them fails once, nothing
- * runs twice, and connections that are merely idle are left alone.
+ * Connections whose other end fell silent, as when a host fails: no answer, no end. What runs on
+ * them fails once, nothing runs twice, and idle connections are left alone.
  */
 import { afterAll, expect, test } from "bun:test";
 import { connect, type Sql } from "../../src/db/client.ts";
@@ -49,7 +49,8 @@ test.concurrent("a write without an answer fails once, is not repeated, and the 
   const write = (entry: string) => pool`insert into log values (${entry})`;
   await write("a");
   proxy.silence();
-  // Known to the connection already, so it arrives as one piece and is committed; the second waits behind it.
+  // The connection knows this statement, so it arrives in one piece and is committed; the second
+  // waits behind it.
   await Promise.all([failureOf(write("b")), failureOf(write("c"))]);
   await write("d");
   expect(await entries()).toEqual(["a", "b", "c", "d"]);
@@ -110,7 +111,7 @@ test.concurrent("after a silence, the API reads, looks up and writes again witho
     { timeoutMs: 30_000 },
   );
   console.log(`read again ${(performance.now() - silentAt).toFixed(0)} ms after the connections fell silent`);
-  // The first one fails with the connection that it was written to, when the time of a write is over.
+  // The first one fails with the connection that it was written to, at the timeout of a write.
   await eventually(async () => expect((await post()).status).toBe(202), { timeoutMs: 60_000 });
   expect(api.deps.readGuard.state()).toBe("closed");
 }, 120_000);

@@ -17,9 +17,10 @@ import {
 } from "../harness.ts";
 
 /**
- * What the fault tests share: a database, a Redis and tenants of the test file's own, for real `serve` and `worker`
- * processes. All that chance decides comes from one printed seed; FAULT_SEED repeats a run and FAULT_ROUNDS says how
- * many points are hit. What the kernel's scheduler decides is not repeated, so the seed gives a similar run, not the same.
+ * What the fault tests share: a database, a Redis and tenants of the test file's own, for real
+ * `serve` and `worker` processes. One printed seed decides all that is random; FAULT_SEED repeats a
+ * run, FAULT_ROUNDS says how many points are hit. The kernel's scheduler is not repeated, so the
+ * seed gives a similar run.
  */
 export interface Stage {
   env: Environment;
@@ -30,7 +31,10 @@ export interface Stage {
   tenants: TestTenant[];
 }
 
-/** For beforeAll and afterAll: a database is made and dropped with a checkpoint, which takes its time on a busy disk. */
+/**
+ * For beforeAll and afterAll: making and dropping a database takes a checkpoint, which is slow on a
+ * busy disk.
+ */
 export const HOOK_MS = 60_000;
 
 /** On `database` (migrated), or on one of its own. */
@@ -67,7 +71,9 @@ export function rounds(byDefault: number): number {
   return Number(process.env.FAULT_ROUNDS) || byDefault;
 }
 
-/** True when more than the suite's quick amount was asked for: outages then last as long as the design says. */
+/**
+ * True when more than the suite's quick amount was asked for: outages then have their full length.
+ */
 export const thorough = process.env.FAULT_ROUNDS !== undefined;
 
 /** "p50 1.2, p99 3.4, max 3.9" */
@@ -77,7 +83,9 @@ export function distribution(values: readonly number[]): string {
   return `p50 ${Math.round(at(0.5))} ms, p99 ${Math.round(at(0.99))} ms, max ${Math.round(at(1))} ms`;
 }
 
-/** Batches received before an instant of the database's clock (default: all) that are not rolled up. */
+/**
+ * Batches received before an instant of the database's clock (default: all) that are not rolled up.
+ */
 export async function countUndone({ sql }: Pick<Stage, "sql">, before?: Date): Promise<number> {
   const [row] = await sql<{ n: number }[]>`
     select count(*)::int as n from event_batches
@@ -110,7 +118,10 @@ export async function countPending(stage: Pick<Stage, "deps">): Promise<number> 
   return members.reduce((sum, { pending }) => sum + pending, 0);
 }
 
-/** Holds a lock on a table, so that whoever writes it stops in the middle of its statement, until released. */
+/**
+ * Holds a lock on a table until released, so that its writers stop in the middle of their
+ * statement.
+ */
 export async function holdTable({ sql }: Pick<Stage, "sql">, table: string): Promise<() => Promise<void>> {
   const holder = await sql.reserve();
   await holder`begin`;
@@ -121,7 +132,7 @@ export async function holdTable({ sql }: Pick<Stage, "sql">, table: string): Pro
   };
 }
 
-/** Holds a messageId, so that the statement that stores its event, and nothing else, stops in the middle. */
+/** Holds a messageId, so that only the statement that stores its event stops in the middle. */
 export async function holdMessage({ sql }: Pick<Stage, "sql">, tenantId: string, messageId: string) {
   const holder = await sql.reserve();
   await holder`begin`;

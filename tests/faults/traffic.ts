@@ -2,12 +2,15 @@ import type { Random } from "../../src/features/seeding/random.ts";
 import type { TestTenant } from "../factories.ts";
 
 /**
- * Clients under whose load the faults happen, and their memory of what they were promised.
- * `keyed` clients send events with messageIds, one or many at a time, and repeat a request until it is acknowledged, as
- * the SDKs do. `blind` clients send without messageIds and once only. `readers` ask for analytics.
+ * Clients that send load during the faults, and remember what was acknowledged. `keyed` clients
+ * send events with messageIds, one or many at a time, and repeat a request until it is
+ * acknowledged, as the SDKs do. `blind` clients send once, without messageIds. `readers` ask for
+ * analytics.
  */
 export interface TrafficOptions {
-  /** Of one or more servers. Clients take turns, and go to the next when a connection is refused. */
+  /**
+   * Of one or more servers. Clients take turns, and go to the next when a connection is refused.
+   */
   urls: readonly string[];
   tenants: readonly TestTenant[];
   rngOf(stream: number): Random;
@@ -45,9 +48,14 @@ export interface Traffic {
   promised: Promised[];
   attempts: Attempt[];
   acknowledgedEvents(): number;
-  /** Events that were stored by a try which was not answered: the server recognised them in the retry. */
+  /**
+   * Events that were stored by a try without an answer: the server recognised them in the retry.
+   */
   duplicates(): number;
-  /** No new requests; resolves when every keyed one is acknowledged. Throws when one is not within a minute. */
+  /**
+   * No new requests. Resolves when every keyed one is acknowledged; throws when one is not within a
+   * minute.
+   */
   stop(): Promise<void>;
 }
 
@@ -105,7 +113,8 @@ export function startTraffic(options: TrafficOptions): Traffic {
         method: body === undefined ? "GET" : "POST",
         headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
         body: body === undefined ? undefined : JSON.stringify(body),
-        // On a kept connection that dies, fetch repeats the request by itself: a blind client must not do that.
+        // fetch repeats a request by itself on a kept connection that dies. A blind client must not
+        // do that.
         keepalive: kind !== "blind",
         signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
       });
@@ -146,7 +155,8 @@ export function startTraffic(options: TrafficOptions): Traffic {
       ...makeEvent(random),
       messageId: `${name}.${n}`,
     }));
-    // An SDK that lost its answer before a restart sends an old message again, inside of a new request.
+    // An SDK that lost its answer before a restart sends an old message again, inside a new
+    // request.
     const old = messages.size > 0 && random.chance(0.3) ? `${name.split("-")[0]}-0` : null;
     const repeats = old !== null && messages.has(old);
     if (repeats) events.push({ ...makeEvent(random), messageId: old });

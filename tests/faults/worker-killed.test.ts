@@ -20,9 +20,9 @@ import {
 import { startTraffic } from "./traffic.ts";
 
 /**
- * kill -9 of workers under load. A third of the points is anywhere; a third is aimed before the commit, by a lock that
- * the statement runs into; a third between the commit and the XACK, by a Redis that stands still meanwhile. The time from
- * the kill until everything received before it is rolled up is the recovery (G3).
+ * kill -9 of workers under load. A third of the kills is anywhere; a third is aimed before the
+ * commit, by a lock that the statement waits for; a third between commit and XACK, by a stopped
+ * Redis. Recovery (G3) is the time from the kill until everything received before it is rolled up.
  */
 const ROUNDS = rounds(2);
 /** Members that died longer ago than this must be gone from the group. */
@@ -137,7 +137,8 @@ async function kill(victim: FootfallProcess, point: Point, abort: boolean): Prom
     const blocked = await untilBlocked(stage, "worker");
     if (point === "before the commit") {
       const killedAt = await killNow(victim);
-      // The orphaned statement is still there: half of them fail now, the others commit for a worker that is dead.
+      // The orphaned statement is still there. Half of them fail now, the others commit for a dead
+      // worker.
       if (abort)
         await stage.sql`select pg_terminate_backend(pid) from unnest(${stage.sql.array(blocked)}::int[]) pid`;
       return killedAt;

@@ -1,4 +1,7 @@
-/** Everything that an admin can do leaves an entry, by the document: a new operation without one fails here. */
+/**
+ * Everything that an admin can do leaves an entry, by the document: a new operation without one
+ * fails here.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { ACCESS, type AccessRule } from "../../src/core/access.ts";
 import { readDocument } from "../contract/document.ts";

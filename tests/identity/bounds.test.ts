@@ -1,4 +1,4 @@
-/** What keeps memory and processors from being filled by strangers: lines and maps that have an end. */
+/** Strangers can't fill memory or processors: queues and maps are bounded. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { AppError } from "../../src/core/errors.ts";
 import { createAccessTokens, createCredentialVerifier } from "../../src/features/identity/index.ts";

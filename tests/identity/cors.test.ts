@@ -1,4 +1,7 @@
-/** Any page may write events; everything else is for the configured origins, and for nobody where there are none. */
+/**
+ * Any page may write events. All else is for the configured origins, and for nobody where there are
+ * none.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createTenant, createTestApi, eventInput, type TestApi } from "../factories.ts";
 import { cleanup } from "../harness.ts";

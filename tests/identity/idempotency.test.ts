@@ -1,4 +1,7 @@
-/** Idempotency-Key: however often and however fast, one effect. IDEMPOTENCY_ROUNDS=1000 is the slow mode. */
+/**
+ * Idempotency-Key: however often and however fast, one effect. IDEMPOTENCY_ROUNDS=1000 is the slow
+ * mode.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createPerson, createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup, eventually } from "../harness.ts";

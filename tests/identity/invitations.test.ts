@@ -1,4 +1,7 @@
-/** Invitations are listed, withdrawn, superseded, and end with the standing of who was invited or who invited. */
+/**
+ * Invitations are listed, withdrawn and superseded, and end with the rights of the invited or the
+ * inviting person.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
   type Answer,

@@ -294,7 +294,8 @@ describe("a link made by an admin", () => {
     await api.sql`insert into memberships (tenant_id, user_id, role) values (${tenant.tenantId}, ${stranger.user.id}, 'analyst')`;
     expect((await link(admin, stranger.user.id)).status).toBe(403);
 
-    // The member joins another tenant before the link is used: the account is not this admin's any more.
+    // The member joins another tenant before the link is used: the account is no longer this
+    // admin's alone.
     await api.sql`insert into memberships (tenant_id, user_id, role) values (${stranger.user.tenantId}, ${member.userId}, 'customer')`;
     expect((await confirm(made.body.token)).status).toBe(404);
     await api.sql`delete from memberships where tenant_id = ${stranger.user.tenantId} and user_id = ${member.userId}`;

@@ -1,4 +1,4 @@
-/** What is over is deleted in bounded rounds, and nothing that still means something goes with it. */
+/** Expired rows are deleted in bounded rounds, and nothing that still matters goes with them. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { newId } from "../../src/core/ids.ts";
 import { pruneIdempotencyKeys } from "../../src/features/idempotency/index.ts";

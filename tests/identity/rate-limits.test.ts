@@ -1,4 +1,6 @@
-/** Limits hold across processes, by principal or by address and e-mail, with Redis and without it. */
+/**
+ * Limits hold across processes, by principal or by address and e-mail, with Redis and without it.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { Role } from "../../src/core/principal.ts";
 import { parseRatePolicy } from "../../src/core/rate-limits.ts";
@@ -238,7 +240,8 @@ describe("a count", () => {
   test.each(counters)("%s never admits more than the limit in any window", async (name, make) => {
     const counter = make();
     const policy = { limit: 50, windowMs: 1_000 };
-    // From late in a second of the clock on: a count of whole seconds would see two bursts in two of them.
+    // From late in a second of the clock on: a count by whole seconds would see two bursts in two
+    // of them.
     await Bun.sleep(1_000 - (Date.now() % 1_000) + 700);
     const admitted: { from: number; to: number }[] = [];
     const until = performance.now() + 3_500;
@@ -247,7 +250,8 @@ describe("a count", () => {
       if ((await counter(`{slide ${name}}`, policy)).admitted) admitted.push({ from, to: performance.now() });
       await Bun.sleep(2);
     }
-    // Only what was asked and answered inside a window counts as of it, so that a slow machine can't make this red.
+    // Only what was asked and answered inside a window counts, so that a slow machine can't fail
+    // this test.
     for (const { from } of admitted)
       expect(admitted.filter((one) => one.from >= from && one.to < from + 1_000).length).toBeLessThanOrEqual(
         50,

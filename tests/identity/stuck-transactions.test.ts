@@ -1,4 +1,7 @@
-/** A lock that does not come free costs its own requests a 503, and nobody else their sign-in or administration. */
+/**
+ * A lock that does not come free costs its own requests a 503, and delays nobody else's sign-in or
+ * administration.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { retryRolledBack } from "../../src/db/failures.ts";
 import { createTenant, createTestApi, type TestApi } from "../factories.ts";

@@ -1,4 +1,7 @@
-/** A time zone is used only if this process and its Postgres have the same clock for it; every door refuses the others. */
+/**
+ * A time zone is used only if this process and its Postgres have the same clock for it. Every
+ * entrance refuses others.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
 import { isTimeZone } from "../../src/core/days.ts";
@@ -46,7 +49,10 @@ async function retryNow(): Promise<number> {
 }
 
 describe("of all zones that the runtime knows", () => {
-  /** Every half year and around each change of clocks in 2025, which is where data of two years differ. */
+  /**
+   * Every half year and around each change of clocks in 2025, which is where data of two years
+   * differ.
+   */
   const INSTANTS = [
     ...Array.from({ length: 54 }, (_, n) => Date.UTC(2000, 6 * n, 15, 12)),
     ...["2025-03-30", "2025-10-26"].flatMap((day) =>

@@ -1,4 +1,7 @@
-/** Whatever is wrong with a file or an argument: one sentence, exit code 1, and nothing half done without a word. */
+/**
+ * Whatever is wrong with a file or an argument: one sentence, exit code 1, and nothing half done in
+ * silence.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup, runFootfall } from "../harness.ts";

@@ -1,4 +1,7 @@
-/** An import ends with rollups that are ready to answer fast; what only speed needs makes none fail. */
+/**
+ * An import ends with rollups that are ready to answer fast. Steps that only serve speed never fail
+ * it.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";

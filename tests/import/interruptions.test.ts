@@ -1,4 +1,7 @@
-/** An import that is killed, cut off from Postgres, doubled, or accompanied by workers: in the end every row counts once. */
+/**
+ * An import that is killed, cut off from Postgres, run twice, or beside workers: in the end every
+ * row counts once.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup, eventually, spawnFootfall, startWorker } from "../harness.ts";

@@ -1,4 +1,7 @@
-/** What an import counts in money follows the rules of events that are sent, and what it counts for nothing is said. */
+/**
+ * What an import counts in money follows the rules of sent events, and what counts for nothing is
+ * reported.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";

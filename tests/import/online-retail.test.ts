@@ -1,6 +1,6 @@
 /**
- * "Online Retail" by its preset: the sample everywhere, the whole set (which is not part of this repository) where it
- * is at hand. The expected figures were computed outside of this program.
+ * "Online Retail" by its preset: the sample everywhere, the whole set (not part of this repository)
+ * where it is present. The expected figures were computed outside of this program.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";

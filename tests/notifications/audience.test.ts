@@ -1,6 +1,7 @@
 /**
- * Many clients on one process: an event reaches all of them, and when they have vanished, half of them without a word, nothing of
- * them is left. SSE_CLIENTS=2000 is the contract's number; `./dev bench sse` measures the same with more figures.
+ * Many clients on one process: an event reaches all of them, and when they have gone, half of them
+ * without closing, nothing of them is left. SSE_CLIENTS=2000 is the full number; `./dev bench sse`
+ * measures the same.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";

@@ -1,4 +1,7 @@
-/** Clients that come with an old id to a tenant of large notifications: what they cost while they do not read. */
+/**
+ * Clients that come with an old id to a tenant of large notifications, and what they cost while
+ * they do not read.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { operatorContext } from "../../src/core/principal.ts";

@@ -3,15 +3,19 @@ import type { Random } from "../../src/features/seeding/random.ts";
 import { onCleanup } from "../harness.ts";
 
 /**
- * Clients that change the products of a tenant over HTTP, whatever becomes of the server, and know which changes were
- * committed: each has products of its own, and asks again until an answer tells what came of a change.
+ * Clients that change the products of a tenant over HTTP, whatever happens to the server, and know
+ * which changes were committed. Each has products of its own, and asks again until an answer tells
+ * what came of a change.
  */
 export interface Changes {
   /** Product events that the committed changes must have left. */
   expected(): number;
   /** Requests without an answer, and those that an asking again found done. */
   readonly uncertain: { unanswered: number; foundDone: number };
-  /** Settles when each client knows the outcome of its last change, or one was answered what it must not be. */
+  /**
+   * Settles when each client knows the outcome of its last change, or when one got an impossible
+   * answer.
+   */
   finished: Promise<void>;
   stop(): void;
 }
@@ -41,7 +45,9 @@ export function startChanges(server: () => Server, key: string, rngOf: (n: numbe
   let running = true;
   let committed = 0;
 
-  /** Asks until there is an answer that is none of the server's troubles; says whether an earlier try had none. */
+  /**
+   * Asks until an answer is no failure of the server; says whether an earlier try had no answer.
+   */
   async function ask(method: string, path: string, headers: Record<string, string>, body?: object) {
     for (let again = false; ; again = true) {
       const response = await fetch(server().url + path, {
@@ -70,7 +76,10 @@ export function startChanges(server: () => Server, key: string, rngOf: (n: numbe
     committed += 1;
   }
 
-  /** A change of the version that the client knows: refused as outdated on asking again, it was done before. */
+  /**
+   * A change of the version that the client knows. If asking again is refused as outdated, the
+   * earlier try was done.
+   */
   async function change(own: Own, method: "PATCH" | "DELETE", done: number, body?: object): Promise<void> {
     const { status, again, text } = await ask(
       method,

@@ -16,10 +16,11 @@ import { startChanges } from "./change-products.ts";
 import { openStream, type SseClient } from "./sse-client.ts";
 
 /**
- * G7: whatever is killed (the API that makes the changes, workers with relay and both consumers in them, Redis, also wiped
- * and paused), each committed change of a product becomes one domain event, one notification and one delivery of the webhook,
- * no other one appears, a client that comes again with its last id is sent each once and in order, and of each product
- * the first attempts reach the webhook in order. FAULT_ROUNDS=40 is the contract's 10,000 changes over 104 products.
+ * G7: the API, workers with relay and both consumers, and Redis are killed, wiped and paused. Each
+ * committed change of a product becomes one domain event, one notification and one delivery, and
+ * there are no others. A client that comes again with its last id gets each once and in order; so
+ * do the first attempts of each product at the webhook. FAULT_ROUNDS=40 is the full size: 10,000
+ * changes over 104 products.
  */
 const ROUNDS = rounds(8);
 const CHANGES = thorough ? 10_000 : 1_500;
@@ -43,7 +44,10 @@ beforeAll(async () => {
 }, HOOK_MS);
 afterAll(cleanup, HOOK_MS);
 
-/** An enabled webhook that wants every topic; one attempt in ten fails. Returns what arrived first of each message. */
+/**
+ * An enabled webhook for every topic; one attempt in ten fails. Returns the first arrival of each
+ * message.
+ */
 async function createWebhook(url: string, random: Random): Promise<() => Told[]> {
   const first = new Map<string, Told | null>();
   const receiver = Bun.serve({
@@ -105,7 +109,7 @@ function startFollower(url: string) {
   };
 }
 
-/** The committed changes, the outbox, the notifications and the deliveries, one for one: nothing more and nothing less. */
+/** The committed changes, the outbox, the notifications and the deliveries match one for one. */
 async function expectNothingLostOrInvented(expected: number, seed: string): Promise<string[]> {
   const { sql } = stage;
   const [source] = await sql`
@@ -133,7 +137,10 @@ async function expectNothingLostOrInvented(expected: number, seed: string): Prom
   return rows.map(({ id }) => id);
 }
 
-/** What a killed worker was sending, and what comes behind it, waits for its lease: here as if that had run out. */
+/**
+ * What a killed worker was sending, and what comes behind it, waits for its lease. Here the lease
+ * ends at once.
+ */
 async function untilTried(seed: string): Promise<void> {
   await eventually(
     async () => {

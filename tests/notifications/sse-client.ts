@@ -1,6 +1,9 @@
 import { eventually, onCleanup } from "../harness.ts";
 
-/** A fetch-based client of an event stream, as a browser would write one where EventSource can't send credentials. */
+/**
+ * A fetch-based client of an event stream, as for a browser, where EventSource can't send
+ * credentials.
+ */
 export interface SseClient {
   status: number;
   headers: Headers;

@@ -8,7 +8,10 @@ import { onCleanup } from "../harness.ts";
 
 /** Relay and consumer in this process, run by hand. */
 export interface Handling {
-  /** Announces what is due and handles it, until nothing is left; returns how many messages were handled. */
+  /**
+   * Announces what is due and handles it, until nothing is left; returns how many messages were
+   * handled.
+   */
   handleAll(): Promise<number>;
 }
 
@@ -31,7 +34,9 @@ export function createHandling({ deps }: Pick<TestApi, "deps">): Handling {
   };
 }
 
-/** As the transaction of a change leaves them; only the notifications consumer is told, unless said. */
+/**
+ * As the transaction of a change leaves them. By default only the notifications consumer is told.
+ */
 export async function emit(
   { deps }: Pick<TestApi, "deps">,
   { tenantId }: Pick<TestTenant, "tenantId">,

@@ -1,4 +1,6 @@
-/** Domain event -> outbox -> stream -> notification, once each; and reading the stored ones back. */
+/**
+ * Domain event -> outbox -> stream -> notification, once each; and reading the stored ones back.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Scope } from "../../src/core/principal.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";
@@ -35,7 +37,10 @@ const stored = ({ tenantId }: TestTenant) =>
 const undone = ({ tenantId }: TestTenant) =>
   api.sql`select id, undone, announcements from outbox where tenant_id = ${tenantId} and undone <> '{}'`;
 
-/** Makes what was announced, or has failed, due again, as time would. Not from now on: the column rounds to milliseconds, up too. */
+/**
+ * Makes what was announced, or has failed, due again. Not at `now()`, which the column may round
+ * up.
+ */
 async function makeDue(): Promise<void> {
   await api.sql`update outbox set announce_at = now() - interval '1 second' where undone <> '{}'`;
   await api.sql`update outbox_failures set retry_at = now() - interval '1 second'`;

@@ -1,4 +1,4 @@
-/** GET /events/stream over a socket: who is sent what, resuming, limits, and the ends of a stream. */
+/** GET /events/stream over a socket: who is sent what, resuming, limits, and how a stream ends. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { parseConfig } from "../../src/config.ts";

@@ -1,6 +1,7 @@
 /**
- * That the tests of orders can fail: each scenario runs as the product is, where the invariant holds, and with one guard
- * taken out of a statement on its way to Postgres, where the same check must see it break.
+ * Shows that the tests of orders can fail: each scenario runs as the product is, where the
+ * invariant holds, and with one guard removed from a statement on its way to Postgres, where the
+ * same check must see it break.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { operatorContext } from "../../src/core/principal.ts";
@@ -57,7 +58,8 @@ both("two workers that meet at a group have its effects once: the lock of its he
   const first = handling.handle(tenant.tenantId, ["g"], "first");
   await untilBlocked(stage, "test");
   const second = handling.handle(tenant.tenantId, ["g"], "second");
-  // With the lock, the second finds nothing to do; without, it waits beside the first, about to do the same.
+  // With the lock, the second finds nothing to do. Without it, it waits beside the first, about to
+  // do the same.
   if (guarded) expect(await second).toBe(0);
   else await eventually(async () => expect((await blockedBackends(stage, "test")).length).toBe(2));
   await release();

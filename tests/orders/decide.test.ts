@@ -1,4 +1,7 @@
-/** What commands do, without a database: together or one by one the same, and never more than there is. */
+/**
+ * What commands do, without a database: the same together or one by one, and never more than the
+ * stock.
+ */
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { type Command, decide, type Effects, type OrderState } from "../../src/features/orders/decide.ts";

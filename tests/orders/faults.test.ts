@@ -1,6 +1,6 @@
 /**
- * Orders under kill -9 of workers, wiped Redis and redeliveries at seeded random points. Small by default;
- * FAULT_ROUNDS=40 is the full size: 10,000 orders over 500 groups and four workers.
+ * Orders under kill -9 of workers, wiped Redis and redeliveries at seeded random points. Small by
+ * default; FAULT_ROUNDS=40 is the full size: 10,000 orders over 500 groups and four workers.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { ORDER_COMMANDS } from "../../src/streams/topology.ts";

@@ -1,4 +1,4 @@
-/** What somebody else's lock on a product does to orders: it delays those that need it, and nothing more. */
+/** A stranger's lock on a product delays the orders that need it, and nothing more. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { ORDER_COMMANDS } from "../../src/streams/topology.ts";
 import { createOrderConsumer } from "../../worker/consumers/orders.ts";
@@ -118,7 +118,10 @@ test("stock that is given back to a shelf that was filled meanwhile stays at the
   expect(await statusOf(api, as, id)).toBe("pending");
 });
 
-/** Sends ten requests of the shop's that meet a lock; returns their statuses after both a stranger's and theirs. */
+/**
+ * Sends ten requests of the shop that meet a lock. Returns their statuses after a stranger's and
+ * theirs.
+ */
 async function meetLock(release: () => Promise<void>, send: (tenant: TestTenant) => Promise<Answer>) {
   const other = await openShop();
   const stuck = Array.from({ length: 10 }, () => send(shop));

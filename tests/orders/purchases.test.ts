@@ -1,4 +1,7 @@
-/** Buying at once: the store's price, stock that is never oversold, one sale a purchase. FAULT_ROUNDS=100 is the slow mode. */
+/**
+ * Buying at once: the store's price, stock that is never oversold, one sale a purchase.
+ * FAULT_ROUNDS=100 is the slow mode.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { PRODUCTS_TAG, productTag, readOrMakeGenerations } from "../../src/cache/tags.ts";
 import {

@@ -1,4 +1,4 @@
-/** Failures, dead letters, purging, and what administrators are told of the queue and its workers. */
+/** Failures, dead letters, purging, and what administrators see of the queue and its workers. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { RunTransaction } from "../../src/db/transaction.ts";
 import { createOrderHandling } from "../../src/features/orders/index.ts";

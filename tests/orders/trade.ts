@@ -7,7 +7,10 @@ import { verify } from "../faults/invariants.ts";
 import type { Stage } from "../faults/stage.ts";
 import { createProduct } from "./shop.ts";
 
-/** A shop under trade: many customers order, confirm and cancel, and what must hold of it once all is quiet. */
+/**
+ * A shop under trade: many customers order, confirm and cancel. Then what must hold once all is
+ * quiet.
+ */
 export interface TradeOptions {
   url: string;
   tenant: TestTenant;
@@ -25,8 +28,8 @@ const PLENTY = 1_000_000;
 const POISON_SHARE = 0.002;
 
 /**
- * The shop's stock, and a witness: a table in which the database itself notes every effect in the order in which they
- * were written, whatever the product thinks that it did. Stock below zero is an error of the database.
+ * The shop's stock, and a witness: a table in which the database itself records every effect in the
+ * order of writing, whatever the product believes. Stock below zero is an error of the database.
  */
 export async function openShop({ sql }: Stage, tenant: TestTenant): Promise<void> {
   await createProduct({ sql }, tenant, "poison", { quantity: PLENTY });
@@ -58,7 +61,10 @@ export interface Trade {
   done: Promise<void>;
 }
 
-/** Every client repeats a request until it is acknowledged; orders carry a deduplicationId, so that makes no second one. */
+/**
+ * Every client repeats a request until it is acknowledged. Orders carry a deduplicationId, so a
+ * repeat makes no second one.
+ */
 export function startTrade({ url, tenant, orders, groups, clients, rngOf }: TradeOptions): Trade {
   const placed: string[] = [];
   const poisoned = new Set<string>();
@@ -97,7 +103,10 @@ export function startTrade({ url, tenant, orders, groups, clients, rngOf }: Trad
     if (poison) poisoned.add(body.messageId);
   }
 
-  /** A change of some earlier order. What it may be told (202, 404, 409) depends on how far the workers are. */
+  /**
+   * A change of some earlier order. The expected status (202, 404, 409) depends on how far the
+   * workers are.
+   */
   async function change(random: Random): Promise<void> {
     const id = placed[random.between(0, placed.length - 1)];
     const { status } = random.chance(0.3)

@@ -1,4 +1,7 @@
-/** Who may do what with whose products: roles, key scopes, X-Seller-Id, other tenants, and whose limit it counts against. */
+/**
+ * Who may do what with whose products: roles, key scopes, X-Seller-Id, other tenants, and whose
+ * limit counts.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   createKey,

@@ -1,4 +1,7 @@
-/** G9: a product is read from the cache, and no read that begins after a write's answer is older than the write. */
+/**
+ * G9: a product is read from the cache, and no read that begins after a write's answer is older
+ * than the write.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
 import { waitUntilReady } from "../../src/redis/client.ts";

@@ -1,4 +1,7 @@
-/** G7: every change has its domain event in its transaction, with the states before and after; low stock once a crossing. */
+/**
+ * G7: every change has its domain event in its transaction, with the states before and after; low
+ * stock once a crossing.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createPerson, createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";

@@ -32,7 +32,10 @@ export async function domainEvents(
     where tenant_id = ${tenantId} and jsonb_typeof(payload) = 'object' order by created_at, id`;
 }
 
-/** Rows straight into the table: `count` products of one tenant, all alike but for `columns`, SQL over `n`. */
+/**
+ * Rows straight into the table: `count` products of one tenant, alike except for `columns`, SQL
+ * over `n`.
+ */
 export async function fillCatalogue(
   { sql }: Pick<TestApi, "sql">,
   tenantId: string,

@@ -1,4 +1,7 @@
-/** Lists: whatever the page size, by cursor or by number, their union is the same; filters; search by the index. */
+/**
+ * Lists: by cursor or by number and with any page size, their union is the same; filters; search by
+ * the index.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";

@@ -1,4 +1,7 @@
-/** Search: beginnings of words over four fields, by the index, one tenant's part of it; nothing typed there is an error. */
+/**
+ * Search: beginnings of words over four fields, by one tenant's part of the index. No input is an
+ * error.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";
@@ -146,7 +149,8 @@ describe("over 6,000 products of six tenants", () => {
         category: "'group' || n % 10",
       });
     }
-    // With vacuum, so that what was just written is in the index proper and not in its list of pending entries.
+    // With vacuum, so that what was just written is in the index itself and not in its list of
+    // pending entries.
     await api.sql`vacuum analyze products`;
   });
 

@@ -1,4 +1,7 @@
-/** What it costs to find poison: statements, counted, since each that fails takes the time of those who wait. */
+/**
+ * What it costs to find poison, counted in statements: each one that fails takes the time of those
+ * who wait.
+ */
 import { describe, expect, test } from "bun:test";
 import { isolatePoison, isolateTenants } from "../../src/db/isolate-poison.ts";
 

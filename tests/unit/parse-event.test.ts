@@ -1,4 +1,7 @@
-/** Section 4 of the contract, limit by limit; and that no JSON value whatever makes parseEvent throw. */
+/**
+ * Section 4 of the contract, limit by limit; and that no JSON value whatever makes parseEvent
+ * throw.
+ */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {

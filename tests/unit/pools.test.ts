@@ -17,7 +17,10 @@ test("arrays of text arrive as they are, also in the first statement of a pool",
   await pool.end();
 });
 
-/** patches/postgres@3.4.9.patch; without it the first of these ends the process, and the others hang or run astray. */
+/**
+ * Tests patches/postgres@3.4.9.patch: without it the first one ends the process, and the others
+ * hang or fail.
+ */
 describe("a transaction whose connection is terminated", () => {
   const ROUNDS = 8;
 

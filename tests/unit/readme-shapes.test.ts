@@ -1,4 +1,6 @@
-/** How the walk compares what README shows with what is printed, and how it reads README's blocks. */
+/**
+ * How the walk compares what README shows with what is printed, and how it reads README's blocks.
+ */
 import { expect, test } from "bun:test";
 import { mismatch, readBlocks, readExpectations, toScript } from "../dev/readme.ts";
 

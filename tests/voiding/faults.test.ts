@@ -1,6 +1,7 @@
 /**
- * Voiding while others work on the same rows, and killed in the middle: exactly once, and rollups equal the events all
- * through. The controls take a guard out of the text of a statement, and the same check must see it break.
+ * Voiding while others work on the same rows, and killed in the middle: exactly once, and rollups
+ * always equal the events. The controls remove a guard from the text of a statement, and the same
+ * check must see it break.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { operatorContext } from "../../src/core/principal.ts";
@@ -41,7 +42,10 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** Voids without the timeouts of requests, and perhaps without some guards: texts to be replaced in statements. */
+/**
+ * Voids without the timeouts of requests, and optionally without some guards: texts that are
+ * replaced in statements.
+ */
 function voidsWithout(guards: [guard: string, instead: string][]) {
   const { deps } = api;
   const db: Database = {
@@ -251,7 +255,8 @@ test("voiding while events come in, workers roll up, users link, days are folded
   const marked = await api.sql<{ id: string }[]>`
     select id from events where tenant_id = ${shop.tenantId} and voided_at is not null order by id`;
   expect(marked.length).toBeGreaterThan(10);
-  // Each is answered as the first once; an answer that was 503 may have been lost with its commit, and none is doubled.
+  // Each void is answered as the first exactly once. An answer of 503 may have been lost with its
+  // commit; none is doubled.
   for (const [id, n] of taken) expect([id, n]).toEqual([id, 1]);
   expect(marked.map(({ id }) => id)).toEqual(expect.arrayContaining([...taken.keys()]));
 }, 180_000);

@@ -5,7 +5,10 @@ import { type Answer, createTenant, type TestApi, type TestTenant } from "../fac
 import { eventually } from "../harness.ts";
 import { randomFrom } from "../worker/brute-force.ts";
 
-/** What the tests of this folder share: events of a shop, voiding some, and everything that is counted from them. */
+/**
+ * What the tests of this folder share: events of a shop, voiding some, and everything that is
+ * counted from them.
+ */
 export const ZONE = "Europe/Berlin";
 
 /** Around the end of a month, within which the night of the changed clocks lies. */
@@ -15,7 +18,10 @@ const TYPES = ["view", "view", "click", "add_to_cart", "purchase", "refund", "ad
 
 export const createShop = (api: Pick<TestApi, "deps" | "sql">) => createTenant(api, { time_zone: ZONE });
 
-/** The same for the same seed. Few users, sessions and products, so that many a day of theirs has one event only. */
+/**
+ * The same for the same seed. Users, sessions and products are few, and many have a single event on
+ * a day.
+ */
 export function randomEvents(seed: number, count: number): Record<string, unknown>[] {
   const random = randomFrom(seed);
   const pick = (n: number) => Math.floor(random() * n);
@@ -92,7 +98,10 @@ export async function untilWaiting({ sql }: Pick<TestApi, "sql">, count: number)
   );
 }
 
-/** Holds a tenant's rows of a rollup, so that whoever changes one stops in the middle of its transaction, until released. */
+/**
+ * Holds a tenant's rows of a rollup until released, so that whoever changes one stops in the middle
+ * of its transaction.
+ */
 export async function holdRows(
   { sql }: Pick<TestApi, "sql">,
   { tenantId }: TestTenant,

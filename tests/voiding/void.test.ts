@@ -1,4 +1,7 @@
-/** POST /events/:id/void: an event counts in no figure any more, as if it had never been sent; it is still shown. */
+/**
+ * POST /events/:id/void: an event counts in no figure any more, as if it had never been sent. It is
+ * still shown.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { createSweeper } from "../../worker/jobs/sweeper.ts";
 import {
@@ -59,7 +62,10 @@ async function answersOf({ key }: TestTenant): Promise<unknown[]> {
   return answers;
 }
 
-/** Voids every third event of `shop`; sends what is left of the same to another one, and expects both to count the same. */
+/**
+ * Voids every third event of `shop`, sends the rest to another shop, and expects both to count the
+ * same.
+ */
 async function expectAsNeverSent(events: Record<string, unknown>[]): Promise<void> {
   const ids = await idsByMessage(api, shop);
   const wrong = events.filter((_, n) => n % 3 === 0);
@@ -252,7 +258,7 @@ test("sales that were made here stay: revenue equals purchases and orders", asyn
   }
   expect(await countedRows(api, shop)).toEqual(counted);
 
-  // What the shop's own pages sent about the same sales counts them twice, and can go: whatever it resembles.
+  // What the shop's own pages sent about the same sales counts them twice, and can be voided.
   const [fact] = facts;
   const copies = [
     { messageId: "copy", timestamp: fact?.timestamp },

@@ -1,4 +1,7 @@
-/** Nothing is sent into the operator's own network: by number, by name, by a name that changes its mind, by redirect. */
+/**
+ * Nothing is sent into the operator's own network: by number, by name, by a name that resolves
+ * anew, by redirect.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:https";
@@ -256,7 +259,7 @@ describe("when it is delivered", () => {
     const { port = 0 } = listen("127.0.0.2", 0);
     listen("127.0.0.1", port);
     const asked: string[] = [];
-    // The second answer is the one that an attacker's name server would slip in between check and use.
+    // The second answer is the one that an attacker's name server would give between check and use.
     const resolve = async (host: string) => {
       asked.push(host);
       return ipv4(asked.length === 1 ? "127.0.0.2" : "127.0.0.1");

@@ -1,4 +1,7 @@
-/** The sending: who gets how many slots, leases, deadlines, and workers that stop or are killed while they send. */
+/**
+ * How deliveries are sent: slots, leases, deadlines, and workers that stop or are killed while they
+ * send.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { type Busy, createWebhookDeliveries } from "../../src/features/webhooks/index.ts";
 import { encodeDomainAnnouncement } from "../../src/streams/messages.ts";

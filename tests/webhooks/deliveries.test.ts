@@ -1,4 +1,4 @@
-/** From a domain event to a signed message, once, and what becomes of it when the receiver does not play along. */
+/** From a domain event to a signed message, once, and what follows when the receiver fails. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { Webhook } from "standardwebhooks";
 import { encodeDomainAnnouncement } from "../../src/streams/messages.ts";

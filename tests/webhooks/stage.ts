@@ -20,7 +20,9 @@ export interface Receiver {
   reply: (request: Received) => Response | Promise<Response>;
 }
 
-/** An HTTP server on loopback that remembers what it was sent and answers 204 until told otherwise. */
+/**
+ * An HTTP server on loopback that remembers what it was sent and answers 204 until told otherwise.
+ */
 export function startReceiver(): Receiver {
   const server = Bun.serve({
     hostname: "127.0.0.1",
@@ -97,7 +99,10 @@ export async function deliverAll(api: TestApi): Promise<number[]> {
   return rounds;
 }
 
-/** One round: a failed delivery may be due again after a second, which a loop on a busy machine would meet. */
+/**
+ * One round: a failed delivery may be due again after a second, which a loop on a busy machine
+ * could meet.
+ */
 export const deliverOnce = (api: TestApi): Promise<number> => createWebhookDeliverer(api.deps).runOnce();
 
 export const deliveriesOf = async (api: TestApi, { key }: TestTenant, { id }: { id: string }, query = "") =>
@@ -106,7 +111,7 @@ export const deliveriesOf = async (api: TestApi, { key }: TestTenant, { id }: { 
 export const webhookOf = async (api: TestApi, { key }: TestTenant, { id }: { id: string }) =>
   (await api.call("GET", `/webhooks/${id}`, { as: key })).body;
 
-/** Makes the pending deliveries of a tenant due, as time would. Not `now()`, which the column may round up. */
+/** Makes the pending deliveries of a tenant due. Not at `now()`, which the column may round up. */
 export async function makeDue({ sql }: TestApi, tenantId: string): Promise<void> {
   await sql`update webhook_deliveries set next_attempt_at = now() - interval '1 ms'
     where tenant_id = ${tenantId} and status = 'pending'`;

@@ -1,6 +1,6 @@
 /**
- * Analytics the slow and obvious way: over the raw events one by one, with days and hours by Intl. Shares no code with
- * what it checks.
+ * Analytics the slow and obvious way: over the raw events one by one, with days and hours by Intl.
+ * Shares no code with what it checks.
  */
 export interface RawEvent {
   id: string;

@@ -1,4 +1,6 @@
-/** G9: an answer that a rollup has outdated is never served after that rollup's tags are deleted. */
+/**
+ * G9: an answer that a rollup has outdated is never served after that rollup's tags are deleted.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createApp } from "../../src/app.ts";
 import { type CacheQuestion, createCache } from "../../src/cache/cache.ts";
@@ -23,7 +25,8 @@ let api: TestApi;
 let tenant: TestTenant;
 
 beforeAll(async () => {
-  // Strict, so that every answer says whether it is the newest; what is stale is told in tests/cache.
+  // Nothing stale, so that every answer says whether it is the newest. tests/cache tests stale
+  // ones.
   api = await createTestApi({ CACHE_STALE_MS: "0" });
 });
 beforeEach(async () => {
@@ -76,7 +79,8 @@ describe("the cache", () => {
       entered.resolve();
       return slow.promise;
     });
-    // The old value has been read from its snapshot; then a rollup commits and deletes the tag; then it is stored.
+    // The old value was read from its snapshot. Then a rollup commits and deletes the tag. Then the
+    // value is stored.
     await entered.promise;
     await outdate();
     slow.resolve("old");

@@ -1,4 +1,7 @@
-/** A batch that can't be rolled up stops no other, becomes a dead letter, is listed with its error, and retried when mended. */
+/**
+ * A batch that can't be rolled up stops no other, becomes a dead letter, is listed with its error,
+ * and retried later.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createSweeper } from "../../worker/jobs/sweeper.ts";
 import { createTenant, createTestApi, eventInput, type TestApi, type TestTenant } from "../factories.ts";

@@ -178,7 +178,8 @@ describe("rolling up", () => {
 
     test("batches of their own: they meet at the keys", async () => {
       const batches = shuffled(await ingest(120, 20), 1);
-      // Received in different hours: otherwise the one row of the hour's accounting lets them in one by one.
+      // Received in different hours: otherwise the one row of the hour's accounting makes them run
+      // one after the other.
       for (const [n, { batchId }] of batches.entries())
         await api.sql`update event_batches set received_at = received_at - ${n} * interval '1 hour'
           where tenant_id = ${tenant.tenantId} and batch_id = ${batchId}`;

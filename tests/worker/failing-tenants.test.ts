@@ -1,4 +1,7 @@
-/** One tenant whose events can't be rolled up, among fifty: the others pay some statements once, and nothing after that. */
+/**
+ * One tenant of fifty can't be rolled up: the others pay some statements once, and nothing after
+ * that.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { Sql } from "../../src/db/client.ts";
 import { createRollupRetries, createRollupService } from "../../src/features/rollups/index.ts";
@@ -303,7 +306,8 @@ describe("a tenant whose retries have just seen that nothing waits", () => {
     await api.sql`insert into rollup_failures (tenant_id, paused, retry_at) values (${shop.tenantId}, true, now())`;
     let holding: Promise<number> | undefined;
     await api.sql.begin(async (tx) => {
-      // The sweeper waits at the batch; meanwhile the pause ends and the retries find nothing that is held.
+      // The sweeper waits at the batch; meanwhile the pause ends and the retries find nothing that
+      // is held.
       await tx`select from event_batches where tenant_id = ${shop.tenantId} and rolled_up_at is null for update`;
       holding = api.deps.rollups.holdPaused(0);
       await waitForLock();

@@ -1,4 +1,7 @@
-/** Every table that housekeeping prunes: more rows than one statement deletes go in one round, live rows stay. */
+/**
+ * Every table that housekeeping prunes: one round deletes more rows than one statement does, and
+ * live rows stay.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { MIGRATION_FILES } from "../../src/db/migrations.ts";
@@ -133,7 +136,10 @@ const ROWS: Record<string, { columns: string; values: string; live: string; over
   },
 };
 
-/** Tables that go with another one's rows; each has a test of its own below or in tests/catalogue-import. */
+/**
+ * Tables that go with another one's rows; each has a test of its own below or in
+ * tests/catalogue-import.
+ */
 const WITH_ANOTHER = ["order_groups", "product_imports", "product_import_chunks", "product_import_errors"];
 
 async function fill(table: string, age: string, rows: number): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * Events of before the signs and bounds of today count what they counted: purchases with a negative price, and events of a
- * shop's own type `adjustment`, which carried no amount.
+ * Events from before today's signs and bounds count what they counted then: purchases with a
+ * negative price, and events of a shop's own type `adjustment`, which carried no amount.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { idAt, newId } from "../../src/core/ids.ts";
@@ -20,7 +20,10 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** As the version before stored it: without a look at the sign, and no amount where the type was no sale. */
+/**
+ * As the earlier version stored it: without a check of the sign, and without an amount where the
+ * type was no sale.
+ */
 const stored = (type: string, quantity: number | null, unitPrice: string | null): ParsedEvent => ({
   id: idAt(NOON_MS),
   tsMs: NOON_MS,
@@ -51,7 +54,8 @@ test("what was stored before counts as before, in every rollup", async () => {
   await api.deps.partitions.ensure([NOON_MS]);
   await insertBatches(api.sql, [{ ...head, events }]);
   await rollUpAll(api);
-  // The formula of the version before: quantity x price, taken away by a refund. Three purchases and a refund of them.
+  // The formula of the earlier version: quantity x price, subtracted by a refund. Three purchases
+  // and a refund of them.
   const counted = {
     events: "5",
     purchases: "3",

@@ -1,4 +1,7 @@
-/** Days and hours where the clock is odd: a midnight that happens twice, and a shift of half an hour. */
+/**
+ * Days and hours where the clock is odd: a midnight that happens twice, and a shift of half an
+ * hour.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { rebuildTenant, verifyTenant } from "../../src/features/rollups/index.ts";
 import { createTenant, createTestApi, rollUpAll, type TestApi } from "../factories.ts";
@@ -19,7 +22,10 @@ async function tenantWith(timeZone: string, instants: readonly string[]) {
   return tenant;
 }
 
-/** In Havana the clock goes from 01:00 back to 00:00 on 2025-11-02, at 05:00 UTC: midnight happens at 04:00 and 05:00 UTC. */
+/**
+ * In Havana the clock goes from 01:00 back to 00:00 on 2025-11-02, at 05:00 UTC: midnight happens
+ * at 04:00 and 05:00 UTC.
+ */
 const HAVANA = "America/Havana";
 const ROUND_MIDNIGHT = ["2025-11-02T03:59:59Z", "2025-11-02T04:30:00Z", "2025-11-02T05:30:00Z"];
 

@@ -1,4 +1,7 @@
-/** Partitions of `events`: few however long the history is, made at need, and left alone by whoever can say when. */
+/**
+ * Partitions of `events`: few however long the history is, made at need, and not read by statements
+ * with bounds on time.
+ */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import type { Sql } from "postgres";
 import { ensurePartitions } from "../../src/db/partitions.ts";

@@ -1,4 +1,7 @@
-/** G2: what the API answers from rollups is what a recount over the raw events by other code says, to the cent. */
+/**
+ * G2: what the API answers from rollups equals a recount over the raw events by other code, to the
+ * cent.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createTenant, createTestApi, createTestDeps, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";

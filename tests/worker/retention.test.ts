@@ -1,4 +1,7 @@
-/** Rollups outlive raw events: what retention may have taken is neither erased by `rebuild` nor reported by `verify`. */
+/**
+ * Rollups outlive raw events: `rebuild` does not erase what retention may have deleted, and
+ * `verify` does not report it.
+ */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { addDays, dayInZone } from "../../src/core/days.ts";
 import { rebuildTenant, verifyTenant } from "../../src/features/rollups/index.ts";

@@ -1,4 +1,7 @@
-/** Unique users, buyers and sessions of any range of days, whoever folds, links and rebuilds meanwhile, equal a look at all events. */
+/**
+ * Unique users, buyers and sessions of any range equal a count over all events, whatever folds,
+ * links and rebuilds meanwhile.
+ */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { addDays } from "../../src/core/days.ts";
 import { classifyFailure } from "../../src/db/failures.ts";
@@ -40,7 +43,10 @@ async function openShop(zone: string, seed: number): Promise<Shop> {
 
 const pick = ({ random }: Shop, n: number) => Math.floor(random() * n);
 
-/** Events of a few users and sessions on any days, in any order: most of a member's days come after later ones. */
+/**
+ * Events of a few users and sessions on any days, in any order: most of a member's days come after
+ * later ones.
+ */
 async function send(shop: Shop, count: number): Promise<void> {
   const events = Array.from({ length: count }, () => ({
     ...(pick(shop, 4) === 0 ? { type: "purchase", properties: { price: 2 } } : { type: "view" }),

@@ -2,20 +2,29 @@ import type { Sql } from "postgres";
 import type { TestApi, TestTenant } from "../factories.ts";
 import { type RawEvent, randomFrom } from "./brute-force.ts";
 
-/** Days to put events into, some beyond both ends; a third of them into the night that begins at `nightMs`. */
+/**
+ * Days to put events into, some beyond both ends; a third of them into the night that begins at
+ * `nightMs`.
+ */
 export interface Season {
   from: string;
   to: string;
   nightMs: number;
 }
 
-/** Over a change of clocks in Europe (25 October 2026), in which an hour comes twice, and over a month's end. */
+/**
+ * Over a change of clocks in Europe (25 October 2026), in which an hour comes twice, and over a
+ * month's end.
+ */
 export const AUTUMN: Season = {
   from: "2026-10-20",
   to: "2026-11-04",
   nightMs: Date.parse("2026-10-24T22:00:00Z"),
 };
-/** Over the changes in Europe (29 March 2026: an hour is missing) and on Lord Howe (5 April: half an hour comes twice). */
+/**
+ * Over the changes in Europe (29 March 2026: an hour is missing) and on Lord Howe (5 April: half an
+ * hour comes twice).
+ */
 export const SPRING: Season = {
   from: "2026-03-24",
   to: "2026-04-08",
@@ -54,7 +63,10 @@ const COUNTRIES = [
   ["DE"],
 ];
 
-/** Sends random events: out of order, some twice, some invalid, in requests of different sizes, late ones in between. */
+/**
+ * Sends random events: out of order, some twice, some invalid, in requests of different sizes, late
+ * ones in between.
+ */
 export async function ingestShop(
   api: TestApi,
   { key }: TestTenant,

@@ -1,4 +1,7 @@
-/** A statement that comes too late says nothing against its batches: they are never dead letters for that. */
+/**
+ * A statement that takes too long says nothing against its batches: it never makes them dead
+ * letters.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "../../src/db/client.ts";
 import { createRollupRetries, createRollupService } from "../../src/features/rollups/index.ts";
@@ -11,7 +14,10 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** One batch that waits, roll-ups by a client that is impatient, and what the ledger says of the batch. */
+/**
+ * One batch that waits, roll-ups by a client with a short timeout, and what the ledger says of the
+ * batch.
+ */
 async function stage(setting: string) {
   const tenant = await createTenant(api);
   await api.call("POST", "/events", { as: tenant.key, json: eventInput() });

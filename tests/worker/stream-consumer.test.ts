@@ -1,4 +1,7 @@
-/** The consumer-group protocol: take-over from the dead, wiped and trimmed streams, and no member left behind. */
+/**
+ * The consumer-group protocol: take-over from dead members, wiped and trimmed streams, and no
+ * member left behind.
+ */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import type { Redis } from "ioredis";
 import { createConsumer, type StreamConsumer, type StreamMessage } from "../../src/streams/consumer.ts";

@@ -1,4 +1,7 @@
-/** G4: `verify` finds any row that is wrong, `rebuild` mends it, and both may run while events come in. */
+/**
+ * G4: `verify` finds any row that is wrong, `rebuild` mends it, and both may run while events come
+ * in.
+ */
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { classifyFailure } from "../../src/db/failures.ts";
@@ -223,7 +226,8 @@ test("rebuilding and verifying while events come in and are rolled up", async ()
     }
   };
   const roll = async () => {
-    // A rebuild may hold its lock for longer than a roll-up waits; the next round takes the batches then.
+    // A rebuild may hold its lock for longer than a roll-up waits. The next round takes the batches
+    // then.
     while (!over)
       await rollUpAll(api).catch((error) => {
         if (classifyFailure(error) !== "locked") throw error;

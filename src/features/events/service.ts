@@ -263,7 +263,10 @@ function rejection(errors: FieldError[]): AppError {
   return reason ? new AppError(reason, REASONS[reason] ?? invalid.message, { errors }) : invalid;
 }
 
-/** What a client may want to branch on, where it is all that is wrong; null: its detail is the first finding. */
+/**
+ * What a client may want to branch on, where it is all that is wrong; null: its detail is the first
+ * finding.
+ */
 const REASONS = {
   sales_not_trusted: "Customers and publishable keys may not send sales here.",
   currency_mismatch: null,

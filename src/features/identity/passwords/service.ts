@@ -38,7 +38,10 @@ const MAILED_SECONDS = 3_600;
 const LINK_SECONDS = 86_400;
 /** Bounds how many mails a stranger can have sent to somebody. */
 const MAX_OPEN = 3;
-/** Nobody waits for these, so no limit on requests holds them back: strangers must not fill the pools. */
+/**
+ * Nobody waits for these, so no limit on requests holds them back: strangers must not fill the
+ * pools.
+ */
 const MAILING = 2;
 const MAILING_WAITING = 100;
 
