@@ -79,7 +79,7 @@ function describe(version: string) {
       version,
       license: { name: "MIT", identifier: "MIT" },
       description:
-        "Self-hosted product analytics for online shops. Every route is served at the root and under /api. Errors are RFC 9457 problem details.",
+        "Self-hosted product analytics for online shops. Every route is served at the root and under /api. Begin with POST /auth/register, whose tenantName makes a shop, and POST /api-keys; send the token or the key as Authorization: Bearer. Errors are RFC 9457 problem details: `code` says what is wrong, and where it is invalid_input, the `code` of each of `errors`.",
     },
     servers: [{ url: "/" }],
     tags: [

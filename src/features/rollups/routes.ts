@@ -14,7 +14,7 @@ export function createStoredEventRoutes(sessions: SessionLinks, voids: EventVoid
     tags: ["Events"],
     summary: "Take an event out of every figure",
     description:
-      "For events that are wrong. From the answer on it counts nowhere; lists and exports still hold it, with `voidedAt`. It can't be taken back: send the right event instead, with another messageId. Audited. An event that an order or a purchase made here has written is a 409, since revenue equals the orders.",
+      "For events that are wrong. What is computed from the answer on leaves it out (analytics with meta.cache stale were computed before); lists and exports still hold it, with `voidedAt`. It can't be taken back: send the right event instead, with another messageId. Audited. An event that an order or a purchase made here has written is a 409, since revenue equals the orders.",
     request: { params: z.object({ id: z.string() }) },
     responses: { 200: json(VoidedEvent, "It counts in no figure any more") },
     problems: [404, 409],
