@@ -93,7 +93,7 @@ export async function createStage(): Promise<Stage> {
   };
 }
 
-/** Reads on after the line was seen, so that the child never blocks on a full pipe. */
+/** Goes on reading after the line, so that the child never blocks on a full pipe. */
 async function waitForOutput(stream: ReadableStream<Uint8Array>, ready: string): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   void (async () => {

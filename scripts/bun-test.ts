@@ -54,7 +54,10 @@ export async function runTests(args: string[], env: Record<string, string>): Pro
   return judge(code, text);
 }
 
-/** What the summary that bun test ends with comes to. A runner that broke counts as a failure. */
+/**
+ * The outcome, by the summary at the end of bun test's output. A runner that broke counts as a
+ * failure.
+ */
 function judge(code: number, text: string): TestResult {
   const result = {
     passed: lastCount(text, "pass"),

@@ -35,7 +35,7 @@ export async function runCommand(command: () => Promise<number>): Promise<never>
     if (!leaving) console.error(`error: ${explain(error)}`);
     return 1;
   });
-  // What a signal stopped comes to an end here as well; the signal's own way out ends the process.
+  // A signal stopped the command: the exit that the signal started ends the process.
   if (leaving) return new Promise<never>(() => {});
   return leave(code);
 }

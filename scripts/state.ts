@@ -9,7 +9,7 @@ const STATE = join(ROOT, ".footfall");
 
 export const inState = (...names: string[]) => join(STATE, ...names);
 
-/** As a message names it: from the checkout on, where it lies inside. */
+/** The path as messages show it: relative to the checkout if it is inside. */
 export function shown(path: string): string {
   const inside = relative(ROOT, path);
   return inside.startsWith("..") ? path : inside;

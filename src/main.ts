@@ -64,7 +64,7 @@ export async function startApi(config: Config, shared?: Deps): Promise<Running> 
       stopping.abort();
       deps.system.announceStop();
       await Bun.sleep(Math.min(LEAVE_MS, config.shutdownGraceMs));
-      // Finishes running requests; whoever takes longer than the grace is cut off.
+      // Finishes running requests. Those that take longer than the grace are ended.
       await Promise.race([server.stop(), Bun.sleep(config.shutdownGraceMs)]);
       await server.stop(true);
       deps.load.stop();

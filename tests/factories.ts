@@ -17,7 +17,7 @@ export interface TestApi {
   /** Straight to the database, past everything that the application does. */
   sql: Sql;
   redis: TestRedis;
-  /** For processes that shall share the stores of this application. */
+  /** For processes that share the stores of this application. */
   env: Record<string, string>;
   call(method: string, path: string, request?: CallRequest): Promise<Answer>;
 }

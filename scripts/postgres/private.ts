@@ -71,7 +71,7 @@ export async function startPrivatePostgres(name: ClusterName): Promise<string> {
   }
 }
 
-/** Stops the server on this cluster, whoever started it. */
+/** Stops the server on this cluster, even if another process started it. */
 export async function stopPrivatePostgres(name: ClusterName): Promise<void> {
   const home = homeOf(name);
   const pid = runningPostmaster(home);

@@ -86,7 +86,10 @@ function postmaster(home: string): { pid: number; ready: boolean } {
   }
 }
 
-/** The pid of the server that runs on this cluster, whoever started it; null when none does. */
+/**
+ * The pid of the server that runs on this cluster, whichever process started it; null when none
+ * does.
+ */
 export function runningPostmaster(home: string): number | null {
   const { pid } = postmaster(home);
   return isRunning(pid, dataOf(home)) ? pid : null;

@@ -28,7 +28,7 @@ export function encodeEntry({ header, content }: Entry): string {
   return header + content.text;
 }
 
-/** Null for what is no entry of ours, or of an older program: it is computed and stored anew. */
+/** Null for an entry of an older program or of somebody else: it is computed and stored anew. */
 export function parseEntry(stored: string): Entry | null {
   const headerEnd = stored.indexOf("\n") + 1;
   if (headerEnd === 0) return null;

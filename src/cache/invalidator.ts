@@ -15,7 +15,7 @@ export interface Invalidator {
    * tried again.
    */
   invalidate(ranges: readonly ChangedRange[]): Promise<void>;
-  /** The same for tags of one tenant; call it after the commit of what they stand for. */
+  /** The same for tags of one tenant. Call it after the commit of the change. */
   invalidateTags(tenantId: string, tags: readonly string[]): Promise<void>;
   /**
    * For a process that is about to end. Resolves with false when something is still owed after
@@ -57,7 +57,10 @@ export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
     if (owed.size > 0) scheduleRetry();
   }
 
-  /** Nobody else may come to pay, and until then the old values are hits. */
+  /**
+   * Without a timer, no call might come to delete the owed tags, and until then the old values are
+   * hits.
+   */
   function scheduleRetry(): void {
     if (retryScheduled) return;
     retryScheduled = true;

@@ -30,8 +30,7 @@ export async function readOrMakeGenerations(
 }
 
 /**
- * Tags that stand for the whole cache of a tenant, or for one scope of it. What they outdate is
- * gone, not stale.
+ * Tags of the whole cache of a tenant, or of one scope of it. What they outdate is gone, not stale.
  */
 export function clearingTag(scope: string): string {
   return `all:${scope}`;

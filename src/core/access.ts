@@ -12,7 +12,7 @@ export interface AccessRule {
   scope: Scope | null;
   /** The rate limit policy that its requests count against. */
   limit: OperationPolicyName;
-  /** Answered under whatever load: one looks at it then. */
+  /** Answered under any load: people read it when there is load. */
   neverShed?: true;
 }
 

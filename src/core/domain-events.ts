@@ -26,6 +26,6 @@ export interface DomainEvent {
   subjectId: string;
   sellerId: string | null;
   payload: object;
-  /** Who shall hear of it; everyone unless said. */
+  /** Which consumers get it; all by default. */
   consumers?: readonly DomainConsumer[];
 }

@@ -20,7 +20,7 @@ export function createSemaphore(maxRunning: number, maxWaiting: number): Semapho
       try {
         return await work();
       } finally {
-        // The slot goes straight to the next in line; only an empty line gives it back.
+        // The slot goes straight to the next one that waits. Only when none waits, it becomes free.
         const next = waiting.shift();
         if (next) next();
         else running -= 1;

@@ -3,7 +3,7 @@ import type { Fragment, Sql } from "./client.ts";
 /**
  * A long result in pages that are bounded by bytes, since a client's data says how large a row is.
  * Postgres has to measure all candidate rows, also those that don't fit, so the page before says
- * how many to look at.
+ * how many rows to read.
  */
 export interface PageSize {
   rows: number;

@@ -102,7 +102,7 @@ async function attachPartition(sql: Sql, span: Span): Promise<void> {
  */
 export class EventPartitions {
   readonly #known = new Map<Day, Promise<void>>();
-  /** The month that was looked at last: almost every event lies in it. */
+  /** The month that was asked for last: almost every event is in it. */
   #lastStartMs = 0;
   #lastEndMs = 0;
 

@@ -190,7 +190,7 @@ class OpenStream implements SseStream {
   private waiting: (() => void)[] = [];
   private blockedSinceMs: number | null = null;
   private heartbeatAtMs = Date.now() + HEARTBEAT_MS;
-  // Spread: those that came together shall not be checked, and go, together.
+  // Spread, so that streams that began together are not checked, and don't end, together.
   private checkAtMs = Date.now() + CHECK_EVERY_MS * (0.5 + Math.random() / 2);
   private readonly endAtMs = Date.now() + MAX_AGE_MS * (0.9 + Math.random() / 10);
 

@@ -7,7 +7,7 @@ import { type BreakerState, breakerStateOf } from "./breaker-state.ts";
  * back.
  */
 export interface RedisGuard {
-  /** Rejects as `ask` does, or at once while Redis is taken for away. */
+  /** Rejects as `ask` does, or at once while Redis counts as away. */
   run<T>(ask: () => Promise<T>): Promise<T>;
   state(): BreakerState;
 }

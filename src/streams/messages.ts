@@ -1,10 +1,10 @@
 import { isUuid } from "../core/ids.ts";
 
 /**
- * "Batch b of tenant t is committed; its events lie between two instants (ms)". The range is
- * carried so that a redelivered message can delete the cache tags again even when the ledger row is
- * long done and pruned. A new field must be optional: during a rolling deploy old producers and new
- * consumers meet.
+ * "Batch b of tenant t is committed; its events are between two instants (ms)". The range is
+ * carried so that a redelivered message can delete the cache tags again after the ledger row was
+ * pruned. A new field must be optional: during a rolling deploy old producers and new consumers
+ * meet.
  */
 export interface BatchAnnouncement {
   tenantId: string;

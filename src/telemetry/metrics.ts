@@ -14,7 +14,10 @@ export function createMetrics() {
   collectDefaultMetrics({ register: registry });
   const counter = <L extends string>(name: string, help: string, labelNames: L[] = []) =>
     new Counter({ name, help, labelNames, registers: [registry] });
-  /** For gauges whose numbers are read when they are asked for; set by whoever knows them. */
+  /**
+   * For gauges whose numbers are read when they are scraped. The module that knows the numbers sets
+   * it.
+   */
   const onScrape = { orderQueue: async (): Promise<void> => {} };
   return {
     registry,

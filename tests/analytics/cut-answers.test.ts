@@ -1,4 +1,4 @@
-/** An answer that does not show all there is says so, and its cursor goes on where it ended. */
+/** An answer that does not show everything says so, and its cursor continues where it ended. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createTenant, createTestApi, rollUpAll, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";

@@ -36,7 +36,7 @@ beforeAll(async () => {
   api = await createTestApi();
   const random = randomFrom(811);
   const pick = (n: number) => Math.floor(random() * n);
-  // At half hours, so that many fall together and many lie exactly on the edge of a window.
+  // At half hours, so that many are equal and many are exactly on the edge of a window.
   const users = Array.from({ length: USERS }, () => {
     const startMs = START_MS + pick(100) * STEP_MS;
     const spread = 1 + pick(5);

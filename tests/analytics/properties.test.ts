@@ -170,7 +170,7 @@ test("what is given up is cleared, and chosen again meanwhile it is filled anew"
   for (let step = 0; step < 4; step += 1) await fillOnce();
   expect(await rows("plan")).toBeGreaterThan(0);
   await expectClean(shop);
-  // Half cleared: it goes on to the end, and begins again from there.
+  // Half cleared: clearing goes on to the end, and then filling begins again.
   const again = (await choose(shop, ["size", "plan"])).body;
   expect(again).toMatchObject({ removing: [] });
   expect(again.items).toContainEqual({ name: "plan", state: "filling", progress: 0 });

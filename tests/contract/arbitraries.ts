@@ -67,7 +67,7 @@ const FORMATS: Record<string, fc.Arbitrary<string>> = {
   uuid: fc.uuid(),
   email: fc.emailAddress(),
   uri: fc.webUrl(),
-  // Mostly past ones, which events may have; an expiry needs one that lies ahead.
+  // Mostly past ones, which events may have; an expiry needs a future one.
   "date-time": fc
     .oneof(
       {

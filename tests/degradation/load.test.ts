@@ -95,7 +95,7 @@ describe("the read guard", () => {
     // Six run and keep their places. Of those that wait, the lower ones have given theirs to the
     // higher ones.
     expect(admitted).toEqual({ low: 4, normal: 2, high: 0, critical: 32 });
-    // One tenant's reads are felt so far that answers get coarser, and no further.
+    // One tenant's reads count only so far that answers get coarser.
     expect(guard.pressure()).toBe(2);
     gate.resolve();
     await eventually(() => expect(guard.pressure()).toBe(0));
@@ -165,7 +165,8 @@ describe("the read guard", () => {
     let asked = false;
     const refused = await guard.run(async () => (asked = true), one).catch((error) => error);
     expect([refused.code, refused.retryAfterSeconds, asked]).toEqual(["unavailable", 1, false]);
-    // Whoever comes after a second starts a look and is refused all the same; then it is back.
+    // After a second, a read starts a background check and is refused all the same; then Postgres
+    // is back.
     await eventually(async () => expect(await guard.run(async () => "back", one)).toBe("back"));
     expect(states).toEqual(["open", "half-open", "closed"]);
   });
@@ -305,7 +306,7 @@ describe("requests", () => {
           where datname = current_database() and wait_event_type = 'Lock'`;
         return row?.n === slow.length;
       });
-      // Credentials that nobody has looked at yet, and probes.
+      // Credentials that were not checked yet, and probes.
       const statuses = others.map(async ({ key }) => (await ask(null, key, "/cache/stats")).status);
       expect(await Promise.all(statuses)).toEqual([200, 200, 200, 200]);
       expect((await app.request("/ready")).status).toBe(200);

@@ -30,7 +30,7 @@ test("a stranger who answers on its port is not believed", async () => {
   const dev = start(["up"], env);
   await eventually(() => existsSync(join(root, "asked")), PATIENCE);
   const stranger = Bun.serve({ hostname: "127.0.0.1", port, fetch: () => new Response("{}") });
-  // Long enough for whoever asks the port to have an answer.
+  // Long enough for a client that asks the port to get an answer.
   await Bun.sleep(500);
   writeFileSync(join(root, "answered"), "");
   expect(await dev.exited).toBe(1);
@@ -51,7 +51,7 @@ test("a port that is taken while it starts is left to the other, unless it was g
   const dev = start(["up"], { ...env, PORT: "" });
   await eventually(() => existsSync(join(root, "asked")), PATIENCE);
   const asked = Number(readFileSync(join(root, "asked"), "utf8"));
-  // Whoever else took it in the meantime will do as well.
+  // If another process took the port meanwhile, that one will do.
   const other = isPortFree(asked)
     ? Bun.serve({ hostname: "127.0.0.1", port: asked, fetch: () => new Response() })
     : null;

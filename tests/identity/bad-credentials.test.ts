@@ -1,4 +1,4 @@
-/** Whoever tries credentials, or asks after the health, costs the stores little. */
+/** Trying credentials, or asking for the health, costs the stores little. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createSystemService } from "../../src/features/system/index.ts";
 import { createKey, createPerson, createTenant, createTestApi, type TestApi } from "../factories.ts";
@@ -33,11 +33,11 @@ test("bad credentials are counted by address, and above the limit refused before
   const statuses = [];
   for (let n = 0; n < LIMIT + 5; n += 1) statuses.push((await tryOne(attacker)).status);
   expect(statuses).toEqual([...Array(LIMIT).fill(401), ...Array(5).fill(429)]);
-  // Not even a good one is looked at, unless it was found good before.
+  // Not even a valid one is checked, unless it was found good before.
   const refused = await read(token, attacker);
   expect([refused.status, refused.body.code]).toEqual([429, "rate_limited"]);
   expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(60);
-  // Longer than a check is remembered: the key is looked at again, and still passes.
+  // Longer than a check is remembered: the key is checked again, and still passes.
   await Bun.sleep(2_100);
   expect((await read(key, attacker)).status).toBe(200);
   expect((await read(token, neighbour)).status).toBe(200);

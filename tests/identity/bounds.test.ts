@@ -50,7 +50,7 @@ test("only so many checked credentials are remembered, the latest ones", async (
   const people = await Promise.all(Array.from({ length: 4 }, () => createPerson(api, tenantId, "admin")));
   for (const { token } of people) await verify(token, undefined, false);
   await sql`delete from memberships where tenant_id = ${tenantId}`;
-  // Those that are remembered need no look at the memberships, which would say no.
+  // Remembered ones are not checked against the memberships, which would refuse them.
   const answers = people.map(({ token }) => verify(token, undefined, false));
   expect(answers.map((answer) => answer instanceof Promise)).toEqual([true, false, false, false]);
   await expect(answers[0] as Promise<unknown>).rejects.toThrow("does not belong to the tenant");

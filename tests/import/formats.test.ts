@@ -1,4 +1,4 @@
-/** The forms in which files come, each through the command or through the feature's own door. */
+/** The formats of files, each through the command or through the feature's own entrance. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
   createImport,
@@ -452,7 +452,7 @@ describe("the command", () => {
       );
       expect(missing.stderr).toContain(`footfall: There is no tenant with the id ${nobody}`);
     }
-    // Whoever names a shop after another one's id gets a slug of that shape, and nothing else.
+    // A shop that is named after another one's id gets a slug of that form, and nothing else.
     const slug = tenant.tenantId;
     await api.sql`insert into tenants (id, slug, name) values (${nobody}, ${slug}, 'trap')`;
     expect(await api.deps.identity.findTenantId(slug)).toBe(tenant.tenantId);

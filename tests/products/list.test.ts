@@ -130,7 +130,7 @@ test("a list that changes under its reader shows what stays exactly once", async
   for (let round = 0; ; round += 1) {
     const { body } = await list(`sortBy=name&limit=7${cursor}`, moving.key);
     seen.push(...body.items.map((item: Item) => item.id));
-    // What comes and goes on the way is none of p-1 to p-60.
+    // Products that come and go meanwhile are none of p-1 to p-60.
     const json = productInput({ id: `new-${round}`, name: `Tea ${round % 4}` });
     await api.call("POST", "/products", { as: moving.key, json });
     if (round > 2) await api.call("DELETE", `/products/new-${round - 2}`, { as: moving.key });

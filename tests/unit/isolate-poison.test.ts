@@ -80,7 +80,7 @@ describe("by item", () => {
     await isolatePoison(itemsOf(10, 100), work, async (item) => void rejected.push(item));
     expect(rejected.map(({ tenantId }) => tenantId)).toEqual(["t7", "t7", "t7"]);
     expect(done).toHaveLength(900);
-    // Of a hundred items, all looked at, it were two hundred.
+    // With every item of a hundred tried, it would be two hundred.
     expect(tried.length).toBeLessThanOrEqual(1 + 2 * 4 + 2 * 7 + 4);
   });
 

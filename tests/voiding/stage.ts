@@ -11,7 +11,7 @@ import { randomFrom } from "../worker/brute-force.ts";
  */
 export const ZONE = "Europe/Berlin";
 
-/** Around the end of a month, within which the night of the changed clocks lies. */
+/** Around the end of a month, including the night of the changed clocks. */
 const START_MS = Date.parse("2026-10-24T12:00:00Z");
 const LENGTH_MS = 9 * 86_400_000;
 const TYPES = ["view", "view", "click", "add_to_cart", "purchase", "refund", "adjustment", "wishlist.add"];
@@ -73,7 +73,7 @@ export async function expectNoDifference(
   expect(report).toMatchObject({ differences: [], differing: 0, dead: 0 });
 }
 
-/** Every row that is counted for a tenant, whoever it is and whatever of it is folded. */
+/** Every row that is counted for a tenant, of all members, folded or not. */
 export async function countedRows({ sql }: Pick<TestApi, "sql">, { tenantId }: TestTenant) {
   const counted: Record<string, string[]> = {};
   for (const table of [...ROLLUPS.map((rollup) => rollup.table), "daily_return_stats"]) {

@@ -127,7 +127,7 @@ test("deliveries of before there was an order, and those of an older process, ar
 
 test("a claim looks at a hundred of an endpoint, and at fewer where there are a thousand endpoints", async () => {
   await createWebhook(api, tenant, receiver.url);
-  // The price of a claim is what all endpoints together have it look at.
+  // The price of a claim depends on what it reads of all endpoints together.
   await enqueue(...Array.from({ length: 20 }, (_, n) => `a ${n}`), "b 1");
   const claim = { failing: false, slots: 10, slotsPerTenant: 10, slotsPerEndpoint: 4, busy: [] };
   const claimed = async () => {

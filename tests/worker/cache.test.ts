@@ -191,7 +191,7 @@ describe("the invalidator", () => {
     await invalidator.invalidate([range(tenant.tenantId, 10)]);
     expect([await generations(tenant.tenantId), await generations(other.tenantId)]).toEqual([2, 2]);
     await redis.connect();
-    // By itself: nobody else may come to invalidate anything.
+    // By itself: no other call may come to invalidate anything.
     await eventually(async () =>
       expect([await generations(tenant.tenantId), await generations(other.tenantId)]).toEqual([0, 1]),
     );

@@ -328,7 +328,7 @@ describe("a tenant whose retries have just seen that nothing waits", () => {
     await api.sql`insert into rollup_failures (tenant_id, retry_at) values (${shop.tenantId}, now())`;
     const admin = await createPerson(api, shop.tenantId, "admin");
     const path = `/queue/dead-letters/${batch?.id}/retry`;
-    // Behind the last look at what waits, and before the end of the round is noted.
+    // After the last read of what waits, and before the end of the round is recorded.
     const retries = createRollupRetries({
       ...api.deps,
       db: {

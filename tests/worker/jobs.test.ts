@@ -114,7 +114,7 @@ describe("leases", () => {
       });
     const [first, second] = [job("a"), job("b")];
     expect([await first.runOnce(), await second.runOnce(), await first.runOnce()]).toEqual([7, null, 7]);
-    // The column rounds to a millisecond, which may be up: now() itself may still lie ahead.
+    // The column rounds to a millisecond, perhaps up: now() itself may still be ahead.
     await api.sql`update leases set expires_at = now() - interval '1 millisecond' where name = 'job'`;
     expect([await second.runOnce(), await first.runOnce()]).toEqual([7, null]);
   });

@@ -45,7 +45,7 @@ async function bulk(events: Record<string, unknown>[]): Promise<void> {
   expect([status, body.inserted]).toEqual([202, events.length]);
 }
 
-/** How many events of the tenant lie in which partition. */
+/** How many events of the tenant are in which partition. */
 async function placed(): Promise<Record<string, number>> {
   const rows = await api.sql<{ name: string; n: number }[]>`
     select tableoid::regclass::text as name, count(*)::int as n from events
@@ -206,7 +206,7 @@ describe("the age of live events", () => {
 });
 
 describe("reading a history of thirty years", () => {
-  /** The newest ones lie close together, the others years apart. */
+  /** The newest ones are close together, the others years apart. */
   const AGES_DAYS = [0, 0, 0, 0, 0, 0, 0, 1, 30, 31, 32, 40, 300, 366, 367, 800, 3_000, 6_000, 9_000];
   let now: number;
   beforeEach(async () => {

@@ -4,7 +4,7 @@ import { createConsumer, type StreamConsumer, type StreamMessage } from "../../s
 import { decodeDomainAnnouncement } from "../../src/streams/messages.ts";
 import { domainGroup } from "../../src/streams/topology.ts";
 
-/** Messages, of which each names a tenant; the events of a tenant are looked at together. */
+/** Messages, each of which names a tenant. The events of a tenant are read together. */
 const BATCH_SIZE = 500;
 const BLOCK_MS = 2_000;
 /**

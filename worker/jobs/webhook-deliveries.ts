@@ -13,7 +13,7 @@ export interface WebhookDeliverer extends Runner {
   runOnce(): Promise<number>;
 }
 
-/** What a tenant may not have is there at once for whoever comes while its endpoints hang. */
+/** The slots that a tenant may not have are free at once for others while its endpoints hang. */
 const LANES = [
   { failing: false, slots: 64, slotsPerTenant: 48, slotsPerEndpoint: 4 },
   { failing: true, slots: 24, slotsPerTenant: 16, slotsPerEndpoint: 1 },

@@ -69,7 +69,7 @@ export const eventBatches = pgTable(
     attempts: integer().notNull().default(0),
     lastError: text("last_error"),
     deadLetteredAt: instant("dead_lettered_at"),
-    /** Left to the retries of its tenant (rollup_failures): no other statement looks at it. */
+    /** Left to the retries of its tenant (rollup_failures): no other statement reads it. */
     held: boolean().notNull().default(false),
   },
   (table) => [

@@ -85,7 +85,7 @@ export const outboxFailures = pgTable(
 );
 
 /**
- * How many notifications a tenant has had. The statement that stores some moves it on first, and so
+ * How many notifications a tenant has had. The statement that stores some moves it on first and so
  * holds its row until its commit: whoever sees a position sees every position before it.
  */
 export const notificationFeeds = pgTable("notification_feeds", {

@@ -117,8 +117,8 @@ export const sessionDailyStats = pgTable(
 
 /**
  * How many users (buyers, sessions) of `day` were there on `previous_day` before that and not in
- * between; '-infinity': never; 'infinity': all of the day. A distinct member of a range of days is
- * one whose day before lies before the range, once.
+ * between; '-infinity': never; 'infinity': all of the day. A member of a range is counted on its
+ * first day there, the one whose previous day lies before the range.
  */
 export const dailyReturnStats = pgTable(
   "daily_return_stats",
@@ -196,7 +196,7 @@ export const propertyFills = pgTable(
     uptoTs: timestamp("upto_ts", { withTimezone: true, precision: 3 }).notNull().default(sql`'-infinity'`),
     uptoId: uuid("upto_id").notNull().default(sql`'00000000-0000-0000-0000-000000000000'`),
     untilTs: timestamp("until_ts", { withTimezone: true, precision: 3 }).notNull().default(sql`'-infinity'`),
-    /** Events that were looked at, of about so many. */
+    /** Events visited so far, and about how many there are. */
     done: count("done"),
     total: count("total"),
   },

@@ -44,7 +44,8 @@ export function createBehaviourAnswers(
         throw badRange("endDate", `is too late: a funnel goes over at most ${MAX_RAW_DAYS} days`);
       const steps = query.steps.split(",");
       const { windowHours } = query;
-      // Later steps may lie after the range: their months' tags must be among those of the answer.
+      // Later steps may come after the range, so the answer also depends on the tags of those
+      // months.
       const until = addDays(range.to, Math.ceil(windowHours / 24));
       const question = {
         name: `funnel:${range.to}:${windowHours}:${query.steps}`,

@@ -14,7 +14,7 @@ const CONVERSION_OVER_ONE: Note = {
     "A conversionRate here is over 1: more purchases than views were counted, as of sales that no view came before. purchaseRate of the shop is the share of users who bought, and never over 1.",
 };
 
-/** The answer with a note for whatever in it could be taken for a mistake. */
+/** The answer with a note for every figure that could be taken for a mistake. */
 export function withNotes<T extends object>(content: T): Noted<T> {
   const { notes = [] } = content as Noted<T>;
   return convertsOverOne(content) ? { ...content, notes: [...notes, CONVERSION_OVER_ONE] } : content;

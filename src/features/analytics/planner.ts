@@ -96,7 +96,7 @@ const BY_TYPE: Partial<Record<Metric, string>> = {
 
 const members = (subject: Subject) => `coalesce(sum(members) filter (where subject = '${subject}'), 0)`;
 
-/** Distinct members of days, without a look at each: see features/rollups. */
+/** Distinct members of days as a sum, without reading each member: docs/unique-visitors.md. */
 const RETURNS: Source = {
   table: "daily_return_stats",
   time: "day",

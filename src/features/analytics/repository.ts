@@ -162,9 +162,8 @@ function membersIn(sql: Sql, tenantId: string, subject: Subject, buckets: readon
 }
 
 /**
- * The same of single days, of which the folded members are one row and the unfolded ones as many as
- * their rows. Read from the pairs, a year by day took a look at each of them: 66,000 instead of
- * 365.
+ * The same for single days: their folded members are one row, the unfolded ones are counted row by
+ * row. By pairs, a year by day read 66,000 rows instead of 365.
  */
 function membersByDay(sql: Sql, tenantId: string, subject: Subject, buckets: readonly DayRange[]): Fragment {
   const days = sql`${sql.array(buckets.map(({ from }) => from))}::date[]`;

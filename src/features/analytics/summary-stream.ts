@@ -21,14 +21,14 @@ export interface SummaryClient {
 }
 
 export interface SummaryPace {
-  /** How often the answer is looked at for a change. */
+  /** How often the answer is checked for a change. */
   lookEveryMs: number;
   /** After so long the same answer is sent again, with what `meta` says by now. */
   sendEveryMs: number;
 }
 
 const PACE: SummaryPace = { lookEveryMs: 1_000, sendEveryMs: 5_000 };
-/** Each costs a look a second for half an hour, whatever the rate limits say of requests. */
+/** Each costs a read a second for half an hour, and rate limits count requests only. */
 const MAX_WATCHES_PER_TENANT = 100;
 const RETRY_AFTER_SECONDS = 5;
 
@@ -49,10 +49,10 @@ interface Follower {
 }
 
 /**
- * A watch looks at one summary of a tenant through the tag cache, as one client that polls would,
- * for all who follow it on this process; every follower is sent what differs from what it was sent
- * last. A look at what has not changed costs an MGET. Other processes share what has to be
- * computed, by the cache.
+ * A watch reads one summary of a tenant through the tag cache, as one polling client would, for all
+ * who follow it on this process. Every follower is sent what differs from what it was sent last.
+ * Reading an unchanged summary costs an MGET. The cache shares computed answers with other
+ * processes.
  */
 export function createSummaryStream(
   getSummary: ReadSummary,

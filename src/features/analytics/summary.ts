@@ -131,8 +131,8 @@ function usersOf(row: MetricsRow | undefined) {
 function changeOf(before: Totals, now: Totals): Record<(typeof TOTAL_NAMES)[number], Change> {
   const entries = TOTAL_NAMES.map((name) => {
     const difference = now[name] - before[name];
-    // Two doubles of exact decimals, and so is what lies between them: the error of subtracting
-    // goes.
+    // Both are doubles of exact decimals, and so is their difference: rounding removes the error of
+    // subtracting.
     const absolute = name === "revenue" ? Number(difference.toFixed(4)) : difference;
     const percent = before[name] === 0 ? null : (difference / Math.abs(before[name])) * 100;
     return [name, { absolute, percent }];

@@ -9,7 +9,7 @@ export interface CsvRecord {
   line: number;
   /** Null for one that can't be read. */
   cells: string[] | null;
-  /** Where reading goes on after it: the byte, and the line there. */
+  /** Where reading continues after it: the byte, and its line. */
   end: number;
   endLine: number;
 }
@@ -41,7 +41,7 @@ export function createCsvReader(from: { position: number; line: number }): CsvRe
   let failure: UnreadableCsv | null = null;
   let finished = false;
 
-  /** Moves on to byte `end` and makes what lies before it a record. */
+  /** Moves on to byte `end`, and makes the bytes before it a record. */
   function take(cells: string[] | null, end: number): CsvRecord {
     const bytes = unread.subarray(0, end - position);
     const blank = blankBytes(bytes);
@@ -61,7 +61,7 @@ export function createCsvReader(from: { position: number; line: number }): CsvRe
     position += blank;
   }
 
-  /** Gives up on the record that begins at `position`: reading goes on in the next line. */
+  /** Gives up the record that begins at `position`; reading continues on the next line. */
   function skipLine(isLast: boolean): CsvRecord | null {
     const newline = unread.indexOf(NEWLINE, blankBytes(unread));
     if (newline === -1 && !isLast) return null;
@@ -121,7 +121,7 @@ function startParsing(position: number): Parsing {
     relax_column_count: true,
     on_record(cells: string[], { bytes }: Info) {
       found.push({ cells, end: position + bytes });
-      // Nothing goes on through the stream's queue: a record costs a push and no event.
+      // Nothing passes through the stream's queue: a record costs a push and no event.
       return null;
     },
   });

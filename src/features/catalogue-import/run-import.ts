@@ -125,7 +125,7 @@ export function createRunNextImport({ db, invalidator, log }: ImportRunnerDeps):
     try {
       return await workOff(held, options);
     } catch (error) {
-      // Another worker goes on already; nothing that this one did is lost or doubled.
+      // Another worker has the import by now. Nothing that this one did is lost or doubled.
       if (error instanceof LostImport) return 0;
       // The holder of a product's lock will release it, so the import waits for as long as that
       // takes.

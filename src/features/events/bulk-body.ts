@@ -32,7 +32,7 @@ export function checkFrame(input: unknown): BulkFrame {
   throw invalidInput("body", fieldErrorsOf(checked.error));
 }
 
-/** A misspelt `strict` must not be taken for its opposite. Throws `invalid_input`. */
+/** A misspelt `strict` must not count as false. Throws `invalid_input`. */
 export function checkBulkQuery(input: unknown): { strict: boolean } {
   const checked = BulkQuery.safeParse(input);
   if (checked.success) return { strict: checked.data.strict === true };

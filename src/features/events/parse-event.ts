@@ -17,7 +17,7 @@ export interface ParsedEvent {
   anonymousId: string | null;
   sessionId: string | null;
   messageId: string | null;
-  /** Under which the messageId is known, where it is not known as it is: see message-key.ts. */
+  /** The key under which the messageId is stored, where it differs from it: see message-key.ts. */
   messageKey: string | null;
   quantity: number | null;
   unitPrice: string | null;
@@ -42,7 +42,7 @@ export interface ParseFrame {
   maySell: boolean;
   /** Whose messageIds are told apart from the shop's own. */
   messageSpace: MessageSpace;
-  /** Null where no tenant is known (a dry run): every amount is taken for one in its currency. */
+  /** Null where no tenant is known (a dry run): every amount counts as one in its currency. */
   money: MoneyRules | null;
   defaults: { userId?: string; sessionId?: string; context?: Record<string, unknown> };
 }

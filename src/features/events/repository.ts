@@ -68,7 +68,7 @@ interface Span {
  */
 function* spansOf({ from, to, before }: EventFilter): Generator<Span> {
   const oldestMs = Math.max(from === undefined ? EARLIEST_MS : Date.parse(from), EARLIEST_MS);
-  // The parts of a millisecond that a client gives are looked at by Postgres.
+  // Postgres compares the parts of a millisecond that a client gives.
   const ends = [to, before?.timestamp].flatMap((end) => (end === undefined ? [] : Date.parse(end) + 1));
   const newestMs = Math.min(Date.now() + DAY_MS, ...ends);
   let untilMs = newestMs;
@@ -107,7 +107,7 @@ export function timeOfEvent(id: string): string | null {
   return timeMs >= EARLIEST_MS && timeMs <= Date.now() + DAY_MS ? new Date(timeMs).toISOString() : null;
 }
 
-/** Null when the tenant has no such event. The time lets Postgres look at one partition only. */
+/** Null when the tenant has no such event. The time lets Postgres read one partition only. */
 export async function selectEvent(
   sql: Sql,
   tenantId: string,

@@ -74,7 +74,7 @@ export async function selectEmail(tx: Transaction, userId: string): Promise<stri
   return row?.email ?? null;
 }
 
-/** Joins, or changes the role of who is in already. */
+/** Makes somebody a member, or changes a member's role. */
 export async function upsertMember(
   tx: Transaction,
   tenantId: string,

@@ -59,7 +59,7 @@ export function createBulkLoader(writer: EventWriter, tenantId: string): BulkLoa
     if (batch.events.length + batch.rejected === 0) return;
     while (inFlight.length >= MAX_IN_FLIGHT) await inFlight.shift();
     const written = write(batch);
-    // Whoever awaits it gets the failure; until then it is not an unhandled one.
+    // The failure goes to the caller that awaits it. Until then it must not count as unhandled.
     written.catch(() => {});
     inFlight.push(written);
   }

@@ -45,7 +45,7 @@ async function* parseCsv(path: string, delimiter: string): AsyncGenerator<Row[]>
     max_record_size: MAX_RECORD_BYTES,
     on_record(cells: string[], { lines }: Info) {
       rows.push(toRow(cells, lines));
-      // Nothing goes on through the stream's queue: a row costs a push and no event.
+      // Nothing passes through the stream's queue: a row costs a push and no event.
       return null;
     },
     on_skip: (error) => {

@@ -239,7 +239,7 @@ async function load(source: RowSource, mapRow: MapRow, money: MoneyRules, run: L
   if (loader.totals.rows === 0) throw badFile(options.file, "has no rows");
 }
 
-/** Rows that were read together share a look at the catalogue, where any of them needs one. */
+/** Rows that were read together share one query to the catalogue, if any of them needs it. */
 async function loadRows(
   rows: readonly Row[],
   toResult: (row: Row) => ParseResult,

@@ -86,7 +86,7 @@ export function createFeeds({ sql, redis, redisFactory, metrics, log }: FeedsDep
     return (await selectAfter(sql, tenantId, position, PAGE)).map(feedItemOf);
   }
 
-  /** Brings a feed to its target; whoever asks meanwhile waits for the same reading. */
+  /** Brings a feed to its target. Callers meanwhile wait for the same reading. */
   function advance(feed: Feed): Promise<void> {
     feed.reading ??= readOn(feed).finally(() => {
       feed.reading = null;

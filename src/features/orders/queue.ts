@@ -20,10 +20,10 @@ export interface OrderQueueDeps {
 export type OrderQueue = ReturnType<typeof createOrderQueue>;
 
 export const HEARTBEAT_MS = 2_000;
-/** A worker that has been silent for so long is taken for dead. */
+/** A worker that has been silent for so long counts as dead. */
 const ALIVE_MS = 5 * HEARTBEAT_MS;
 const PURGE_A_TRANSACTION = 1_000;
-/** What one request may purge; whoever has more asks again. */
+/** How much one request purges. A client with more asks again. */
 const PURGE_TRANSACTIONS = 50;
 const METRICS_REMEMBERED_MS = 2_000;
 

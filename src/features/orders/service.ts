@@ -29,7 +29,7 @@ export interface OrdersDeps {
 
 export type OrdersService = ReturnType<typeof createOrdersService>;
 
-/** Leaves connections and turns to others; the line is that of purchases. */
+/** Leaves connections and turns to others. The queue is that of purchases. */
 const RUNNING = 4;
 const PER_TENANT = 3;
 const WAITING = 5_000;

@@ -57,10 +57,10 @@ const MAX_ERROR_LENGTH = 1_000;
 
 /**
  * Handles what waits for a consumer in these tenants, each tenant's events in their order. An
- * announcement names a tenant and no event that must come next: whoever looks sees all that was
- * committed before, so a later event can't overtake an earlier one (docs/domain-events.md). An
- * event that can't be handled holds up those of its subject, for RETRY_DELAYS_SECONDS. Throws when
- * Postgres can't be reached, or not in time.
+ * announcement names a tenant and not an event: the consumer reads all that was committed before,
+ * so a later event can't overtake an earlier one (docs/domain-events.md). An event that can't be
+ * handled holds up those of its subject for RETRY_DELAYS_SECONDS. Throws when Postgres can't be
+ * reached, or not in time.
  */
 export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWaitingDeps): HandleWaiting {
   async function fail(consumer: DomainConsumer, event: FailedEvent, error: unknown): Promise<void> {
@@ -89,8 +89,8 @@ export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWa
   }
 
   /**
-   * Whoever made a change deleted its tags, unless it died in that moment or had lost Redis; the
-   * relay did, if it came.
+   * The process of the change deleted its tags, unless it died in that moment or had lost Redis.
+   * Otherwise the relay did, unless this consumer comes before it.
    */
   async function invalidateAgain(events: readonly WaitingEvent[]): Promise<void> {
     const overtaken = events.filter(({ announced }) => !announced);

@@ -48,7 +48,7 @@ export function createOutboxService({ db, redis, invalidator, metrics, log }: Ou
     async () => (await readBacklog()).oldestSeconds,
   );
 
-  /** A message a tenant, however many of its events wait: whoever is told looks at them all. */
+  /** One message a tenant, however many of its events wait: a consumer reads them all. */
   async function announce(events: readonly EventRef[]): Promise<void> {
     if (events.length === 0) return;
     const { key, maxLength } = DOMAIN_STREAM;
@@ -59,7 +59,7 @@ export function createOutboxService({ db, redis, invalidator, metrics, log }: Ou
   }
 
   /**
-   * Whoever made the change deleted these tags, unless it died in that moment or had lost Redis.
+   * The process of the change deleted these tags, unless it died in that moment or had lost Redis.
    */
   async function invalidateAgain(events: readonly ToldEvent[]): Promise<void> {
     for (const [tenantId, ofTenant] of Map.groupBy(events, (event) => event.tenantId))

@@ -9,15 +9,15 @@ import type { EventRef, ToldEvent } from "./repository.ts";
  */
 
 export interface WaitingEvent extends ToldEvent {
-  /** False where a look came before the relay. */
+  /** False where a consumer came before the relay. */
   announced: boolean;
 }
 
 /**
- * The first `each` events of each tenant that wait for a consumer, in their order. Whoever claims
- * them may have been overtaken since: the claim then finds them done. Leaves out what waits behind
- * an event that can't be handled. The consumer's name stands in the text, or the planner could not
- * use its index, whose order this is.
+ * The first `each` events of each tenant that wait for a consumer, in their order. If another one
+ * has claimed them since, the claim finds them done. Leaves out what waits behind an event that
+ * can't be handled. The consumer's name is part of the text, or the planner could not use its
+ * index, which has this order.
  */
 export async function selectWaiting(
   sql: Sql,
@@ -83,7 +83,7 @@ export async function recordFailure(
     where o.tenant_id = ${tenantId} and o.tenant_id = failed.tenant_id and o.id = failed.event_id`;
 }
 
-/** The event was handled after all: what waits behind it goes on. */
+/** The event was handled after all, so what waits behind it continues. */
 export async function deleteFailure(sql: Sql, consumer: DomainConsumer, ref: EventRef): Promise<void> {
   await sql`
     delete from outbox_failures

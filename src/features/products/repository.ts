@@ -42,7 +42,7 @@ export interface ProductOrder {
   sortDir: "asc" | "desc";
 }
 
-/** Below and above every quantity: what stands for an untracked one, so that it comes last. */
+/** Below and above every quantity: the value of an untracked one, so that it comes last. */
 const LAST_QUANTITY = { asc: "2147483647", desc: "-1" } as const;
 
 /** The text of a product's place in an order; with its id, the key of a cursor. */

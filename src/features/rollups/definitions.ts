@@ -43,7 +43,7 @@ function sumByType(keys: string, rows: string): string {
     from (select ${keys}, type, ${TYPE_SUMS} from ${rows} group by ${keys}, type offset 0) as by_type group by ${keys}`;
 }
 
-/** Units and revenue are null for what is no sale: a null costs nothing to add. */
+/** Units and revenue are null where there is no sale: a null costs nothing to add. */
 const TYPE_SUMS =
   "count(*) as events, coalesce(sum(units), 0)::bigint as units, coalesce(sum(revenue), 0) as revenue";
 

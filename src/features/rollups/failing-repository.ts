@@ -34,10 +34,9 @@ function recent(sql: Sql): Fragment {
 }
 
 /**
- * Takes batches of paused tenants that nobody will look at out of the way of those that are merely
- * overdue: a tenant that fails for days may have millions. Returns how many, `limit` at the most. A
- * tenant whose pause ends meanwhile is due again: its retries may have seen that nothing is held
- * just before.
+ * Takes waiting batches of paused tenants out of the index of overdue ones: a tenant that fails for
+ * days may have millions. Returns how many, at most `limit`. A tenant whose pause ends meanwhile is
+ * made due again: its retries may have seen just before that nothing is held.
  */
 export async function holdBatches(sql: Sql, overdueMs: number, limit: number): Promise<number> {
   const paused = await sql<{ id: string }[]>`select tenant_id as id from rollup_failures where paused`;
@@ -118,10 +117,10 @@ export async function recordRetryFailure(sql: Sql, tenantId: string): Promise<vo
 }
 
 /**
- * The end of a retry without failures. A tenant of which nothing was counted either, since all that
- * failed is a dead letter, stays paused and is looked at again soon: what comes next is the try.
- * Whoever has made the tenant due since its claim gave it something to retry, which this one need
- * not have seen: it stays due.
+ * The end of a retry without failures. If nothing was counted either, since all that failed is a
+ * dead letter, the tenant stays paused and is tried again soon with its next batches. If the tenant
+ * was made due since this retry claimed it, it stays due: this retry may not have seen the new
+ * batches.
  */
 export async function recordRetrySuccess(
   sql: Sql,

@@ -18,7 +18,7 @@ export type RollupRetries = ReturnType<typeof createRollupRetries>;
 
 const TENANTS_A_ROUND = 20;
 const BATCHES_A_STATEMENT = 200;
-/** Of a tenant whose backlog goes well, in one round; the next round goes on. */
+/** Of one tenant in one round, while its batches succeed. The next round continues. */
 const STATEMENTS_A_ROUND = 10;
 const REVIVED_AT_ONCE = 1_000;
 

@@ -21,7 +21,7 @@ export type SessionLinks = ReturnType<typeof createSessionLinks>;
  * same rows.
  */
 const EVENTS_AT_ONCE = 2_000;
-/** Events and batches a request gets through; calling again goes on. */
+/** Events and batches of one request. Calling again continues. */
 const MAX_EVENTS = 100_000;
 const BATCHES_AT_ONCE = 200;
 const MAX_BATCH_ROUNDS = 5;

@@ -19,14 +19,14 @@ export interface PropertyFillDeps {
 }
 
 export interface FillSizes {
-  /** Events that a transaction looks at: some tenths of a second. */
+  /** Events that a transaction visits: some tenths of a second. */
   events: number;
   /** Rows that a transaction deletes. */
   rows: number;
 }
 
 const SIZES: FillSizes = { events: 5_000, rows: 5_000 };
-/** A round ends then; the next one goes on. */
+/** A round ends after this time; the next one continues. */
 const ROUND_MS = 20_000;
 
 export type PropertyFills = ReturnType<typeof createPropertyFills>;

@@ -95,7 +95,7 @@ export function createRollupService({ db, log, metrics }: RollupDeps) {
     countOverdue: (tenantId: string, overdueMs: number): Promise<number> =>
       repository.countOverdue(sql, tenantId, overdueMs),
 
-    /** Keeps what waits of paused tenants from being looked at by `findOverdue`. */
+    /** Hides the waiting batches of paused tenants from `findOverdue`. */
     holdPaused: (overdueMs: number): Promise<number> => holdBatches(sql, overdueMs, MAX_HELD_AT_ONCE),
 
     /**

@@ -39,7 +39,7 @@ export interface VoidedEvent {
 export function createEventVoids({ db, invalidator, announcer, whyKept }: EventVoidDeps) {
   async function voidOnce(tx: Transaction, ctx: RequestContext, key: EventKey) {
     const { tenantId } = ctx;
-    // In this order, as whoever fills properties.
+    // In the same order as fills of properties.
     await lockProperties(tx, tenantId);
     await waitForRebuild(tx);
     const event = await repository.selectVoidable(tx, tenantId, key);

@@ -11,7 +11,7 @@ export interface SeedOptions {
   products: number;
   /** Exactly this many come out. */
   events: number;
-  /** They lie in the days before `untilMs` (ms since the epoch), none after it. */
+  /** The days before `untilMs` (ms since the epoch) in which the events are; none is after it. */
   days: number;
   untilMs: number;
   /** IANA name; nights and weekends are those of this zone. */

@@ -75,20 +75,20 @@ export interface Claim {
 }
 
 /**
- * Of an endpoint's deliveries that were not tried yet, so many are looked at, in the order of their
- * events. Those of one subject are tried one after the other, so a longer run of one product leaves
- * the endpoint one delivery at a time. Fewer where there are many endpoints: a thousand with a
- * backlog made a claim five times as slow, and have no slots for more.
+ * So many of an endpoint's untried deliveries are read, in the order of their events. Those of one
+ * subject are tried one after the other, so a longer run of one product leaves the endpoint one
+ * delivery at a time. With many endpoints it is fewer: a thousand with a backlog made a claim five
+ * times as slow, and have no slots for more.
  */
 const UNTRIED_LOOKED_AT = { most: 100, least: 16, ofAllEndpoints: 10_000 };
 
 /**
- * Due deliveries, of a tenant and an endpoint no more than their slots: one that answers slowly or
- * not at all must not fill the page. Tenants take turns, those that have few slots first; of a
- * tenant the oldest goes first. The claim is a lease: whoever dies with it leaves it due again. Two
- * workers that choose the same row meet at its lock, and the second finds it no longer due. Of one
- * subject, only the first untried delivery may begin (docs/domain-events.md). The range of one
- * endpoint and the `not in` keep the planner from an index of all that is due.
+ * Due deliveries, for a tenant and an endpoint no more than their slots: a slow endpoint must not
+ * fill the page. Tenants take turns, those with few slots first; a tenant's oldest comes first. The
+ * claim is a lease: if its worker dies, the delivery is due again. Of two workers that choose the
+ * same row, the second waits for its lock and finds it no longer due. Of one subject, only the
+ * first untried delivery may begin (docs/domain-events.md). The range of one endpoint and the
+ * `not in` keep the planner from an index of all that is due.
  */
 export async function claimDeliveries(sql: Sql, claim: Claim): Promise<ClaimedDelivery[]> {
   const { busy, failing, slots, slotsPerTenant, slotsPerEndpoint, leaseSeconds } = claim;
@@ -243,7 +243,7 @@ export async function pruneDeliveries(sql: Sql, keepDays: number, limit: number)
   );
 }
 
-/** Whether there is anything to claim, at the price of one look at an index. */
+/** Whether there is anything to claim, for one read of an index. */
 export async function hasDue(sql: Sql): Promise<boolean> {
   const rows =
     await sql`select from webhook_deliveries where status = 'pending' and next_attempt_at <= now() limit 1`;

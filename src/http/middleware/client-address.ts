@@ -9,7 +9,7 @@ interface ServerEnv {
 
 const NO_PEER = "127.0.0.1";
 
-/** Offers the client's address to whoever asks; few routes do. */
+/** Offers the client's address to the routes that ask for it; few do. */
 export function clientAddress(trustedProxies: readonly string[]): MiddlewareHandler<HttpEnv> {
   const readAddress = createAddressReader(trustedProxies);
   return (c, next) => {

@@ -3,7 +3,10 @@ import { createDeadline, type InTime } from "../../core/deadline.ts";
 import { AppError } from "../../core/errors.ts";
 import type { HttpEnv } from "../router.ts";
 
-/** Ends the connection, too: whoever trickles a body in could go on with it after the answer. */
+/**
+ * Ends the connection, too: a client that trickles its body in could go on with it after the
+ * answer.
+ */
 export function createRequestDeadline(timeoutMs: number): InTime {
   const headers = { connection: "close" };
   return createDeadline(

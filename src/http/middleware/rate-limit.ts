@@ -171,7 +171,7 @@ function readJson(text: string): unknown {
  * address only.
  */
 async function emailKey(c: HttpContext): Promise<string> {
-  // As bytes, so that whoever reads it next sees what was sent, invalid UTF-8 included.
+  // As bytes, so that the next reader sees what was sent, invalid UTF-8 included.
   const bytes = await c.req.arrayBuffer();
   const body = readJson(Buffer.from(bytes).toString());
   const email = typeof body === "object" && body !== null && "email" in body ? body.email : null;

@@ -26,7 +26,8 @@ export async function hashPassword(password: string): Promise<string> {
  */
 export async function verifyPassword(passwordHash: string | null, password: string): Promise<boolean> {
   return slots.run(async () => {
-    // An account may have no usable password; argon2 would throw for what is no hash of its own.
+    // An account may have no usable password, and argon2 throws for a text that is no hash of its
+    // own.
     const usable = passwordHash?.startsWith("$argon2") ? passwordHash : null;
     const matches = await verify(usable ?? (await decoy()), password);
     return matches && usable !== null;

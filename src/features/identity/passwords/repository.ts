@@ -46,7 +46,7 @@ export async function deleteResetsOf(tx: Transaction, tenantId: string): Promise
   await tx`delete from password_resets where tenant_id = ${tenantId}`;
 }
 
-/** Whether a token opens anything: a look before the cost of a hash. */
+/** Whether a token is valid: checked before the cost of a hash. */
 export async function isOpenReset(sql: Sql, tokenHash: string): Promise<boolean> {
   const rows = await sql`select from password_resets where token_hash = ${tokenHash} and expires_at > now()`;
   return rows.length > 0;

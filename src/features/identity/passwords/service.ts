@@ -126,7 +126,7 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
         throw wrongField("newPassword", "same_password", "The new password is the current one.");
       const passwordHash = await hashPassword(newPassword);
       await db.transaction(async (tx) => {
-        // Whoever knew the old password must not undo a reset that was made because of it.
+        // Somebody who knows the old password must not undo a reset that was made because of it.
         if ((await repository.replacePassword(tx, user.id, passwordHash, user.sessionVersion)) === null)
           throw new AppError("unauthenticated", "The password was changed meanwhile: sign in again.");
         await auditEverywhere(tx, user.id, ctx.requestId, "user.password_changed");
@@ -155,7 +155,8 @@ export function createPasswordsService({ db, delays, mailer, publicUrl, log }: P
         const reset = await repository.takeReset(tx, tokenHash);
         if (!reset) throw noReset();
         const tenants = await auditEverywhere(tx, reset.userId, requestId, "user.password_reset");
-        // Whoever has left, or joined another tenant since then, is out of this admin's reach.
+        // An account that has left, or has joined another tenant since, is not this admin's to
+        // reset.
         const isInReach = tenants.length === 1 && tenants[0] === reset.tenantId;
         if (reset.tenantId !== null && !isInReach) throw noReset();
         return repository.replacePassword(tx, reset.userId, passwordHash);
