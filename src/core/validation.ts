@@ -47,9 +47,13 @@ function stableCode(issue: z.core.$ZodIssue): string {
  * no further.
  */
 export function invalidInput(what: string, errors: FieldError[]): AppError {
+  return new AppError("invalid_input", `The ${what} is not valid: ${firstFinding(errors)}.`, { errors });
+}
+
+/** What the detail of a problem tells of its errors. */
+export function firstFinding(errors: readonly Pick<FieldError, "path" | "message">[]): string {
   const [{ path, message } = { path: "", message: "is not accepted" }] = errors;
-  const detail = `The ${what} is not valid: ${`${path.slice(0, MAX_PATH_SHOWN)} ${message}`.trim()}.`;
-  return new AppError("invalid_input", detail, { errors });
+  return `${path.slice(0, MAX_PATH_SHOWN)} ${message}`.trim();
 }
 
 /** Postgres text and jsonb hold neither NUL nor lone surrogates. */

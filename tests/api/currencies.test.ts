@@ -68,6 +68,7 @@ describe("without exchange rates", () => {
     ]);
     const alone = await api.call("POST", "/events/bulk", { as: key, json: { events: [usd] } });
     expect([alone.status, alone.body.code]).toEqual([400, "currency_mismatch"]);
+    expect(alone.body.detail).toStartWith("No event is valid: events.0.properties.currency is not EUR");
   });
 });
 

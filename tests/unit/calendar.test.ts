@@ -143,18 +143,19 @@ describe("ranges", () => {
   });
 
   test.each([
-    [{ startDate: "2026-01-01" }, "startDate"],
-    [{ endDate: "2026-01-01" }, "startDate"],
-    [{ startDate: "2026-01-02", endDate: "2026-01-01" }, "endDate"],
-    [{ startDate: "2020-01-01", endDate: "2026-01-01" }, "endDate"],
-    [{ days: 7, startDate: "2026-01-01", endDate: "2026-01-02" }, "days"],
-  ])("%p is refused", (query, path) => {
+    [{ startDate: "2026-01-01" }, "endDate is required with startDate"],
+    [{ endDate: "2026-01-01" }, "startDate is required with endDate"],
+    [{ startDate: "2026-01-02", endDate: "2026-01-01" }, "endDate is before startDate"],
+    [{ startDate: "2020-01-01", endDate: "2026-01-01" }, "endDate is more than"],
+    [{ days: 7, startDate: "2026-01-01", endDate: "2026-01-02" }, "days goes without startDate and endDate"],
+  ])("%p is refused", (query, finding) => {
     try {
       resolveRange(query, "UTC", now);
       throw new Error("not refused");
     } catch (error) {
       expect(error).toBeInstanceOf(AppError);
-      expect((error as AppError).errors?.[0]?.path).toBe(path);
+      expect((error as AppError).message).toStartWith(`The range is not valid: ${finding}`);
+      expect((error as AppError).errors?.[0]?.path).toBe(finding.split(" ")[0] ?? "");
     }
   });
 

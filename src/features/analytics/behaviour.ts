@@ -44,7 +44,7 @@ export function createBehaviourAnswers(
     async getFunnel(ctx: RequestContext, query: FunnelQuery) {
       const range = await rangeOf(ctx, query);
       if (countDays(range.from, range.to) > MAX_RAW_DAYS)
-        throw badRange("endDate", `a funnel goes over at most ${MAX_RAW_DAYS} days`);
+        throw badRange("endDate", `is too late: a funnel goes over at most ${MAX_RAW_DAYS} days`);
       const steps = query.steps.split(",");
       const { windowHours } = query;
       // Later steps may come after the range, so the answer also depends on the tags of those
@@ -70,7 +70,7 @@ export function createBehaviourAnswers(
       const given = await rangeOf(ctx, asked ? { days: usual } : query);
       const range = { ...given, from: startOfPeriod(given.from, period) };
       if (countDays(given.from, given.to) > most)
-        throw badRange("endDate", `retention by ${period} goes over at most ${most} days`);
+        throw badRange("endDate", `is too late: retention by ${period} goes over at most ${most} days`);
       const { from, to } = range;
       // A late event before the range moves a user to an older cohort, so the answer depends on all
       // months from the first.

@@ -1,5 +1,6 @@
 import { addDays, countDays, type Day, dayInZone, nextMonth } from "../../core/days.ts";
-import { AppError } from "../../core/errors.ts";
+import type { AppError } from "../../core/errors.ts";
+import { invalidInput } from "../../core/validation.ts";
 import { MAX_RANGE_DAYS, type Period } from "./schema.ts";
 
 export interface LocalDays {
@@ -29,12 +30,14 @@ export function resolveRange(
 ): LocalDays {
   const { days, startDate, endDate } = query;
   if ((startDate === undefined) !== (endDate === undefined))
-    throw badRange("startDate", "startDate and endDate go together");
+    throw startDate === undefined
+      ? badRange("startDate", "is required with endDate")
+      : badRange("endDate", "is required with startDate");
   if (startDate !== undefined && endDate !== undefined) {
-    if (days !== undefined) throw badRange("days", "give days, or startDate and endDate");
+    if (days !== undefined) throw badRange("days", "goes without startDate and endDate");
     if (endDate < startDate) throw badRange("endDate", "is before startDate");
     if (countDays(startDate, endDate) > MAX_RANGE_DAYS)
-      throw badRange("endDate", `more than ${MAX_RANGE_DAYS} days after startDate`);
+      throw badRange("endDate", `is more than ${MAX_RANGE_DAYS} days after startDate`);
     return { from: startDate, to: endDate, timeZone };
   }
   const today = dayInZone(nowMs, timeZone);
@@ -42,9 +45,7 @@ export function resolveRange(
 }
 
 export function badRange(path: string, message: string): AppError {
-  return new AppError("invalid_input", "The range is not valid.", {
-    errors: [{ path, code: "invalid_range", message }],
-  });
+  return invalidInput("range", [{ path, code: "invalid_range", message }]);
 }
 
 /**

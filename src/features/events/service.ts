@@ -2,7 +2,7 @@ import { decodeCursor, encodeCursor } from "../../core/cursor.ts";
 import { AppError, type FieldError } from "../../core/errors.ts";
 import { isUuid } from "../../core/ids.ts";
 import { isOfTheShop, type Principal, type RequestContext } from "../../core/principal.ts";
-import { fieldErrorsOf, invalidInput } from "../../core/validation.ts";
+import { fieldErrorsOf, firstFinding, invalidInput } from "../../core/validation.ts";
 import type { Sql } from "../../db/client.ts";
 import { readPages } from "../../db/pages.ts";
 import type { ReadGuard } from "../../resilience/read-guard.ts";
@@ -117,20 +117,24 @@ export function createEventsService(deps: EventsDeps) {
       { strict }: { strict: boolean },
     ): Promise<BulkResult> {
       const contextErrors = input.context ? errorsOfSharedContext(input.context) : [];
-      if (contextErrors.length > 0)
-        throw new AppError("invalid_input", "The context is not valid.", { errors: contextErrors });
+      if (contextErrors.length > 0) throw invalidInput("body", contextErrors);
       const frame = await frameOf(ctx, input);
       const checked = input.events.map((one) => parseFor(ctx, one, frame));
       const { events, errors, warnings } = sortOut(await priceSales(findPrices, ctx.tenantId, checked));
       const received = input.events.length;
       const rejected = received - events.length;
       if (events.length === 0 || (strict && rejected > 0)) {
-        const detail = strict ? "Not every event is valid, so none was stored." : "No event is valid.";
-        throw new AppError(commonReason(errors) ?? "invalid_input", detail, {
-          errors: errors
-            .slice(0, MAX_REPORTED)
-            .map(({ index, path, ...rest }) => ({ path: `events.${index}${path && `.${path}`}`, ...rest })),
-        });
+        const reported = errors
+          .slice(0, MAX_REPORTED)
+          .map(({ index, path, ...rest }) => ({ path: `events.${index}${path && `.${path}`}`, ...rest }));
+        const refusal = strict ? "Not every event is valid, so none was stored" : "No event is valid";
+        throw new AppError(
+          commonReason(errors) ?? "invalid_input",
+          `${refusal}: ${firstFinding(reported)}.`,
+          {
+            errors: reported,
+          },
+        );
       }
       const { receivedAtMs } = frame;
       const outcome = await writer.writeBulk({

@@ -2,6 +2,7 @@ import type { JSONValue } from "postgres";
 import { AppError } from "../../core/errors.ts";
 import type { ExchangeRate } from "../../core/exchange-rates.ts";
 import type { RequestContext } from "../../core/principal.ts";
+import { invalidInput } from "../../core/validation.ts";
 import type { Database } from "../../db/client.ts";
 import type { Transaction } from "../../db/transaction.ts";
 import { recordAudit } from "../audit/index.ts";
@@ -108,7 +109,7 @@ function checkRates(before: Tenant, change: TenantChange, after: Tenant): void {
         code: "own_currency",
         message: "is the tenant's own currency",
       };
-  throw new AppError("invalid_input", "The exchange rates don't go with the currency.", { errors: [error] });
+  throw invalidInput("body", [error]);
 }
 
 async function selectTenant(sql: Database["read"] | Transaction, tenantId: string): Promise<Tenant | null> {

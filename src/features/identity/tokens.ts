@@ -70,7 +70,11 @@ export function createAccessTokens(secret: string, previous: string | null): Acc
         const { sub = "", exp = 0, tenantId, role, sessionVersion = 0 } = payload;
         return { userId: sub, tenantId, role, sessionVersion, expiresAtMs: exp * 1000 };
       } catch (error) {
-        throw new AppError("unauthenticated", "The token is not valid or has expired.", { cause: error });
+        throw new AppError(
+          "unauthenticated",
+          "The token is not valid or has expired: POST /auth/refresh or /auth/login gives a new one.",
+          { cause: error },
+        );
       }
     },
   };
