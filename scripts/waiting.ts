@@ -2,8 +2,8 @@ const FIRST_PORT = 20_000;
 const PORTS = 12_000;
 
 /**
- * A free TCP port on 127.0.0.1. Chosen below the range that kernels take for outgoing connections
- * (from 32768), so that a server which is stopped and started again finds its port as it left it.
+ * A free TCP port on 127.0.0.1. It is below the range that kernels use for outgoing connections
+ * (from 32768), so a server that is stopped and started again finds its port free.
  */
 export function freePort(): number {
   for (let tries = 0; tries < 100; tries++) {

@@ -31,7 +31,7 @@ export interface EntryLife {
 const SLOT_SECONDS = 10;
 /** No entry is kept for longer. */
 const LONGEST_SECONDS = 2 * 3_600;
-/** Of an entry, beside its text and its key: what Redis needs to hold and to expire it. */
+/** What Redis needs for an entry beside its text and its key, to hold and to expire it. */
 const OVERHEAD_BYTES = 200;
 
 /**

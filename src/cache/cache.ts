@@ -79,7 +79,7 @@ export interface CacheOptions {
   tolerance?: () => StaleTolerance;
   /** Hears of every read. */
   onRead?: (tenantId: string, scope: CacheScope, outcome: CacheAnswer<unknown>["outcome"]) => void;
-  /** Of what the process holds itself, of one entry, and of one tenant's entries in Redis. */
+  /** Bounds: what the process holds itself, one entry, and one tenant's entries in Redis. */
   bounds?: Partial<EntryBounds>;
 }
 
@@ -156,7 +156,7 @@ export function createCache(
     });
   }
 
-  /** What another process is computing, if it comes soon and holds under these generations. */
+  /** The answer that another process computes, if it comes soon and fits these generations. */
   async function waitForEntry(question: CacheQuestion, generations: string[]): Promise<Entry | null> {
     for (const waitMs of LOCK_WAITS_MS) {
       await Bun.sleep(waitMs);

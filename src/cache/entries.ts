@@ -131,7 +131,7 @@ export function entryKeyOf({ tenantId, scope, name }: EntryQuestion): string {
   return keys.cacheEntry(tenantId, `${scope}:${name}`);
 }
 
-/** Its text, at two bytes a character at the worst, and the bytes that were sent last. */
+/** Its text, at most two bytes a character, and the bytes that were sent last. */
 function sizeOf({ content: { text } }: Entry): number {
   return text.length * 2 + Buffer.byteLength(text) + OVERHEAD_BYTES;
 }

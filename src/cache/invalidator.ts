@@ -38,7 +38,7 @@ export function createInvalidator(redis: Redis, metrics: Metrics): Invalidator {
   redis.on("ready", () => void deleteDue(new Map()));
 
   async function deleteDue(wanted: ReadonlyMap<string, ReadonlySet<string>>): Promise<void> {
-    // Taken whole, so that no concurrent call can strike out what this one has still to delete.
+    // Taken whole, so that no concurrent call can drop what this one has still to delete.
     const due = owed;
     owed = new Map();
     underWay += 1;

@@ -9,8 +9,8 @@ const TAG_TTL_SECONDS = 2 * 3_600;
 const TAGS_A_COMMAND = 1_000;
 
 /**
- * Makes a generation for each of a tenant's tags that has none and returns the generations that now
- * stand.
+ * Makes a generation for each of a tenant's tags that has none, and returns the current
+ * generations.
  */
 export async function readOrMakeGenerations(
   redis: Redis,

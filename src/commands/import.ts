@@ -95,7 +95,7 @@ export function addImportCommand(program: Command): void {
 }
 
 async function importFile(file: string, args: ImportArguments): Promise<void> {
-  // Whatever is wrong with the arguments or the whole file is said before a tenant is made.
+  // Everything wrong with the arguments or the file is reported before a tenant is made.
   if (!args.createTenant && (args.tenantName !== undefined || args.timeZone !== undefined))
     throw new AppError("invalid_input", "--tenant-name and --time-zone are only for --create-tenant.");
   const format = args.format ?? formatOf(file);

@@ -28,7 +28,7 @@ export interface NewTenant {
  */
 export async function ensureTenant(deps: Deps, config: Config, tenant: NewTenant): Promise<string> {
   const { slug, name = slug, timeZone } = tenant;
-  // An id is given by the server, so nobody can ask for a tenant to be made with one.
+  // The server chooses ids, so a tenant can't be made with a given one.
   const tenantId = isUuid(slug)
     ? await requireTenant(deps, slug)
     : await deps.identity.ensureTenant(slug, name, timeZone);
@@ -67,8 +67,8 @@ export function createStopwatch() {
 }
 
 /**
- * Rolls up what waits, and says so where something is left that could not be. What comes after that
- * makes answers fast, not right: a load that is complete does not fail by it.
+ * Rolls up what waits, and reports what could not be rolled up. The rest only makes answers fast,
+ * so a complete load does not fail by it.
  */
 export async function completeRollups(deps: Deps, tenantId: string): Promise<void> {
   const { rollups, rollupRetries, invalidator, returnsFolder } = deps;

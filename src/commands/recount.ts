@@ -80,7 +80,9 @@ export function addRecountCommands(program: Command): void {
   });
 }
 
-/** One tenant's zone that Postgres does not know must not keep the others from being recounted. */
+/**
+ * A zone of one tenant that Postgres does not know must not keep the others from being recounted.
+ */
 async function canCount({ timeZones }: Deps, slug: string, timeZone: string): Promise<boolean> {
   const fault = await timeZones.findFault(timeZone);
   if (fault === null) return true;
@@ -149,7 +151,7 @@ function printKept(slug: string, kept: Kept | null): void {
   if (kept !== null) console.log(`${slug}: ${describeKept(kept)}.`);
 }
 
-/** The measures in which a side differs from the other; all of them when the other has no row. */
+/** The measures in which the sides differ; all of them when the other side has no row. */
 function describe(side: Record<string, string> | null, other: Record<string, string> | null): string {
   if (side === null) return "nothing (no row)";
   const shown = Object.entries(side).filter(([measure, value]) => other?.[measure] !== value);

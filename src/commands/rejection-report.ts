@@ -2,7 +2,7 @@ import { createRejectionFile, type Rejection, type WarningTotals } from "../feat
 
 const MAX_ROWS_SHOWN = 10;
 const MAX_REASONS_SHOWN = 5;
-/** Every file has bad rows; beyond this share it is rather the mapping that is wrong. */
+/** Every file has bad rows. Beyond this share the mapping is probably wrong. */
 const TOLERATED_SHARE = 0.01;
 const EXIT_CODE = 2;
 

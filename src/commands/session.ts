@@ -42,7 +42,7 @@ export function parseTenant(text: string): string {
   return text;
 }
 
-/** The id of the tenant with this id or slug. Throws `not_found` with what to do about it. */
+/** The id of the tenant with this id or slug. Throws `not_found` with advice. */
 export async function requireTenant({ identity }: Deps, idOrSlug: string): Promise<string> {
   const tenantId = await identity.findTenantId(idOrSlug);
   if (tenantId === null && isUuid(idOrSlug))

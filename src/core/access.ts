@@ -36,7 +36,7 @@ const INGEST: AccessRule = {
   limit: "eventsWrite",
 };
 const EVENT_READS: AccessRule = { roles: ["admin", "analyst"], scope: "events:read", limit: "eventsRead" };
-/** Customers read the active products, sellers their own: features/products/visibility.ts. */
+/** Customers read active products, sellers their own: features/products/visibility.ts. */
 const CATALOGUE_READS: AccessRule = { roles: EVERYONE, scope: "products:read", limit: "standard" };
 const CATALOGUE_WRITES: AccessRule = {
   roles: ["admin", "seller"],
@@ -55,7 +55,7 @@ const NOTIFICATIONS: AccessRule = {
 const ORDER_NOTIFICATIONS: AccessRule = { roles: ADMINS, scope: "orders:read", limit: "standard" };
 /** A seller's import reaches its own products only. */
 const IMPORT_READS: AccessRule = { roles: ["admin", "seller"], scope: "products:write", limit: "standard" };
-/** Customers reach their own only; sellers none, since an order holds the products of many. */
+/** Customers reach only their own; sellers none, since an order holds the products of many. */
 const ORDER_READS: AccessRule = {
   roles: ["admin", "analyst", "customer"],
   scope: "orders:read",

@@ -3,7 +3,7 @@ import { sha256 } from "./ids.ts";
 
 /**
  * Opaque keyset cursors: base64url of `[fingerprint, ...key]`. The fingerprint binds a cursor to
- * the filters and sort of the list that made it, so that it can't be replayed against another list.
+ * the filters and sort of its list, so it can't be used for another list.
  */
 export function encodeCursor(filters: unknown, key: readonly string[]): string {
   return Buffer.from(JSON.stringify([fingerprint(filters), ...key])).toString("base64url");

@@ -23,7 +23,7 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   cidrv6: "must be a range of IPv6 addresses, such as 2001:db8::/32",
 };
 
-/** The map that core/validation.ts gives to zod. What a schema says itself goes before it. */
+/** The map that core/validation.ts gives to zod. A schema's own message comes first. */
 export function explainIssue(issue: RawIssue): string {
   switch (issue.code) {
     case "invalid_type":
@@ -139,7 +139,7 @@ function explainValue({ values, input }: Finding<"invalid_value">): string {
 
 /** The branches of a union that take values of this type, by their findings. */
 export function nearBranches(branches: readonly z.core.$ZodIssue[][]): z.core.$ZodIssue[][] {
-  // "int" is only missed by a number: a value of another type fails as a "number" before.
+  // Only a number can miss "int": a value of another type has failed as a "number" before.
   return branches.filter(
     ([first]) =>
       first && (first.code !== "invalid_type" || first.path.length > 0 || first.expected === "int"),

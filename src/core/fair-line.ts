@@ -63,7 +63,7 @@ export function createFairLine({
   );
   const counts = new Map<string, number>();
   let waiting = 0;
-  /** The pass of the last turn: a class that nobody waited in does not catch up on turns. */
+  /** The pass of the last turn: a priority that nobody waited in does not catch up on turns. */
   let passed = 0;
 
   function enter(key: string, turns: Turns, waiter: Waiter): void {

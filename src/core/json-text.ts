@@ -1,13 +1,13 @@
 import { sha256 } from "./ids.ts";
 
-/** JSON that is ready to be sent: a tag that changes with its bytes, and what they say. */
+/** JSON that is ready to be sent: its bytes, and a tag that changes with them. */
 export interface PreparedJson<T> {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly tag: string;
   readonly value: T;
 }
 
-/** 128 bits: nobody looks for collisions among its own answers, and none happens by chance. */
+/** 128 bits: nobody searches for collisions among its own answers, and none happens by chance. */
 const HASH_LENGTH = 32;
 const encoder = new TextEncoder();
 
@@ -16,7 +16,7 @@ const encoder = new TextEncoder();
  * that needs it parsed.
  */
 export class JsonText<T> {
-  /** Hits in a row differ in nothing, and encoding costs as much as all the rest of a hit. */
+  /** Hits in a row are equal, and encoding costs as much as all the rest of a hit. */
   #lastExtended: { added: string; bytes: Uint8Array<ArrayBuffer>; tag: string } | undefined;
 
   constructor(

@@ -14,7 +14,7 @@ export const SCOPES = [
 ] as const;
 export type Scope = (typeof SCOPES)[number];
 
-/** Who is calling, once the credential has been checked. The operator sits at the command line. */
+/** Who is calling, after the check of the credential. The operator uses the command line. */
 export type Principal =
   | { kind: "user"; userId: string; tenantId: string; role: Role; sellerId: string | null }
   | { kind: "apiKey"; keyId: string; tenantId: string; scopes: readonly Scope[]; publishable: boolean }

@@ -22,7 +22,7 @@ export type ProductStatus = (typeof PRODUCT_STATUSES)[number];
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it refuses
 const CONTROL = /[\u0000-\u001f\u007f]/;
 
-/** Names of other routes below /products, and what a URL resolves away before it is sent. */
+/** Names of other routes below /products, and names that a URL resolves away before it is sent. */
 const UNREACHABLE: readonly string[] = ["categories", "export", "import", "imports", ".", ".."];
 
 /**

@@ -46,7 +46,7 @@ const TRANSACTION_CONNECTIONS = 4;
 const REQUEST_TRANSACTION_CONNECTIONS = 8;
 const ORM_CONNECTIONS = 2;
 const READ_TIMEOUT_MS = 15_000;
-/** They take a millisecond; the sooner a connection without an answer is given up, the better. */
+/** They take a millisecond, and a connection without an answer should be given up soon. */
 const LOOK_UP_TIMEOUT_MS = 4_000;
 const WRITE_TIMEOUT_MS = 30_000;
 /** One each for consumer, sweeper and retries. */

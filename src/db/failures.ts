@@ -67,7 +67,7 @@ export function isAway(error: unknown): boolean {
   return classifyFailure(error) === "unavailable";
 }
 
-/** An AppError for a database failure, or null where the failure is a defect of ours (a 500). */
+/** An AppError for a database failure; null where the failure is our defect (a 500). */
 export function appErrorOf(error: unknown): AppError | null {
   switch (classifyFailure(error)) {
     case "data":

@@ -37,7 +37,7 @@ export interface DownloadOptions {
 
 const LOOK_EVERY_MS = 1_000;
 const RETRY_AFTER_SECONDS = 5;
-/** For the socket of one that was cut off: Bun closes it by its idle timeout only. */
+/** For the socket of a disconnected client: Bun closes it by its idle timeout only. */
 const LINGER_SECONDS = 2;
 const COLLECT_EVERY_BYTES = 8 * 1024 * 1024;
 const encoder = new TextEncoder();

@@ -5,7 +5,7 @@ interface ServerEnv {
   timeout?(request: Request, seconds: number): void;
 }
 
-/** How long the request's socket may say nothing before Bun hangs up; 0: for ever. */
+/** How long the request's socket may be silent before Bun closes it; 0: for ever. */
 export function setIdleTimeout(c: HttpContext, seconds: number): void {
   (c.env as ServerEnv | undefined)?.timeout?.(c.req.raw, seconds);
 }

@@ -200,7 +200,9 @@ export const NOT_MODIFIED_REFERENCE = { $ref: "#/components/responses/NotModifie
 
 const SEEN_ON_EVERY_ANSWER: readonly HeaderField[] = ["X-Request-Id", "RateLimit", "RateLimit-Policy"];
 
-/** Every problem with its example, and the answer without a body to who has it already. */
+/**
+ * Every problem with its example, and the answer without a body for clients that have it already.
+ */
 export function responseParts() {
   const problems = Object.values<ProblemPart>(PROBLEMS).map(
     ({ name, description, code, detail, headers = [] }) => {

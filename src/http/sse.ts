@@ -170,7 +170,7 @@ export function createSseStreams(options: SseOptions): SseStreams {
         stream.end("failed");
         throw error;
       }
-      // Bun would hang up on a request that is answered for longer than its idle timeout.
+      // Bun would close a request that is answered for longer than its idle timeout.
       if (!stream.signal.aborted) setIdleTimeout(c, 0);
       return c.body(stream.body, 200, HEADERS);
     },
@@ -257,7 +257,7 @@ class OpenStream implements SseStream {
     this.hooks.onEnd(this, reason);
     this.resume();
     try {
-      // What a slow client has not read by now is given up. Bun prints an error that has a value.
+      // What a slow client has not read by now is dropped. Bun prints an error that has a value.
       if (reason === "slow") this.controller.error(undefined);
       else this.controller.close();
     } catch {

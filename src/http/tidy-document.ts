@@ -38,7 +38,7 @@ function visit(node: unknown, change: (node: Node) => void): void {
   }
 }
 
-/** `allOf` of a reference and words about it: 3.1 lets the words stand beside the reference. */
+/** `allOf` of a reference and a description: 3.1 allows the description beside the reference. */
 function annotateReference(node: Node): void {
   const [reference, words, ...others] = (node.allOf ?? []) as Node[];
   if (typeof reference?.$ref !== "string" || !words || others.length > 0) return;

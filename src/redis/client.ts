@@ -57,7 +57,7 @@ export function createRedisFactory(url: string, log: Log): RedisFactory {
   };
 }
 
-/** Resolves once the client can take commands, or after `timeoutMs` whichever way it stands. */
+/** Resolves once the client can take commands, or after `timeoutMs` in any case. */
 export async function waitUntilReady(client: Redis, timeoutMs: number): Promise<boolean> {
   for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await Bun.sleep(20)) {
     if (client.status === "ready") return true;

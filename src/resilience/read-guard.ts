@@ -65,7 +65,7 @@ export interface ReadGuardOptions {
 
 const FAILURES_IN_A_ROW = 3;
 const HALF_OPEN_AFTER_MS = 1_000;
-/** Beyond the read pool's statement timeout, which only a server that is there can enforce. */
+/** Longer than the read pool's statement timeout, which only a reachable server can enforce. */
 const ANSWER_DEADLINE_MS = 16_000;
 /** Look-ups take a millisecond. */
 const LOOK_UP_DEADLINE_MS = 2_000;

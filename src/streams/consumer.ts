@@ -160,7 +160,7 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
         const level = String(error) === lastError ? "debug" : "warn";
         lastError = String(error);
         log[level]({ stream: key, error: lastError }, "stream read or handling failed, trying again");
-        // A read that timed out would otherwise keep its place in the connection's reply queue.
+        // Without this, a read that timed out would keep its place in the connection's reply queue.
         if (String(error).includes("timed out")) blocking.disconnect(true);
         await Bun.sleep(RETRY_DELAY_MS);
       }
@@ -175,7 +175,7 @@ export function createConsumer(blocking: Redis, options: ConsumerOptions, log: L
     async stop() {
       if (!running) return;
       running = false;
-      // A handling that is under way finishes and is acknowledged; a waiting read is ended at once.
+      // A running handling finishes and is acknowledged; a waiting read is ended at once.
       await endRead();
       await loop;
       await leaveGroup();

@@ -39,7 +39,7 @@ export function decodeAnnouncement(fields: Readonly<Record<string, string>>): Ba
   return { tenantId: t, batchId: b, minMs, maxMs };
 }
 
-/** Beyond year 9999 there are no calendar months whose tags could be deleted, and no events. */
+/** Beyond year 9999 there are no calendar months for tags, and no events. */
 const LATEST_MS = Date.UTC(9999, 11, 31);
 
 function isTime(timeMs: number | null): boolean {
@@ -59,12 +59,12 @@ export function encodeDomainAnnouncement({ tenantId, id }: DomainAnnouncement): 
   return ["v", "1", "t", tenantId, "e", id];
 }
 
-/** The tenant; null for a message that is not an announcement this program understands. */
+/** The tenant; null for a message that this program does not understand. */
 export function decodeDomainAnnouncement({ v, t }: Readonly<Record<string, string>>): string | null {
   return v === "1" && t && isUuid(t) ? t : null;
 }
 
-/** "Group g of tenant t has a command that waits". Several of them mean no more than one. */
+/** "Group g of tenant t has a command that waits". Several of them mean the same as one. */
 export interface OrderAnnouncement {
   tenantId: string;
   groupId: string;

@@ -1,7 +1,6 @@
 /**
- * No statement on the way of a domain event hangs on an estimate: whatever Postgres believes of the
- * tables, it finds rows by the index that the statement was written for. What it really does is
- * told by auto_explain.
+ * No statement on the way of a domain event depends on an estimate: whatever Postgres believes of
+ * the tables, it finds rows by the intended index. auto_explain tells what it really does.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import postgres, { type Sql } from "postgres";

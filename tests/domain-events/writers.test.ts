@@ -1,7 +1,7 @@
 /**
- * Eight writers change a hundred products while two workers tell it and Redis is wiped: in order,
- * once each, at notifications and at the first attempts of a webhook. Without the order, the same
- * check must see it break. With FAULT_ROUNDS set it is 10,000 changes; kills are in
+ * Eight writers change a hundred products while two workers handle the events and Redis is wiped.
+ * Notifications and first attempts of a webhook come in order and once each. Without the order, the
+ * same check must see it break. With FAULT_ROUNDS it is 10,000 changes; kills are in
  * tests/notifications/faults.test.ts.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";

@@ -8,16 +8,17 @@ import { domainGroup } from "../../src/streams/topology.ts";
 const BATCH_SIZE = 500;
 const BLOCK_MS = 2_000;
 /**
- * Longer than a statement usually takes; one that is reclaimed while it still runs only makes the
- * second wait.
+ * Longer than a statement usually takes. Reclaiming one that still runs only makes the second one
+ * wait.
  */
 const MIN_IDLE_MS = 10_000;
 const RECLAIM_EVERY_MS = 3_000;
 
 /**
  * Announcement -> what waits in the outbox for the consumer, in order, each claimed in the
- * statement of its effect -> XACK. A tenant that has more than its turn allows is announced again.
- * Who dies after a commit has pushed nothing: the API's feeds notice by the tenant's position.
+ * statement of its effect -> XACK. A tenant with more than one turn allows is announced again. A
+ * worker that dies after a commit has pushed nothing: the API's feeds notice by the tenant's
+ * position.
  */
 function createDomainConsumer(
   { redisFactory, outbox, log }: Deps,
@@ -54,8 +55,6 @@ function createDomainConsumer(
 export const createNotificationConsumer = (deps: Deps, name: string): StreamConsumer =>
   createDomainConsumer(deps, name, deps.notifications.domainHandler);
 
-/**
- * Domain event -> one delivery for every endpoint that wants it. The sending is the deliverer's.
- */
+/** Domain event -> one delivery for every endpoint that wants it. The deliverer sends it. */
 export const createWebhookConsumer = (deps: Deps, name: string): StreamConsumer =>
   createDomainConsumer(deps, name, deps.webhookDeliveries.domainHandler);

@@ -1,7 +1,7 @@
 import type { Deps } from "../../src/deps.ts";
 import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 
-/** Half of the first retry's delay, so that retries are not much later than they should be. */
+/** Half of the first retry's delay, so that retries are on time. */
 const EVERY_MS = 500;
 const GROUPS_A_ROUND = 500;
 

@@ -11,7 +11,7 @@ export interface Relay extends Runner {
   runOnce(): Promise<number>;
 }
 
-/** The most that a domain event waits for its announcement while nothing else happens. */
+/** The longest that a domain event waits for its announcement while nothing else happens. */
 const IDLE_MS = 200;
 const AFTER_FAILURE_MS = 1_000;
 /**

@@ -7,8 +7,7 @@ import { createPeriodicJob, type PeriodicJob } from "../periodic.ts";
 const EVERY_MS = 1_000;
 
 /**
- * Takes new days of users and sessions into the counts of returning ones, see
- * features/rollups/returns.ts.
+ * Takes new days of users and sessions into the counts of returning ones: docs/unique-visitors.md.
  */
 export function createReturnsFolding({ db, returnsFolder, log }: Deps, holder: string): PeriodicJob {
   return createPeriodicJob(db.write, log, {

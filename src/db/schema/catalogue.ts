@@ -111,7 +111,7 @@ export const productImports = pgTable(
     /** Times that a worker took it up since it last came further. */
     attempts: integer().notNull().default(0),
     /**
-     * Products that the last batch changed: their cache tags may still stand if its worker died.
+     * Products that the last batch changed: their cache tags may still be there if its worker died.
      */
     changedIds: text("changed_ids").array(),
   },

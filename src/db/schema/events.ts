@@ -97,7 +97,10 @@ export const rollupFailures = pgTable(
     paused: boolean().notNull().default(false),
     /** Null when nothing is held. Not rounded: rounding could put "now" into the future. */
     retryAt: timestamp("retry_at", { withTimezone: true }),
-    /** Dead letters from before are tried again, once the tenant's batches can be rolled up. */
+    /**
+     * Dead letters from before this time are tried again, once the tenant's batches can be rolled
+     * up.
+     */
     reviveBefore: instant("revive_before"),
     lastError: text("last_error"),
   },

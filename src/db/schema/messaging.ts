@@ -19,11 +19,11 @@ const instant = (name: string) => timestamp(name, { withTimezone: true, precisio
 export const outboxSequence = pgSequence("outbox_sequence", { cache: 1 });
 
 /**
- * The outbox: domain events, written in the transaction of what they tell. `undone` names the
- * consumers that have not handled the event yet; each takes itself out in the statement of its
- * effect, so an event has one effect a consumer. `sequence` is the order in which consumers handle
- * them: see docs/domain-events.md. The relay announces an event's tenant from `announce_at` on, and
- * again, later and later, while anyone is left in `undone`.
+ * The outbox: domain events, written in the transaction of the change. `undone` names the consumers
+ * that have not handled the event yet. Each removes itself in the statement of its effect, so an
+ * event has one effect a consumer. Consumers handle events in the order of `sequence`
+ * (docs/domain-events.md). The relay announces an event's tenant from `announce_at` on, at growing
+ * intervals, while `undone` is not empty.
  */
 export const outbox = pgTable(
   "outbox",
@@ -39,10 +39,7 @@ export const outbox = pgTable(
     createdAt: instant("created_at").notNull(),
     announceAt: instant("announce_at").notNull(),
     announcements: integer().notNull().default(0),
-    /**
-     * A default, so that processes of an older version take a number, too. Null in rows of before
-     * it.
-     */
+    /** A default, so that processes of an older version take a number, too. Null in older rows. */
     sequence: bigint({ mode: "number" }).default(sql`nextval('outbox_sequence')`),
   },
   (table) => [
@@ -59,8 +56,8 @@ export const outbox = pgTable(
 );
 
 /**
- * Events that a consumer could not handle. Until it has, or gives up (`died_at`), what happened to
- * the same subject later waits; nothing else does. `event` keeps what was given up.
+ * Events that a consumer could not handle. Until it has, or gives up (`died_at`), later events of
+ * the same subject wait; nothing else does. `event` keeps what was given up.
  */
 export const outboxFailures = pgTable(
   "outbox_failures",
@@ -121,8 +118,8 @@ export const notifications = pgTable(
 );
 
 /**
- * Secrets are kept readable: signing needs them. The former one stays valid for a while after a
- * rotation.
+ * Secrets are stored readable: signing needs them. After a rotation the former one stays valid for
+ * a while.
  */
 export const webhookEndpoints = pgTable(
   "webhook_endpoints",
@@ -164,10 +161,7 @@ export const webhookDeliveries = pgTable(
     durationMs: integer("duration_ms"),
     createdAt: instant("created_at").notNull(),
     finishedAt: instant("finished_at"),
-    /**
-     * What the event is about, and its place: null for tests, replays and rows of before these
-     * columns.
-     */
+    /** What the event is about, and its number: null for tests, replays and older rows. */
     subjectId: text("subject_id"),
     sequence: bigint({ mode: "number" }),
   },

@@ -90,7 +90,7 @@ export const orderItems = pgTable(
   (table) => [primaryKey({ columns: [table.tenantId, table.orderId, table.line] })],
 );
 
-/** What became of every command on an order; written in the transaction of its effect. */
+/** The outcome of every command on an order; written in the transaction of its effect. */
 export const orderHistory = pgTable(
   "order_history",
   {

@@ -80,7 +80,7 @@ export function createAnswers({ lookUps, cache, readGuard, load }: AnswersDeps) 
       // A process that still remembers a changed zone reads the new rollups by the old one. The
       // name keeps such answers apart.
       name: `${question.name}:${from}:${to}:${timeZone}:${ownZone}:${granularity}`,
-      // A day of any zone is at most a day away from the same day of the tenant's zone.
+      // A day of any zone is at most one day away from the same day of the tenant's zone.
       tags: [...analyticsTagsOfDays(addDays(from, -1), addDays(to, 1)), ...(question.tags ?? [])],
       ttlSeconds: question.freshSeconds ?? ttlSeconds(endOfDayMs(to), Date.now()),
       skipRead: skipCache,

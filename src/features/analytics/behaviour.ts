@@ -30,7 +30,10 @@ const RETENTION_DAYS: Record<Period, { usual: number; most: number }> = {
   month: { usual: 365, most: 1_100 },
 };
 
-/** What users do one after the other; funnel and realtime read raw events, over a bounded range. */
+/**
+ * Answers about sequences of a user's events. Funnel and realtime read raw events, over a bounded
+ * range.
+ */
 export function createBehaviourAnswers(
   { sql, answer, tenantZone, rangeOf }: Desk,
   { lookUps, readGuard }: { lookUps: Sql; readGuard: Pick<ReadGuard, "lookUp"> },

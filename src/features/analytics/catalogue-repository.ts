@@ -54,7 +54,7 @@ const SUM_TEXTS = Object.entries(SUMS).map(([name, sum]) => `(${sum})::text as "
 /** Names without regard to case; an unknown product goes by its id. */
 const SORT_NAME = `lower(coalesce(name, "productId")) collate "C"`;
 
-/** The type in which the values of a sort are compared; as text they travel in cursors. */
+/** The type in which the values of a sort are compared. In cursors they are text. */
 function sortType(sortBy: ProductStatsQuery["sortBy"]): string {
   if (sortBy === "name") return `text collate "C"`;
   return sortBy === "conversionRate" ? "float8" : "numeric";

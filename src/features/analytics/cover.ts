@@ -14,7 +14,7 @@ export interface CoverPart {
 }
 
 /**
- * Sixths of a month begin on its 1st, 6th, 11th, 16th, 21st and 26th; the last one is what is left.
+ * Sixths of a month begin on its 1st, 6th, 11th, 16th, 21st and 26th. The last one takes the rest.
  */
 const LAST_SIXTH = 26;
 
@@ -65,7 +65,7 @@ function shortestWalk(from: Day, until: Day): Step[] {
   return walk.reverse();
 }
 
-/** Longer ones first: of walks of one length, that with the longest periods is taken. */
+/** Longer ones first: of paths of one length, that with the longest periods is taken. */
 function stepsFrom(day: Day): Step[] {
   const dayBefore = addDays(day, -1);
   const forth = (period: Period, to: Day): Step => ({ period, back: false, start: day, from: day, to });

@@ -37,7 +37,7 @@ export function createDesk({ sql, readTenantSettings, timeZones }: DeskDeps, ans
   const tenantZone = async (ctx: RequestContext) => {
     const { timeZone } = await readTenantSettings(ctx.tenantId);
     const fault = await unlessAway(timeZones.findFault(timeZone));
-    // One whose rules are uncertain has rollups all the same, by the rules of Postgres.
+    // A zone with uncertain rules has rollups all the same, by the rules of Postgres.
     if (fault?.code !== "unknown_time_zone") return timeZone;
     const { code, message } = fault;
     throw new AppError(

@@ -20,8 +20,8 @@ export function createLagReader(
     const oldestMs = readBacklog(tenantId).then(
       (backlog) => backlog.oldestMs,
       (error) => {
-        // Nothing is stored or counted meanwhile, so what waited still does.
-        // A slow look says as little about the answer as none.
+        // Nothing is stored or counted meanwhile, so what waited still does. A slow read must not
+        // hold up the answer.
         if (isAway(error) || classifyFailure(error) === "timeout") return known?.oldestMs ?? null;
         remembered.delete(tenantId);
         throw error;

@@ -184,7 +184,9 @@ const RAW: Source = {
   },
 };
 
-/** Throws `invalid_input` for a question that no source answers, and for one that goes too far. */
+/**
+ * Throws `invalid_input` for a question that no source answers, and for one with too long a range.
+ */
 export function planMetrics(question: MetricsQuestion): Plan {
   const { range, dimensions } = question;
   const days = countDays(range.from, range.to);

@@ -93,9 +93,7 @@ function bestOf(sql: Sql, tenantId: string, plan: Plan): Fragment | null {
     order by ${value} ${direction}, ${id} limit ${limit}`;
 }
 
-/**
- * Every group of a rollup has events, but where periods are taken off others, some have none left.
- */
+/** Every group of a rollup has events, but subtracting periods can leave some with none. */
 function havingEvents(sql: Sql, plan: Plan): Fragment {
   return usesPeriods(plan) ? sql`having sum(events) > 0` : sql``;
 }

@@ -98,7 +98,7 @@ export const SummaryQuery = z.strictObject({
 });
 export type SummaryQuery = z.infer<typeof SummaryQuery>;
 
-/** Every look of a stream would be computed afresh: who streams is told of changes anyway. */
+/** Each read of a stream would be computed afresh. A stream is told of changes anyway. */
 export const SummaryStreamQuery = SummaryQuery.omit({ skipCache: true });
 export type SummaryStreamQuery = z.infer<typeof SummaryStreamQuery>;
 
@@ -107,7 +107,9 @@ const { limit: pageLimit, cursor } = PageQuery.shape;
 export const SummaryPageQuery = z.strictObject({ ...seriesFields, limit: pageLimit, cursor });
 export type SummaryPageQuery = z.infer<typeof SummaryPageQuery>;
 
-/** Far beyond any catalogue that is paged by hand; deeper, a cursor does not count rows. */
+/**
+ * Far beyond any catalogue that people page by hand. A cursor goes deeper without counting rows.
+ */
 const MAX_PAGE = 10_000;
 
 export const ProductStatsQuery = z.strictObject({

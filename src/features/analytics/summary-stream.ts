@@ -112,8 +112,8 @@ export function createSummaryStream(
     query: SummaryStreamQuery,
     client: SummaryClient,
   ): Promise<void> {
-    // Of its own and not of the watch: this one is refused, and answered, as GET /analytics/summary
-    // would be.
+    // The first read is the client's own, not the watch's: it is refused, and answered, as GET
+    // /analytics/summary would be.
     const first = await look(getSummary, ctx, query);
     const follower = { client, sent: "", sendAtMs: 0, behind: false };
     join(ctx, query, follower);

@@ -37,8 +37,7 @@ export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
   }
 
   /**
-   * The users of each bucket; unknown by the hour, and on another clock than that by whose days
-   * they are kept.
+   * The users of each bucket. They are unknown by the hour, and on another clock than the tenant's.
    */
   function prepareUsers(ctx: RequestContext, range: Range, groupBy: Granularity) {
     if (groupBy === "hour" || range.timeZone !== range.ownZone) return async () => () => UNKNOWN_USERS;
@@ -59,7 +58,7 @@ export function createSummaryAnswers({ sql, answer, rangeOf, prepare }: Desk) {
 
   async function summarize(ctx: RequestContext, range: Range, groupBy: Granularity, skipCache: boolean) {
     const plan = () => [prepareSeries(ctx, range, groupBy), prepareAudience(ctx, range)] as const;
-    // On the tenant's own clock there always is a plan, and making it costs as much as all the rest
+    // On the tenant's own clock there is always a plan, and making it costs as much as all the rest
     // of a hit.
     const planned = range.timeZone === range.ownZone ? null : plan();
     const question = { name: "summary", range, granularity: groupBy, skipCache, mayCoarsen: true };

@@ -15,7 +15,7 @@ export const COLUMNS = [
 ] as const;
 export type Column = (typeof COLUMNS)[number];
 
-/** Every row can become a new product, so what a product cannot be without must have a column. */
+/** Every row can become a new product, so a field that a product needs must have a column. */
 const REQUIRED: readonly Column[] = ["name", "price"];
 /**
  * More than any real header has, known columns or not. A longer header is reported by its length,

@@ -23,7 +23,7 @@ export interface CsvReader {
    * readable ones.
    */
   push(chunk: Buffer): Promise<CsvRecord[]>;
-  /** The rest; the file ends here. The same for a second call, which returns nothing more. */
+  /** The rest, at the end of the file. A second call returns nothing more. */
   finish(): Promise<CsvRecord[]>;
 }
 
@@ -135,7 +135,7 @@ function startParsing(position: number): Parsing {
 /** The parser's error is in `broken` already. */
 function noted(): void {}
 
-/** Of the blank lines at the start. A CR alone ends no line: it is the beginning of a value. */
+/** Of the blank lines at the start. A CR alone ends no line: it begins a value. */
 function blankBytes(bytes: Buffer): number {
   let blank = 0;
   for (;;) {

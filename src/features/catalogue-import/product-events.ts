@@ -4,7 +4,7 @@ import type { ProductChange, StoredProduct } from "./plan-batch.ts";
 
 /**
  * What a change tells, as a change by the API would: a product that comes back has no state before.
- * To webhooks only: a million notifications help nobody.
+ * Only webhooks are told: a million notifications help nobody.
  */
 export function changeEvent(change: ProductChange, currency: string): DomainEvent {
   const { before, after } = transitionOf(change);
@@ -24,8 +24,8 @@ export function crossingEvents(
   currency: string,
 ): DomainEvent[] {
   const { before, after } = transitionOf(change);
-  // Asked of the rows first: making what the API shows, twice for each of a million rows, would
-  // take longer than asking.
+  // The rows are compared first: building what the API shows, twice for each of a million rows,
+  // would take longer.
   if (before === null || !isLowStockCrossing(before, after, tenantThreshold)) return [];
   return lowStockEvents(shown(before, currency), shown(after, currency), tenantThreshold);
 }

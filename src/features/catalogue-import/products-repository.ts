@@ -9,7 +9,7 @@ import type { BatchPlan, StoredProduct } from "./plan-batch.ts";
 /** Which part of the file a batch is, and what it is after. */
 export interface BatchStep {
   holder: string;
-  /** Where the batch begins: progress must stand there, or somebody else has done it. */
+  /** Where the batch begins: if progress is elsewhere, another worker has done it. */
   from: number;
   to: number;
   line: number;

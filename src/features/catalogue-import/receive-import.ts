@@ -17,7 +17,7 @@ import {
 } from "./imports-repository.ts";
 import { createTextCheck } from "./text-check.ts";
 
-/** Ten names fit many times over; what is longer is no header, and is not waited for. */
+/** Ten names fit many times. Anything longer is no header, and is not waited for. */
 const MAX_HEADER_BYTES = 64 * 1024;
 /** Files of a tenant that may wait in Postgres at a time. */
 const MAX_UNFINISHED = 20;

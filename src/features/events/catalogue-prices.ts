@@ -9,7 +9,7 @@ export type FindPrices = (
   productIds: ReadonlySet<string>,
 ) => Promise<ReadonlyMap<string, string>>;
 
-/** Accepted, but what it counts is not known yet: a sale of a product, without a price. */
+/** Accepted, but its amount is not known yet: a sale of a product, without a price. */
 export type Unpriced = Accepted & { unpriced: Record<string, unknown> };
 
 export function isUnpriced(result: ParseResult): result is Unpriced {

@@ -55,7 +55,7 @@ const MAX_QUEUED_BYTES = 64 * 1024 * 1024;
 const MAX_BULK_RUNNING = 3;
 /** Each may hold a body of MAX_BULK_BYTES, parsed. */
 const MAX_BULK_WAITING = 32;
-/** Beyond the pool's statement timeout, which only a server that is there can enforce. */
+/** Longer than the pool's statement timeout, which only a reachable server can enforce. */
 const COMMIT_DEADLINE_MS = 35_000;
 
 interface Waiting {
@@ -152,7 +152,7 @@ export function createEventWriter(deps: EventWriterDeps): EventWriter {
       return;
     }
     await settle(group, duplicates).catch((error) => {
-      // Committed, but the ids of the first ones can't be read now: asking again will tell.
+      // Committed, but the ids of the first ones can't be read now. A retry will return them.
       for (const one of group) one.reject(error);
     });
   }

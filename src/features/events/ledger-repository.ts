@@ -16,7 +16,7 @@ export interface Batch {
   events: ParsedEvent[];
 }
 
-/** Deduplication keys of live traffic live a day longer than the seven that are promised. */
+/** Deduplication keys of live events live a day longer than the seven days that are promised. */
 const KEY_DAYS = 8;
 
 /**

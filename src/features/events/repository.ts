@@ -15,7 +15,7 @@ export interface EventFilter {
   before?: { timestamp: string; id: string };
 }
 
-/** Days in which a page is looked for at first, and then; after that in all the time before. */
+/** Days that a page is searched in first, and next; after that, all the time before. */
 const REACH_DAYS = [31, 366, Number.POSITIVE_INFINITY];
 const DAY_MS = 86_400_000;
 
@@ -101,7 +101,7 @@ function eventsWithin(
     order by ts desc, id desc limit ${limit}`;
 }
 
-/** When an event of this id happened, which its id says; null where no event can have it. */
+/** When an event of this id happened, which the id says; null where no event can have it. */
 export function timeOfEvent(id: string): string | null {
   const timeMs = isUuid(id) ? timeOfId(id) : Number.NaN;
   return timeMs >= EARLIEST_MS && timeMs <= Date.now() + DAY_MS ? new Date(timeMs).toISOString() : null;

@@ -26,7 +26,7 @@ const CSV_TYPE = "text/csv";
 /** JSON as well: with this type a browser sends an event to another origin without a preflight. */
 const BEACON_TYPE = "text/plain";
 
-/** What both ways of sending events say of sales; the whole of it is docs/money.md. */
+/** What both ways of sending events say about sales; docs/money.md has all of it. */
 const MONEY = [
   "purchase and refund take properties.quantity (a whole number, 1 unless given) and properties.price (of one unit) or properties.revenue (of the line), and count in purchases, units and revenue.",
   "adjustment takes the same, its amount may be negative, and it counts in revenue alone.",

@@ -31,7 +31,7 @@ export interface SaleAmount {
 
 export interface Sale {
   counts: SaleAmount;
-  /** Properties that the stored event has besides, which say how its amount came about. */
+  /** Properties that are added to the stored event, which say how its amount was found. */
   added?: Record<string, unknown>;
 }
 

@@ -218,7 +218,7 @@ function sortOut(results: readonly ParseResult[]) {
   return { events, errors, warnings };
 }
 
-/** The strictest of all limits on an event's age, in the words for those that it refuses. */
+/** The strictest of all limits on an event's age, in words for the refused events. */
 function ageLimit(
   nowMs: number,
   maxAgeDays: number,
@@ -268,8 +268,8 @@ function rejection(errors: FieldError[]): AppError {
 }
 
 /**
- * What a client may want to branch on, where it is all that is wrong; null: its detail is the first
- * finding.
+ * The code that a client may want to branch on, where it is the only problem; null: the detail is
+ * the first finding.
  */
 const REASONS = {
   sales_not_trusted: "Customers and publishable keys may not send sales here.",

@@ -89,7 +89,7 @@ export async function revokeApiKey(tx: Transaction, tenantId: string, id: string
   await tx`update api_keys set revoked_at = now() where tenant_id = ${tenantId} and id = ${id}`;
 }
 
-/** The live key with this hash, across tenants: the credential is what names the tenant. */
+/** The live key with this hash, across tenants: the credential names the tenant. */
 export async function findApiKey(sql: Sql, keyHash: string) {
   const [row] = await sql<(ApiKeyRow & { tenantId: string; keyHash: string })[]>`
     select tenant_id as "tenantId", key_hash as "keyHash", ${columns(sql)} from api_keys

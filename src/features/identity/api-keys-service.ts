@@ -14,7 +14,7 @@ import { requireStanding } from "./standing.ts";
 export type ApiKeysService = ReturnType<typeof createApiKeysService>;
 
 const PUBLISHABLE_SCOPES: Scope[] = ["events:write"];
-/** Far more than a shop needs. Keys are looked up by every process, and a list of them must end. */
+/** Far more than a shop needs. Every process looks keys up, and a list of them must end. */
 const MAX_KEYS = 200;
 const SECRET_SCOPES: Scope[] = ["events:write", "events:read", "analytics:read"];
 

@@ -193,7 +193,7 @@ export async function revokeTokenFamily(orm: Orm, tokenHash: string): Promise<vo
     .where(and(eq(refreshTokens.familyId, row.familyId), isNull(refreshTokens.revokedAt)));
 }
 
-/** The caller's standing in a tenant right now; null when there is none (any more). */
+/** The caller's role in a tenant right now; null when there is none any more. */
 export async function findMembership(orm: Orm, tenantId: string, userId: string) {
   const rows = await orm
     .select({

@@ -13,7 +13,7 @@ const REQUIRED = ["type", "timestamp"];
  * imported.
  */
 const GIVEN_BY_US = ["id", "receivedAt"];
-/** In an export, what an event has that counts in no figure: imported, it would count again. */
+/** A field of an export that marks an event as voided: imported, it would count again. */
 const VOIDED = "voidedAt";
 const VOIDED_EVENT = "says that the event counts in no figure, so it is not imported";
 /**
@@ -112,11 +112,11 @@ function mergeObject(input: Record<string, unknown>, column: string, text: strin
   return null;
 }
 
-/** Of an imported event, "now" would never be right: without its time it is refused. */
+/** "Now" is never right for an imported event, so one without a time is refused. */
 function withTime(input: Record<string, unknown>): Mapped {
   if (input.timestamp === undefined) return failed("timestamp", "required", "is missing");
   const timeMs = readTime?.(input.timestamp) ?? null;
-  // Of a text, the event's own check would ask for the time zone that a file need not have.
+  // For a text, the event's own check would ask for the time zone, which a file need not have.
   if (timeMs === null && typeof input.timestamp === "string")
     return failed("timestamp", "invalid_timestamp", UNREADABLE_TIME);
   return { input: { ...input, timestamp: timeMs ?? input.timestamp } };

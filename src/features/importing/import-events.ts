@@ -207,7 +207,7 @@ function cellReader(index: number): ReadCell {
   return (cells) => (cells as string[])[index] || undefined;
 }
 
-/** A key of a JSON object, or a path of keys where the object has no key of that whole name. */
+/** A key of a JSON object, or a path of keys if the object has no key of that whole name. */
 function keyReader(name: string): ReadCell {
   const path = name.split(".");
   const child = (value: unknown, key: string): unknown =>

@@ -3,7 +3,7 @@ import type { Mapping } from "./mapping.ts";
 import type { ReadCell } from "./rows.ts";
 import { timestampReader } from "./timestamp-format.ts";
 
-/** An event as a client would send it, not checked yet; or why the row can't be one. */
+/** An event as a client would send it, not checked yet; or the reason why the row can't be one. */
 export type Mapped = { input: Record<string, unknown> } | { errors: FieldError[] };
 export type MapRow = (cells: unknown) => Mapped;
 
@@ -93,7 +93,7 @@ function signOf(
   return isReturn ? { type: "refund", ...signs } : signs;
 }
 
-/** A reader for each field of an event; those that can fail add what is wrong to `errors`. */
+/** A reader for each field of an event. Those that can fail add a problem to `errors`. */
 function compileReaders(mapping: Mapping, readerOf: (column: string) => ReadCell) {
   const reader = (field: { column?: string } | undefined): ReadCell =>
     field?.column === undefined ? () => undefined : readerOf(field.column);

@@ -90,7 +90,7 @@ function isoMs(value: unknown): number | null {
 function epochMs(value: unknown): number | null {
   const [, whole, fraction = ""] = /^(\d{9,19})(?:\.(\d+))?$/.exec(String(value).trim()) ?? [];
   if (whole === undefined) return null;
-  // By digits: of a number with 19 of them, a division would round the last ones up.
+  // By digits: dividing a number of 19 digits would round the last ones up.
   const times = EPOCH_UNITS.map((digits) =>
     Number(
       digits < 0

@@ -69,7 +69,7 @@ const CATCHING_UP_AT_ONCE = 3;
 const LOOK_EVERY_MS = 2_000;
 
 export function createFeeds({ sql, redis, redisFactory, metrics, log }: FeedsDeps) {
-  // Not the requests' one: what replays bring about must not take cache and limits from everybody.
+  // Not the breaker of requests: failures of replays must not take cache and limits from everybody.
   const redisGuard = createRedisGuard();
   const catchingUp = createSemaphore(CATCHING_UP_AT_ONCE, Number.POSITIVE_INFINITY);
   const feeds = new Map<string, Feed>();

@@ -19,8 +19,8 @@ export interface PlacedNotification extends NotificationRow {
 
 /**
  * Claims events and stores them as notifications, in their order. The row of notification_feeds is
- * held from here to the commit, so the positions of a tenant become visible in their order and
- * without holes. Tenants in key order: two workers that meet wait, and don't deadlock.
+ * locked until the commit, so a tenant's positions become visible in their order and without holes.
+ * Tenants in key order: two workers that meet wait, and don't deadlock.
  */
 export async function storeNotifications(sql: Sql, refs: readonly EventRef[]): Promise<PlacedNotification[]> {
   return sql<PlacedNotification[]>`
@@ -80,9 +80,9 @@ export async function selectNotifications(
 }
 
 /**
- * A page of each topic, whose index is in that order: in the tenant's order, looking for a rare
- * topic walks through all. Compared by range, for with `topic =` the planner takes the tenant's
- * order to be as good.
+ * A page of each topic, by an index of that order: in the tenant's order, a rare topic would be
+ * searched among all. Compared by range: with `topic =` the planner takes the tenant's order to be
+ * as good.
  */
 async function selectByTopics(
   sql: Sql,
@@ -120,9 +120,9 @@ export async function markRead(
 }
 
 /**
- * Those after a position, in their order: at most `rows`, and no more once they have `bytes`. One
- * after the other, since a window over a page of rows would take the payloads of all apart for the
- * few that fit.
+ * Those after a position, in their order: at most `rows`, and no more once they have `bytes`. Read
+ * one after the other: a window over a page of rows would detoast the payloads of all for the few
+ * that fit.
  */
 export async function selectAfter(
   sql: Sql,

@@ -5,7 +5,7 @@ import type { Sale } from "./sales.ts";
 import type { OrderStatus } from "./schema.ts";
 import { mayMove } from "./transitions.ts";
 
-/** A command at the head of its group, or right behind others that are handled with it. */
+/** A command that is the first of its group, or right behind others that are handled with it. */
 export interface Command {
   groupId: string;
   position: number;
@@ -79,7 +79,8 @@ export function decide(
     const fromStatus = order.status;
     const create = command.kind === "create";
     const legal = create ? fromStatus === "queued" : mayMove(fromStatus, command.toStatus);
-    // Who was told that the order goes must not find it, whatever cancelled it meanwhile.
+    // A client that was told of the deletion must not find the order, whatever cancelled it
+    // meanwhile.
     if (command.kind === "cancel" && (legal || fromStatus === "cancelled")) effects.hidden.add(order.id);
     if (!legal) {
       const { toStatus } = command;
@@ -110,7 +111,7 @@ interface Refusal {
   productId: string;
 }
 
-/** Why an order can't be accepted: the first line that can't be served. All lines or none. */
+/** Why an order can't be accepted: the first line without product or stock. All lines or none. */
 function findRefusal({ items }: OrderState, shelves: ReadonlyMap<string, Shelf>): Refusal | null {
   const wanted = new Map<string, number>();
   for (const { productId, quantity } of items) {

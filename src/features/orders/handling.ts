@@ -25,7 +25,7 @@ export interface HandlingDeps {
 
 export type OrderHandling = ReturnType<typeof createOrderHandling>;
 
-/** After these a command that failed is tried again; after the last one it is a dead letter. */
+/** A failed command is tried again after these; after the last one it is a dead letter. */
 const RETRY_DELAYS_SECONDS = [1, 5, 15];
 /**
  * One transaction's share: large enough to spread its round trips, small enough to lock stock rows
@@ -51,7 +51,7 @@ const BUDGET_MS = 5_000;
  * A tenant whose rows are locked must not delay all others. The pool has connections for so many.
  */
 const TENANTS_AT_ONCE = 2;
-/** As many as a transaction takes commands, or some groups would never have a share of one. */
+/** As many groups as a transaction takes commands, so that each group can have one. */
 const GROUPS_AT_ONCE = COMMANDS_A_TRANSACTION;
 const PUT_OFF_MS = 1_000;
 
@@ -76,7 +76,7 @@ interface Round {
   commands: Command[];
   effects: Effects;
   batch: SalesBatch | null;
-  /** Groups whose head failed before and is due: each gets a transaction of its own. */
+  /** Groups whose first command failed before and is due: each gets a transaction of its own. */
   retries: string[];
 }
 

@@ -147,7 +147,7 @@ async function count(db: Database, metrics: Metrics): Promise<void> {
     metrics.orderQueue.set({ what: "handled_last_minute" }, counts.handledLastMinute);
     metrics.orderQueue.set({ what: "oldest_age_seconds" }, counts.oldestAgeMs / 1_000);
   } catch {
-    // Without Postgres there are no numbers; the other metrics are wanted all the more.
+    // Without Postgres there are no numbers, but the other metrics are needed then.
     metrics.orderQueue.reset();
   }
 }

@@ -145,7 +145,7 @@ export async function selectOrders(sql: Sql, tenantId: string, filter: OrderFilt
     order by o.created_at desc, o.id desc limit ${limit}`;
 }
 
-/** With its history, by one snapshot; null when there is no such order, or it is hidden. */
+/** An order with its history, in one snapshot; null when there is none, or it is hidden. */
 export async function selectOrder(
   sql: Sql,
   tenantId: string,

@@ -140,7 +140,7 @@ export function createOrdersService(deps: OrdersDeps) {
       return { queued, replayed: answer.replayed };
     },
 
-    /** Throws `not_found`, and `conflict` when the order can't go there from where it is. */
+    /** Throws `not_found`, and `conflict` when the order can't change to that status. */
     updateOrderStatus: (ctx: RequestContext, id: string, status: OrderStatus) =>
       command(ctx, id, "status", status),
 

@@ -47,8 +47,8 @@ export type HandleWaiting = (tenantIds: readonly string[], handler: DomainHandle
 /** Of all tenants that were announced together. */
 const LOOKED_AT = 500;
 /**
- * Then other tenants have their turn. Far below the time after which messages are taken from a
- * consumer.
+ * After this time other tenants have their turn. Far below the time after which messages are
+ * reclaimed.
  */
 const BUDGET_MS = 1_000;
 /** Before an event is given up: 40 minutes in all. */
@@ -98,10 +98,7 @@ export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWa
       await invalidator.invalidateTags(tenantId, own.flatMap(tagsOf));
   }
 
-  /**
-   * Of a tenant with an event that can't be handled, what comes after that statement is left to the
-   * next look.
-   */
+  /** Of a tenant with an event that can't be handled, later events are left to the next read. */
   async function handleInOrder(events: readonly WaitingEvent[], handler: DomainHandler) {
     const { consumer, atOnce, handle } = handler;
     const held = new Set<string>();
@@ -134,8 +131,8 @@ export function createHandleWaiting({ sql, invalidator, metrics, log }: HandleWa
       await invalidateAgain(events);
       const { effects: own, interrupted } = await handleInOrder(events, handler);
       effects += own;
-      // One whose page was full may have more; of the others all is done that was committed when
-      // they were announced.
+      // A tenant whose page was full may have more. Of the others, all that was committed when they
+      // were announced is done.
       const pages = Map.groupBy(events, (event) => event.tenantId);
       const goesOn = ([tenantId, page]: [string, WaitingEvent[]]) =>
         page.length === each || interrupted.has(tenantId);

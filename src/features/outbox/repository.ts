@@ -10,9 +10,8 @@ import { pruneTable, TENANT_AND_ID } from "../../db/prune.ts";
 import type { Transaction } from "../../db/transaction.ts";
 
 /**
- * G7: a domain event is a row written in the transaction of what it tells, announced by the relay
- * until every consumer named in `undone` has taken itself out, which it does in the statement of
- * its effect.
+ * G7: a domain event is a row written in the transaction of its change. The relay announces it
+ * until every consumer named in `undone` has removed itself, in the statement of its effect.
  */
 export interface EventRef {
   tenantId: string;
@@ -20,9 +19,9 @@ export interface EventRef {
 }
 
 /**
- * Call it in the transaction of the change, once that holds the lock of the row it changes: the
- * rows take their places in the order (`sequence`) here, and those of one subject must take them
- * one after the other.
+ * Call it in the transaction of the change, after that has locked the row it changes. The events
+ * get their place in the order (`sequence`) here, and those of one subject must get it one after
+ * the other.
  */
 export async function insertDomainEvents(
   tx: Transaction,
@@ -63,14 +62,13 @@ export function listOf(tx: Transaction, events: readonly DomainEvent[]): Fragmen
 
 /**
  * Claims events for one consumer: an update that returns those which it had not handled yet. Use it
- * as the first CTE of the statement that has the effect; then a redelivered event has none. Written
- * so that no index of what is undone fits: a planner that believes in few such rows would read all
- * of them for each event.
+ * as the first CTE of the statement that has the effect, so that a redelivered event has none. No
+ * index of `undone` rows fits the text: a planner that expects few such rows would read all of them
+ * for each event.
  */
 export function claimFor(sql: Sql, consumer: DomainConsumer, refs: readonly EventRef[]): Fragment {
-  // Plain arrays, for Postgres to type: sql.array sends garbage when it is in the first query of a
-  // pool, which opens a connection and is built before postgres.js has learned the array types
-  // there.
+  // Plain arrays, which Postgres types itself: sql.array sends garbage in the first query of a
+  // pool, before postgres.js has learned the array types.
   const tenantIds = refs.map((ref) => ref.tenantId);
   const ids = refs.map((ref) => ref.id);
   return sql`update outbox o set undone = array_remove(o.undone, ${consumer})
@@ -85,23 +83,20 @@ export interface ToldEvent extends EventRef {
   subjectId: string;
 }
 
-/**
- * An announcement that is not answered is repeated after this long, then after twice as long each
- * time.
- */
+/** An unanswered announcement is repeated after this long, then after twice as long each time. */
 const FIRST_RETRY_SECONDS = 10;
 /**
- * So a consumer that lags for hours costs its backlog a message a row every ten minutes, and is
- * found soon when it is back.
+ * So a consumer that lags for hours costs a message a row every ten minutes, and soon finds its
+ * backlog when it is back.
  */
 const MAX_RETRY_SECONDS = 600;
 const MAX_DOUBLINGS = 6;
 
 /**
- * Takes what is due to be announced, oldest first, and makes it due again later: a relay that dies
- * before its XADD, or a stream that is lost, costs that delay. Two relays that meet wait for the
- * same rows, and the second finds them claimed. Locked in key order, as the consumers do; by their
- * key, see claimFor.
+ * Takes events that are due to be announced, oldest first, and makes them due again later. So a
+ * relay that dies before its XADD, or a lost stream, costs that delay. Of two relays that meet, the
+ * second waits and finds the rows claimed. Locked in key order, as by the consumers, and by key,
+ * see claimFor.
  */
 export async function claimAnnouncements(sql: Sql, limit: number): Promise<ToldEvent[]> {
   return sql<ToldEvent[]>`

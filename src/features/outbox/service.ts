@@ -68,9 +68,9 @@ export function createOutboxService({ db, redis, invalidator, metrics, log }: Ou
 
   return {
     /**
-     * Announces up to `limit` events that are due; returns how many. Asks Redis first, which is
-     * cheaper than claiming what can't be announced. Throws when Redis or Postgres is away, or
-     * Redis is full: then it is due again at once.
+     * Announces up to `limit` due events; returns how many. Asks Redis first, which is cheaper than
+     * claiming what can't be announced. Throws when Redis or Postgres is away or Redis is full;
+     * then the events are due again at once.
      */
     async announceDue(limit: number): Promise<number> {
       await redis.ping();
@@ -86,7 +86,9 @@ export function createOutboxService({ db, redis, invalidator, metrics, log }: Ou
       return due.length;
     },
 
-    /** Tells the consumers of tenants whose events wait. Throws when Redis is away or full. */
+    /**
+     * Announces tenants whose events wait to their consumers. Throws when Redis is away or full.
+     */
     announce,
 
     handleWaiting: createHandleWaiting({ sql: db.write, invalidator, metrics, log }),

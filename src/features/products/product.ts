@@ -3,7 +3,7 @@ import type { Product, ProductReplacement } from "./schema.ts";
 
 /** A product as its row has it: the currency is the tenant's. */
 export type StoredProduct = Omit<Product, "currency">;
-/** What a writer decides; `price` is exact, a double names every amount of twelve digits. */
+/** What a writer decides. `price` is exact: a double names every amount of twelve digits. */
 export type ProductFields = Omit<StoredProduct, "id" | "version" | "createdAt" | "updatedAt">;
 
 export const BLANK_PRODUCT = {

@@ -66,7 +66,7 @@ export async function selectProducts(
   const ascending = order.sortDir === "asc";
   const direction = ascending ? sql`asc` : sql`desc`;
   const { after, limit, offset = 0 } = page;
-  // As text first: the driver would take a timestamp for a Date and throw on what is none.
+  // As text first: the driver would take a timestamp for a Date and throw for an invalid one.
   const rest = after
     ? sql`and (${key}, p.id) ${ascending ? sql`>` : sql`<`} (${after.place}::text::${type}, ${after.id}::text)`
     : sql``;

@@ -26,12 +26,15 @@ export interface ProductsDeps {
 
 export type ProductsService = ReturnType<typeof createProductsService>;
 
-/** Tags end entries in time; this bounds how long one outlives a tag that could not be deleted. */
+/**
+ * Tags invalidate entries at once; this bounds how long one outlives a tag that could not be
+ * deleted.
+ */
 const CACHE_SECONDS = 300;
 /** What a shop shows in a menu; more are a list of products. */
 const MAX_CATEGORIES = 1_000;
 
-/** The catalogue. Reads see what their caller may see; what it may not see is `not_found`. */
+/** The catalogue. Reads see what their caller may see; anything else is `not_found`. */
 export function createProductsService(deps: ProductsDeps) {
   const { db, cache, readGuard, readTenantSettings } = deps;
 

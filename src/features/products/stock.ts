@@ -17,7 +17,7 @@ export interface Shelf {
   /** Null: stock is not tracked. */
   quantity: number | null;
   lowStockThreshold: number;
-  /** A deleted product is locked all the same: cancelled orders give their stock back to it. */
+  /** A deleted product is locked, too: cancelled orders give their stock back to it. */
   deleted: boolean;
   active: boolean;
 }

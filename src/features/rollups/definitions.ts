@@ -5,7 +5,7 @@
  */
 export interface Rollup {
   table: string;
-  /** Primary key, in an order in which rows are also upserted: workers that meet never deadlock. */
+  /** Primary key, in the order in which rows are upserted: workers that meet never deadlock. */
   keys: readonly string[];
   measures: readonly string[];
   /**
@@ -13,7 +13,10 @@ export interface Rollup {
    * whole months.
    */
   bucket: "day" | "hour" | "start";
-  /** A select over `facts`, or over what `factsFrom` makes of them, giving keys and measures. */
+  /**
+   * A select over `facts`, or over the CTEs that `factsFrom` makes of them, giving keys and
+   * measures.
+   */
   aggregate: string;
 }
 

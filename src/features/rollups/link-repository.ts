@@ -37,7 +37,7 @@ export async function selectUndoneBatches(
   return rows.map((row) => ({ tenantId, ...row }));
 }
 
-/** What moved events count under one key: the very definition of the rollup, over them alone. */
+/** What moved events count under one key: the rollup's own definition, over these events alone. */
 function countedBy({ aggregate }: Rollup, userId: string): string {
   const source = `(select moved.*, ${userId} as user_id, ${NOT_VOIDED} from moved) e join tenants t on t.id = e.tenant_id`;
   return `with ${factsFrom(source, "t.id = $1")} ${aggregate}`;

@@ -14,7 +14,7 @@ export function createPropertiesService({ db, invalidator }: { db: Database; inv
   return {
     listProperties: ({ tenantId }: RequestContext) => describeChoice(db.read, tenantId),
 
-    /** What is new is filled, what is gone cleared, by a worker. What stays is not touched. */
+    /** A worker fills new properties and clears dropped ones. Those that stay are not touched. */
     async chooseProperties(ctx: RequestContext, chosen: readonly string[]) {
       const { tenantId } = ctx;
       await db.transaction((tx) => choose(tx, ctx, chosen));
@@ -68,6 +68,6 @@ async function describeChoice(sql: Sql, tenantId: string) {
 function progressOf(fill: repository.Fill | undefined) {
   if (!fill) return { state: "ready" as const, progress: 1 };
   const share = fill.total === 0 ? 0 : fill.done / fill.total;
-  // Events may have come since they were counted; done is done only when the fill is gone.
+  // Events may have come since they were counted. It is done only when the fill is gone.
   return { state: "filling" as const, progress: Math.min(0.99, Math.floor(share * 100) / 100) };
 }

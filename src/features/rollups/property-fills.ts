@@ -53,7 +53,7 @@ export function createPropertyFills({ db, invalidator }: PropertyFillDeps) {
       await repository.fence(tx, tenantId);
       return { ...NOTHING, worked: 1 };
     }
-    // A rebuild deletes rows and counts them anew: it and this must not be between each other.
+    // A rebuild deletes rows and counts them anew: a fill must not run in between.
     await waitForRebuild(tx);
     const clearing = fills.find(({ state }) => state === "clearing");
     if (clearing) return clear(tx, tenantId, clearing, sizes.rows);

@@ -165,7 +165,8 @@ export async function verifyTenant(
   };
   for (const months of plan.months) {
     for (const rollup of ROLLUPS) {
-      // Made of days that are wrong themselves, periods would only tell each of those again.
+      // Periods are made of days: if those are wrong, the periods would only repeat each
+      // difference.
       if (rollup === PRODUCT_PERIODS && tellsOf(report, PRODUCT_DAILY.table)) continue;
       const [row] = await sql.unsafe<CompareRow[]>(compare(rollup), parametersOf(tenant, months));
       if (!row) continue;
@@ -198,7 +199,7 @@ function addTo(report: VerifyReport, table: string, { rows, differing, shown }: 
   for (const difference of shown.slice(0, room)) report.differences.push({ table, ...difference });
 }
 
-/** Counts made of rows that are wrong themselves would only tell each of those again. */
+/** Counts are made of rows: if those are wrong, the counts would only repeat each difference. */
 async function verifyReturns(sql: Sql, { tenantId }: TenantZone, report: VerifyReport): Promise<void> {
   for (const returns of RETURNS) {
     if (tellsOf(report, returns.table)) continue;
@@ -292,7 +293,7 @@ async function mendReturns(transactions: Sql, { tenantId }: TenantZone): Promise
   }
 }
 
-/** The edge of the retention moves on until the rebuild after a change of the zone is through. */
+/** The edge of the retention moves on between a change of the zone and the end of its rebuild. */
 const DAYS_TO_REBUILD_IN = 2;
 
 /**

@@ -8,7 +8,7 @@ import * as repository from "./returns-repository.ts";
  * of them.
  */
 const ROWS_AT_ONCE = 5_000;
-/** Of members with years of days behind them, as many may take longer than a transaction may. */
+/** Members with years of days may make as many rows take longer than a transaction may. */
 const FEWEST_ROWS_AT_ONCE = 40;
 /** A round ends then; what is left is counted row by row until the next one. */
 const ROUND_MS = 20_000;
@@ -40,7 +40,7 @@ export function createReturnsFolder(db: Database) {
     });
   }
 
-  /** Folds fewer than asked for where that took too long; `more` says that some may be left. */
+  /** Folds fewer rows after it took too long; `more` says that some may be left. */
   async function foldBearably(tenantId: string, returns: Returns, limit: number) {
     const key = `${returns.subject} ${tenantId}`;
     const most = bearable.get(key) ?? ROWS_AT_ONCE;

@@ -84,7 +84,7 @@ export function createEventVoids({ db, invalidator, announcer, whyKept }: EventV
       if (!outcome)
         throw new AppError("not_found", "There is no such event; perhaps its raw data is no longer kept.");
       const { change, voidedAt, alreadyVoided } = outcome;
-      // Also when nothing was changed: a call before it may have been committed and killed.
+      // Also when nothing was changed: an earlier call may have committed and been killed.
       await invalidator.invalidate([change]);
       if (!alreadyVoided) void announcer.announce([change]);
       return { id, voidedAt, alreadyVoided };
@@ -97,7 +97,7 @@ async function voidedMeanwhile(tx: Transaction, tenantId: string, key: EventKey)
   return (event?.voidedAt ?? new Date()).toISOString();
 }
 
-/** Held or given up before, too: the event that goes may be what was wrong with its batch. */
+/** Even if it was held or given up before: this event may have been the problem of its batch. */
 async function countOthers(tx: Transaction, batch: LedgerRow): Promise<void> {
   try {
     await rollUpBatches(tx, [batch], true);

@@ -54,7 +54,7 @@ export async function lockUndoneBatch(
 
 const UNVOIDED = "where e.tenant_id = $1 and e.ts = $2 and e.id = $3 and e.voided_at is null";
 
-/** Of an event that no rollup has counted yet. False when somebody else was faster. */
+/** For an event that no rollup has counted yet. False when another call was first. */
 export async function markVoided(
   tx: Transaction,
   tenantId: string,
@@ -92,7 +92,7 @@ const TAKE_OUT = `with voided as (
     .map((rollup) => `'${rollup.table}', ${selectEmpty(rollup, `${rollup.table}_less`)}`)
     .join(", ")}) as emptied`;
 
-/** Of an event that the rollups have counted. False when somebody else was faster. */
+/** For an event that the rollups have counted. False when another call was first. */
 export async function takeOut(
   tx: Transaction,
   tenantId: string,

@@ -10,7 +10,7 @@ export interface Step {
   properties?: Record<string, unknown>;
 }
 
-/** What a visitor does with one product: every step is taken by fewer than the one before. */
+/** What a visitor does with one product: each step is rarer than the one before. */
 const FUNNEL = {
   click: 0.5,
   addToCart: 0.06,

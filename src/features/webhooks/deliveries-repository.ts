@@ -11,7 +11,7 @@ import { dueNow, type Envelope } from "./delivery-log-repository.ts";
 /**
  * Domain events -> a delivery for every enabled endpoint of their tenant that wants the topic.
  * Claim and insert are one statement, so a redelivered announcement makes nothing. The id begins
- * like that of the event, a UUIDv7: it sorts by time.
+ * like the event's UUIDv7, so it sorts by time.
  */
 export async function insertDeliveries(sql: Sql, refs: readonly EventRef[]): Promise<number> {
   const [row] = await sql<{ n: number }[]>`
@@ -55,8 +55,8 @@ export interface ClaimedDelivery extends EndpointKey {
 }
 
 /**
- * What this worker is sending to an endpoint at the moment, and how much of it in the lane that it
- * claims for.
+ * What this worker is sending to an endpoint now, and how much of it in the lane that it claims
+ * for.
  */
 export interface Busy extends EndpointKey {
   count: number;
@@ -181,8 +181,8 @@ export interface Failure extends Attempt {
   /** The endpoint wants no more of it: disabled at once. */
   gone: boolean;
   /**
-   * An endpoint that has delivered nothing for so long is disabled when a delivery older than the
-   * second fails.
+   * An endpoint that has delivered nothing for the first time span is disabled when a delivery
+   * older than the second fails.
    */
   disableAfterSeconds: number;
   disableByDeliveryOlderThanSeconds: number;

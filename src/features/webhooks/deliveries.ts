@@ -132,7 +132,10 @@ function isReply(outcome: unknown): outcome is Reply {
   return typeof (outcome as Reply).status === "number";
 }
 
-/** The code of a failed connection; what else the receiver may have had a hand in is cut short. */
+/**
+ * The code of a failed connection. Other text, which the receiver may have influenced, is
+ * shortened.
+ */
 function errorText(error: unknown): string {
   if (error instanceof ForbiddenTarget) return `The URL ${error.message}.`;
   const { code, message } = error as { code?: string; message?: string };

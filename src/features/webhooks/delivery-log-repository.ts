@@ -67,7 +67,7 @@ export interface Envelope {
   data: object;
 }
 
-/** Rounded to the column's milliseconds, now() would be due half a millisecond from now. */
+/** now(), rounded to the column's milliseconds, could be half a millisecond ahead. */
 export function dueNow(sql: Sql | Transaction): Fragment {
   return sql`date_trunc('milliseconds', now())`;
 }

@@ -107,7 +107,7 @@ export function createEndpoints({ db, guard }: WebhooksDeps) {
   };
 }
 
-/** The URL as it is stored. Throws `invalid_input` for one that nothing may be sent to. */
+/** The URL as it is stored. Throws `invalid_input` for a URL that the address guard refuses. */
 async function checkUrl(guard: AddressGuard, text: string): Promise<string> {
   try {
     const url = guard.parseUrl(text);

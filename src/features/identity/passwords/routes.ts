@@ -103,7 +103,8 @@ export function createPasswordRoutes(passwords: PasswordsService) {
       const given = { token: form.get("token") ?? "", password: form.get("password") ?? "" };
       const problem = await setPassword(c, given);
       if (problem === null) return c.body(resetDone(), 200, PAGE_HEADERS);
-      // A page for people, who read the problem in it: the form again is no error of the API.
+      // A page for people, who read the problem in it: showing the form again is no error of the
+      // API.
       return c.body(resetForm(given.token, problem), 200, PAGE_HEADERS);
     },
   );

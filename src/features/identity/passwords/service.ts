@@ -19,7 +19,7 @@ export interface PasswordsDeps {
   delays: SignInDelays;
   /** Null: no mail is sent, and links are made by admins and the operator. */
   mailer: Mailer | null;
-  /** Where this API is reached by people, without a slash at its end; null: not known. */
+  /** Where people reach this API, without a slash at its end; null: not known. */
   publicUrl: string | null;
   log: Log;
 }
@@ -39,7 +39,7 @@ const LINK_SECONDS = 86_400;
 /** Bounds how many mails a stranger can have sent to somebody. */
 const MAX_OPEN = 3;
 /**
- * Nobody waits for these, so no limit on requests holds them back: strangers must not fill the
+ * No request waits for these, so no limit on requests bounds them: strangers must not fill the
  * pools.
  */
 const MAILING = 2;
