@@ -125,7 +125,7 @@ async function timeUncached({ apiKey }: Stage, api: Child, path: string) {
   return { p50: at(0.5), p95: at(0.95) };
 }
 
-/** In turns, so that what else the machine does falls on all of them; medians. */
+/** In turns, so that other load on the machine affects all of them; medians. */
 async function rateCached(stage: Stage, api: Child) {
   const rates = new Map<string, number[]>([["health", []]]);
   for (const name of HOT) rates.set(name, []);

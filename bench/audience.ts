@@ -7,7 +7,7 @@ import { connect, type Socket } from "node:net";
  * connections of one half and then dies by SIGKILL, so the others vanish without closing.
  */
 export interface Audience {
-  /** When every client had the nth event since the start, counted from 0; undefined before. */
+  /** When every client had the nth event since the start, counted from 0; undefined before that. */
   completeAtMs(n: number): number | undefined;
   vanish(): Promise<void>;
   child: Bun.Subprocess;
@@ -18,7 +18,7 @@ const AT_ONCE = 100;
 const LEAVE = "leave";
 const OPEN = "open";
 
-/** Resolves when all are connected. `wrap` makes a command line of the command line. */
+/** Resolves when all are connected. `wrap` changes the command line. */
 export async function startAudience(
   url: string,
   key: string,
@@ -56,7 +56,9 @@ export async function startAudience(
   };
 }
 
-/** One client; resolves when its stream has begun, and tells the ids of the events that arrive. */
+/**
+ * One client. Resolves when its stream has begun, and reports the ids of the events that arrive.
+ */
 function join(url: URL, key: string, note: (id: string) => void): Promise<Socket> {
   const request = `GET /events/stream HTTP/1.1\r\nHost: ${url.host}\r\nAuthorization: Bearer ${key}\r\n\r\n`;
   return new Promise((resolve, reject) => {

@@ -17,7 +17,7 @@ export interface LoadResult {
   requestsPerSecond: number;
   p50Ms: number;
   p99Ms: number;
-  /** Answers by status; anything but the expected one makes a measurement worthless. */
+  /** Answers by status. Any status but the expected one makes a measurement worthless. */
   statuses: Record<string, number>;
 }
 

@@ -71,7 +71,7 @@ async function placeOrders({ deps, tenantId }: Stage, count: number): Promise<nu
   return count / ((performance.now() - startedAt) / 1_000);
 }
 
-/** One order that can't be handled, ahead of the others, in a group that nobody else waits in. */
+/** One order that can't be handled, ahead of the others, in a group of its own. */
 async function placePoison({ deps, tenantId }: Stage, group: number): Promise<void> {
   const items = [{ productId: "p1", quantity: POISON_QUANTITY }];
   await deps.orders.createOrder(operatorContext(tenantId), { ...sampleOrder(group), items }, undefined);

@@ -37,7 +37,7 @@ const UNLIMITED = {
   RATE_LIMIT_IMPORT: "off",
 };
 const FIRST_PORT = 3900;
-/** Overload leaves work behind, which a stopping process finishes. */
+/** After an overload work is left, which a stopping process finishes. */
 const STOP_MS = 60_000;
 
 export async function createStage(): Promise<Stage> {

@@ -6,7 +6,7 @@ import { ROOT, sourceCommand } from "./program.ts";
 import { forget, logFile, readNumber, shown, writeState } from "./state.ts";
 
 const START_MS = 60_000;
-/** More than SHUTDOWN_GRACE_MS, in which it finishes what it is asked. */
+/** Longer than SHUTDOWN_GRACE_MS, in which the program finishes its requests. */
 const APP_STOP_MS = 15_000;
 const SEED_STOP_MS = 5_000;
 const PARTS = { seed: SEED_STOP_MS, app: APP_STOP_MS } as const;
@@ -46,7 +46,7 @@ export async function startApp(env: Record<string, string>): Promise<Bun.Subproc
   return outcome === "ended" ? null : app;
 }
 
-/** Fills the shop with demo data in the background, and says what came of it. */
+/** Fills the shop with demo data in the background, and reports the outcome. */
 export function startSeed(env: Record<string, string>): void {
   const log = logFile("seed");
   const seed = spawnPart("seed", [COMMANDS.seed, "--tenant", "default", "--once"], env, {

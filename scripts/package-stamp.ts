@@ -1,6 +1,6 @@
 import { join } from "node:path";
 
-/** Says for which package.json and bun.lock the packages beside it were installed. */
+/** Tells for which package.json and bun.lock the packages beside it were installed. */
 export const STAMP = "node_modules/.footfall-stamp";
 
 /** By what is wanted, not by the files' age: a checkout or a copy changes only the age. */

@@ -61,7 +61,7 @@ export function createRedisServer({
       });
       child = server;
       trackProcess(server);
-      // A stranger's Redis may answer on this port; ours is the one that says our child's pid.
+      // Another Redis may answer on this port. Ours is the one that reports our child's pid.
       const ready = async () => (await askInfo(port)).includes(`process_id:${server.pid}\r\n`);
       await eventually(async () => hasEnded(server) || (await ready()), { intervalMs: 10 });
       if (hasEnded(server))

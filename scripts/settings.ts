@@ -46,7 +46,7 @@ export function rememberServers(servers: { databaseUrl: string; redisUrl: string
   writeState("servers", `DATABASE_URL=${servers.databaseUrl}\nREDIS_URL=${servers.redisUrl}`);
 }
 
-/** What is no URL is left out, and the program says that it is not set. */
+/** A text that is no URL is left out, and the program says that it is not set. */
 export function rememberedServers(): Record<string, string> {
   const { values } = readAssignments("servers");
   const known = [...values].filter(

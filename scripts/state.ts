@@ -29,7 +29,7 @@ export function readState(name: string): string {
   }
 }
 
-/** A whole number from a file; null for anything else that may stand there. */
+/** A whole number from a file; null for any other content. */
 export function readNumber(name: string): number | null {
   const text = readState(name);
   return /^\d{1,9}$/.test(text) ? Number(text) : null;
@@ -47,7 +47,7 @@ export function forget(name: string): void {
   rmSync(inState(name), { force: true });
 }
 
-/** The NAME=value lines of a file, and the numbers of the lines that are none. */
+/** The NAME=value lines of a file, and the numbers of the other lines. */
 export function readAssignments(name: string): { values: Map<string, string>; bad: number[] } {
   const values = new Map<string, string>();
   const bad: number[] = [];

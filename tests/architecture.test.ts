@@ -64,7 +64,7 @@ const RANKS: [RegExp, number][] = [
   [/^src\/features\//, 4],
   [/^src\/(deps|app)\.ts$/, 5],
   [/^src\/(main|cli)\.ts$|^src\/(commands|dashboard)\/|^worker\//, 6],
-  // What ./dev does; tests and bench take from it as well, the product nothing.
+  // The code of ./dev. Tests and bench use it as well, the product does not.
   [/^scripts\//, 7],
 ];
 
@@ -93,7 +93,7 @@ const FEATURES = [
 const RESPONSES = "src/http/responses.ts";
 
 function rankOf(file: string): number {
-  // zod's spelling of an instant and the like: a leaf without Hono, which schemas and routes share.
+  // zod's schema of an instant and the like: a leaf without Hono, which schemas and routes share.
   if (file === RESPONSES) return 3;
   return RANKS.find(([pattern]) => pattern.test(file))?.[1] ?? Number.NaN;
 }
@@ -102,7 +102,7 @@ const featureOf = (file: string) => /^src\/features\/([^/]+)\//.exec(file)?.[1];
 const folderOf = (file: string) => file.split("/").slice(0, 2).join("/");
 const isHono = (name: string) => /^(hono|@hono\/[^/]+)(\/|$)/.test(name);
 
-/** Everything that is loaded when `starts` are: imports of types load nothing. */
+/** Everything that is loaded with `starts`; imports of types load nothing. */
 function loadedBy(starts: readonly string[]): Map<string, string> {
   const via = new Map(starts.map((start) => [start, "itself"]));
   for (const file of via.keys()) {
@@ -283,7 +283,7 @@ describe("transport", () => {
   });
 });
 
-/** Source without comments, so that prose may name what code may not. */
+/** Source without comments: comments may name what code may not. */
 const code = new Map(
   [...sources].map(([file, text]) => [
     file,

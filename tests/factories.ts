@@ -9,7 +9,7 @@ import { createAccessTokens } from "../src/features/identity/index.ts";
 import { waitUntilReady } from "../src/redis/client.ts";
 import { createTestDatabase, onCleanup, startRedis, type TestRedis, testEnv } from "./harness.ts";
 
-/** The application in this process, over a database and a Redis of the test file's own. */
+/** The application in this process, with a database and a Redis of the test file's own. */
 export interface TestApi {
   config: Config;
   deps: Deps;
@@ -56,7 +56,7 @@ export async function createTestApi(overrides: Record<string, string> = {}): Pro
   return { config, deps, app, sql, redis, env, call };
 }
 
-/** Deps beside the application's: another process, as far as they can tell. Closed by cleanup(). */
+/** Deps beside the application's, as of another process. Closed by cleanup(). */
 export function createTestDeps(config: Config): Deps {
   const deps = createDeps(config, "test");
   onCleanup(() => closeDeps(deps, 5_000));
@@ -97,14 +97,14 @@ async function readAnswer(response: Response): Promise<Answer> {
   return answer;
 }
 
-/** The whole body; nothing of an event stream, which has no end. */
+/** The whole body; nothing for an event stream, which has no end. */
 export async function readBody(response: Response): Promise<string> {
   if (!response.headers.get("content-type")?.startsWith("text/event-stream")) return response.text();
   await response.body?.cancel();
   return "";
 }
 
-/** How zod words its findings where core/explain-issue.ts does not. */
+/** zod's own words, where core/explain-issue.ts replaces none. */
 export const WORDS_OF_ZOD =
   /^(Invalid|Too (small|big)|Unrecognized|Required|Expected)\b|expected \w+, received/;
 

@@ -62,7 +62,7 @@ function databaseUrl(name: string): string {
   return url.href;
 }
 
-/** Closing the one connection releases its advisory lock, also when `work` throws. */
+/** Closing the one connection releases its advisory lock, even when `work` throws. */
 async function withMaintenance(work: (sql: Sql) => Promise<void>): Promise<void> {
   const sql = postgres(serverUrl(), { max: 1, onnotice: () => {} });
   try {

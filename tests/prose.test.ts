@@ -152,7 +152,10 @@ describe("Markdown", () => {
   });
 });
 
-/** Comments that fill their lines: blocks, and runs of lines that begin with `//`, `--` or `#`. */
+/**
+ * Comments that have lines of their own: blocks, and runs of lines that begin with `//`, `--` or
+ * `#`.
+ */
 function commentsOf(file: string, text: string): { line: number; lines: string[] }[] {
   const isScript = /\.(tsx?|mjs)$/.test(file);
   const start = isScript ? /^\s*(\/\*\*?|\/\/)/ : file.endsWith(".sql") ? /^\s*--(?!>)/ : /^\s*#(?!!)/;

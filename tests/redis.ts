@@ -9,7 +9,7 @@ export interface TestRedis {
   readonly port: number;
   /** The pid of the running server; another one after start(). */
   readonly pid: number;
-  /** Graceful; nothing is saved, so a start() afterwards finds it empty. */
+  /** Graceful. Nothing is saved, so a later start() finds it empty. */
   stop(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;

@@ -14,7 +14,7 @@ export interface SilentProxy {
   accept(): void;
 }
 
-/** Stands before Postgres and loses connections the way a failed host does: without a word. */
+/** A proxy before Postgres that loses connections as a failed host does: silently. */
 export async function startSilentProxy(target: string): Promise<SilentProxy> {
   const { hostname, port } = new URL(target);
   const pairs = new Set<{ silent: boolean; client: net.Socket; server: net.Socket }>();

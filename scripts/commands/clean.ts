@@ -9,7 +9,7 @@ import { inState } from "../state.ts";
 
 const CLUSTERS: ClusterName[] = ["postgres", "test-postgres"];
 
-/** Stops what any `./dev` of this checkout has left running, and deletes all data. */
+/** Stops every process that any `./dev` of this checkout left running, and deletes all data. */
 export async function clean(): Promise<number> {
   lockOrRefuse("up", "./dev up is running in this checkout: stop it first");
   lockOrRefuse("test", "./dev test is running in this checkout: stop it first");

@@ -8,7 +8,7 @@ import { startPrivatePostgres } from "../postgres/private.ts";
 import { findPostgres } from "../postgres/programs.ts";
 import { findRedis } from "../redis.ts";
 
-/** The rounds of what chance decides; what the caller has set wins. */
+/** The rounds of tests that depend on chance. What the caller has set wins. */
 const SLOW = { PROPERTY_CASES: "20000", IDEMPOTENCY_ROUNDS: "1000", FAULT_ROUNDS: "50" };
 
 /** The tests on a Postgres of their own. The last line is the result and nothing else. */

@@ -43,7 +43,7 @@ const ATTEMPT_PAUSE_MS = 500;
  */
 export async function startPrivatePostgres(name: ClusterName): Promise<string> {
   const home = homeOf(name);
-  // One that outlived its ./dev: two servers on one cluster must not be.
+  // A server that outlived its ./dev: there must not be two servers on one cluster.
   await stopPrivatePostgres(name);
   const programs = programsFor(dataOf(home), versionOf(name, dataOf(home)));
   prepareHome(name, { programs, home });
@@ -99,7 +99,9 @@ export function homeOf(name: ClusterName): string {
   return reachable.exitCode === 0 ? inside : `/var/tmp/footfall-${Bun.hash.crc32(ROOT)}-${user}/${name}`;
 }
 
-/** The version that made the data; null where there is none yet. What has no version is damaged. */
+/**
+ * The version that made the data; null where there is none yet. Data without a version is damaged.
+ */
 function versionOf(name: ClusterName, data: string): number | null {
   if (!existsSync(data)) return null;
   const file = join(data, "PG_VERSION");

@@ -46,7 +46,7 @@ function* folders(): Generator<string> {
   const given = setting("PG_BIN_DIR");
   if (given) yield given;
   const onPath = Bun.which("postgres");
-  // A link on the PATH may stand alone; its siblings are where it points to.
+  // A link on the PATH may be alone; the other programs are where it points to.
   if (onPath) yield dirname(realpathSync(onPath));
   const installed = PLACES.flatMap((pattern) => [
     ...new Bun.Glob(pattern.slice(1)).scanSync({ cwd: "/", absolute: true, followSymlinks: true }),

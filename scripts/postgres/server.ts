@@ -64,7 +64,7 @@ export async function runAsPostgres(
   args: string[],
   input = "",
 ): Promise<void> {
-  // From / because that user may not be allowed to stand where we stand.
+  // From /, because that user may not be allowed into our folder.
   const child = Bun.spawn(guarded([join(bin, name), ...args], { user }), {
     cwd: "/",
     stdin: new Blob([input]),

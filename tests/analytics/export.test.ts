@@ -141,7 +141,7 @@ test("a slow reader is not cut off by the deadline of requests", async () => {
   for await (const chunk of response.body ?? []) {
     bytes += chunk.byteLength;
     tail = (tail + new TextDecoder().decode(chunk)).slice(-40);
-    // A reader that takes its time is what is tested: some three seconds for all.
+    // This tests a slow reader: some three seconds for all.
     if (performance.now() - startedAt < 3_000) await Bun.sleep(50);
   }
   expect(performance.now() - startedAt).toBeGreaterThan(2_000);
@@ -175,7 +175,7 @@ test("a large export is whole, and its memory is that of a page", async () => {
     return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1]) / 1024;
   };
   const open = () => fetch(`${server.url}/events/export`, { headers: { authorization: `Bearer ${key}` } });
-  // One that is begun and left alone must not make the server read ahead.
+  // A download that is begun and then not read must not make the server read ahead.
   const idle = await open();
   const idleReader = idle.body?.getReader();
   await idleReader?.read();

@@ -21,7 +21,7 @@ let tenant: TestTenant;
 const at = (day: string) => `${day}T12:00:00Z`;
 
 beforeAll(async () => {
-  // Strict: what is served for a moment longer, as `stale`, is told in tests/cache.
+  // Nothing stale; tests/cache tests what is served a moment longer, as `stale`.
   api = await createTestApi({ CACHE_STALE_MS: "0" });
 });
 afterAll(cleanup);

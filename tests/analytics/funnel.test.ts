@@ -12,7 +12,7 @@ import { dayOf, randomFrom } from "../worker/brute-force.ts";
 
 const ZONE = "Europe/Berlin";
 const DAYS = { startDate: "2026-10-24", endDate: "2026-10-25" };
-/** Before the first day, and through the night in which an hour comes twice. */
+/** Before the first day, and over the night in which an hour comes twice. */
 const START_MS = Date.parse("2026-10-23T20:00:00Z");
 const STEP_MS = 1_800_000;
 const HOUR_MS = 3_600_000;
@@ -29,7 +29,7 @@ interface Happened {
 let api: TestApi;
 /** The same data, imported twice in two orders. */
 let shops: TestTenant[];
-/** Of each user, every order of its events that their times allow. */
+/** For each user, every order of its events that their times allow. */
 let orders: Happened[][][];
 
 beforeAll(async () => {

@@ -21,7 +21,7 @@ const ZONE = "Europe/Berlin";
 
 let api: TestApi;
 beforeAll(async () => {
-  // Strict: what is served for a moment longer, as `stale`, is told in tests/cache.
+  // Nothing stale; tests/cache tests what is served a moment longer, as `stale`.
   api = await createTestApi({ CACHE_STALE_MS: "0" });
 });
 afterAll(cleanup);
@@ -94,7 +94,7 @@ test("anonymous events change hands, and every answer follows", async () => {
   expect((await mine()).body.totals).toMatchObject({
     ...{ events: 12, views: 2, purchases: 2, units: 0, spend: 0, activeDays: 2 },
   });
-  // The session itself was the key of the nameless ones, and is nobody now.
+  // The session itself was the key of the anonymous events, and is no user now.
   expect((await users()).body.totals).toMatchObject({ events: 24, uniqueUsers: 3, sessions: 2 });
   const { body } = await api.call("GET", "/events?sessionId=s&limit=100", { as: one.key });
   const owners = Map.groupBy(body.items, ({ userId }: { userId: string }) => userId);
@@ -207,7 +207,7 @@ test("linking while events come in, workers roll up and somebody rebuilds leaves
   let linked = 0;
   let refused = 0;
   let rebuilt = 0;
-  /** Again and again, with room for the others in between: the machine has few cores. */
+  /** Repeatedly, with pauses for the others: the machine has few cores. */
   const until = async (work: () => Promise<unknown>) => {
     while (working) {
       await work();

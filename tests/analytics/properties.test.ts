@@ -277,7 +277,8 @@ test("an event that is voided while a property is filled leaves what is counted 
   for (let step = 0; step < 3; step += 1) await fillOnce();
   await send(shop, 30);
   await rollUpAll(api);
-  // The first ones are filled, the last ones are not, those of the last batch count by themselves.
+  // The first ones are filled, the last ones are not, and the last batch's own roll-up counted its
+  // events.
   const ids = await api.sql<{ id: string }[]>`
     select id from events where tenant_id = ${shop.tenantId} order by ts, id`;
   for (const { id } of [...ids.slice(0, 10), ...ids.slice(-25)]) {

@@ -1,4 +1,4 @@
-/** Who may choose properties, what a choice may be, and what there is to choose from. */
+/** Who may choose properties, what is a valid choice, and what there is to choose from. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   createKey,

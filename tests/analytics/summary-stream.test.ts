@@ -42,7 +42,7 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** A server on the application's stores; `changed` replaces what its analytics are made of. */
+/** A server on the application's stores; `changed` replaces parts of its analytics. */
 async function startOver(summaryPace?: SummaryPace, changed: Partial<Deps> = {}): Promise<Running> {
   const deps = { ...createTestDeps(api.config), ...changed };
   const { db, cache, readGuard, load, readTenantSettings, timeZones } = deps;
@@ -178,7 +178,7 @@ describe("those who follow", () => {
 
   test("are as many as the limits of streams say, and their summaries no more than a hundred", async () => {
     const tenant = await createTenant(api);
-    // A few at a time: more new questions at once than Postgres can answer soon are refused.
+    // A few at a time: Postgres refuses more new questions at once than it can soon answer.
     const clients: Awaited<ReturnType<typeof open>>[] = [];
     for (let n = 0; n < 100; n += 10)
       clients.push(

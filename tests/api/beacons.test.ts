@@ -1,4 +1,4 @@
-/** What a browser's beacon sends, and whose event it is when nobody is named. */
+/** What a browser's beacon sends, and whose event it is when it names nobody. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { operatorContext } from "../../src/core/principal.ts";
 import {

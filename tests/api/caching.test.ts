@@ -42,12 +42,12 @@ describe("a 304", () => {
     "of %s says all that the 200 does, but for the body",
     async (template) => {
       const { body } = await api.call("POST", "/events", { as: tenant.key, json: eventInput() });
-      // What waits to be counted makes every analytics answer another one: it says its age.
+      // Waiting events change every analytics answer: it tells their age.
       await rollUpAll(api);
       const path = template.replace(":id", body.id);
       const read = (headers = {}) =>
         api.call("GET", path, { as: tenant.key, headers: { origin: ORIGIN, ...headers } });
-      // The first analytics answer is a miss and says so; what is cached stays the same.
+      // The first analytics answer is a miss and says so. The cached answer stays the same.
       await read();
       const first = await read();
       const again = await read({

@@ -53,7 +53,7 @@ describe("without exchange rates", () => {
       const refused = await send(shop, { price: 1, currency });
       expect([refused.status, refused.body.code]).toEqual([400, "invalid_input"]);
     }
-    // What is no sale counts nothing, so its currency is the shop's own business.
+    // An event that is no sale counts nothing, so its currency is the shop's own business.
     expect((await send(shop, { price: 1, currency: "USD" }, { type: "view" })).status).toBe(202);
     expect(await revenueOf(shop)).toBe("3");
   });

@@ -18,7 +18,7 @@ beforeEach(async () => {
 afterAll(cleanup);
 
 const KIB = 1024;
-/** What a page of rows becomes as text at the most, the last row included. */
+/** The largest text that a page of rows becomes, the last row included. */
 const PAGE_BYTES = 2 * 512 * KIB;
 
 /** Events of some 30 KB, of which 500 would be 15 MB. */
@@ -179,7 +179,7 @@ describe("clients that do not read", () => {
     ).text();
     const before = await gauges(url);
     for (let n = 0; n < SOCKETS; n += 1) await ask(url, "/events/export", tenant.key);
-    // Until what the kernel takes is full, and no page more is made.
+    // Until the kernel's buffers are full and no further page is made.
     const held = await eventually(
       async () => {
         const first = await gauges(url);

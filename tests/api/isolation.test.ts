@@ -61,7 +61,7 @@ async function operations(): Promise<{ method: string; path: string }[]> {
   );
 }
 
-/** The answer without moments, and with the asked id made anonymous. */
+/** The answer without times, and with the requested id made anonymous. */
 async function answerTo(as: string, method: string, path: string, id: string) {
   const request = method === "GET" ? { as } : { as, json: {} };
   const { status, body } = await api.call(method, path.replaceAll(/\{\w+\}/g, id), request);

@@ -16,7 +16,7 @@ import { cleanup } from "../harness.ts";
 
 let api: TestApi;
 let tenant: TestTenant;
-/** Credentials, each with messageIds of its own but for those of the shop, which share theirs. */
+/** Credentials, each with messageIds of its own, except those of the shop, which share theirs. */
 let page: string;
 let customers: string[];
 let shop: string[];

@@ -68,7 +68,7 @@ describe("a sale without a price", () => {
     // Late sales of a deleted product, and a price of nothing.
     expect((await send("purchase", {}, { productId: "gone" })).status).toBe(202);
     expect((await send("purchase", {}, { productId: "free" })).status).toBe(202);
-    // What counts is what was stored: a later price changes nothing.
+    // The stored amount counts: a later price changes nothing.
     await api.call("PATCH", "/products/tea", { as: tenant.key, json: { price: 99 } });
     expect(await totals()).toEqual({ purchases: 3, units: 4, revenue: 11.9 });
   });
@@ -128,7 +128,7 @@ test("many at once share a query, and events with a price cause none", async () 
   expect([...(await foreign)]).toEqual([]);
   expect(queries).toHaveLength(2);
 
-  // With a price or a total, an event is accepted though nobody can look anything up.
+  // An event with a price or a total is accepted even though nobody can look a price up.
   const lookNowhere = () => Promise.reject(new Error("nobody looks up"));
   const events = createEventsService({
     ...api.deps,

@@ -66,7 +66,7 @@ describe.each(["purchase", "refund", "adjustment"])("%s", (type) => {
     expect(alone.body.errors).toMatchObject([{ path: "events.0.type", code: "sales_not_trusted" }]);
     const strict = await bulk(as, [{ ...sale(type), type: "view" }, sale(type)], "?strict=true");
     expect(strict.status).toBe(403);
-    // What is wrong besides can be mended by the sender, so it is said as usual.
+    // The sender can mend the other problems, so they are reported as usual.
     expect((await bulk(as, [sale(type), { type: "?" }])).status).toBe(400);
     expect(await storedEvents()).toBe(1);
     await rollUpAll(api);
@@ -87,7 +87,7 @@ test("a tenant that trusts everybody with sales says so, and can take it back", 
   expect((await api.call("GET", "/tenants/current", { as: tenant.key })).body.trustedSales).toBe(false);
   expect((await trust("yes")).status).toBe(400);
   expect((await trust(true)).body.trustedSales).toBe(true);
-  // Settings are remembered for five seconds; a process of its own has nothing to remember.
+  // Settings are remembered for five seconds; a fresh process remembers none.
   const statuses = async () => {
     const fresh = await createTestApi({ DATABASE_URL: api.env.DATABASE_URL ?? "" });
     const calls = Object.values(strangers).map((as) =>

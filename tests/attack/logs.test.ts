@@ -104,7 +104,7 @@ test("secrets are in no log, not when all goes well and not when all goes wrong"
     await sendAll();
     await api.sql`alter table away rename to ${api.sql(table)}`;
   }
-  // A row that is refused is shown in Postgres's message, with everything in it.
+  // Postgres's message shows a refused row with all of its values.
   await api.sql`alter table users add column missing int not null default 0`;
   await api.sql`alter table users alter column missing drop default`;
   await sendAll();

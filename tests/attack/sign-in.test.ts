@@ -1,4 +1,4 @@
-/** Finding out who has an account, and wearing out the hashing of passwords. */
+/** Finding out who has an account, and exhausting the hashing of passwords. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Answer, callOver, createPerson, createTenant } from "../factories.ts";
 import { cleanup, startServer } from "../harness.ts";
@@ -22,7 +22,7 @@ afterAll(cleanup);
 
 const login = (json: object) => target.call("POST", "/auth/login", { json });
 
-/** Everything that a client sees, but for what differs with every request. */
+/** Everything that a client sees, except what differs with every request. */
 function visible({ status, headers, body }: Answer): string {
   const { requestId, ...rest } = body;
   const names = [...headers.keys()].filter((name) => name !== "x-request-id" && name !== "date").sort();
@@ -71,7 +71,7 @@ test("an invitation does not tell whether the e-mail has an account", async () =
   expect([known.status, known.body.role]).toEqual([unknown.status, unknown.body.role]);
 });
 
-/** Answers of all the sign-ins, and the slowest of the calls that somebody else made meanwhile. */
+/** Answers of all the sign-ins, and the slowest of another client's calls meanwhile. */
 async function flood(url: string, password: string, as: string) {
   const call = callOver(url);
   const startedAt = performance.now();

@@ -1,4 +1,4 @@
-/** What the attacks are aimed at: a server process with its own Postgres database and Redis. */
+/** The target of the attacks: a server process with its own Postgres database and Redis. */
 import { expect } from "bun:test";
 import {
   type CallRequest,

@@ -20,7 +20,7 @@ let before: Record<string, string>;
  * Reads by an id of the shop's own choice: an id that this tenant has not seen has counts of zero.
  */
 const EMPTY_FOR_UNKNOWN = new Set(["getProductTimeseries", "getUserSummary"]);
-/** They end what the test needs, and take no id of anybody else. */
+/** They end what the test needs, and take no id of another tenant. */
 const PUBLIC = /^\/(auth\/(register|login|refresh|logout|password-reset.*)|health.*|ready|metrics)$/;
 
 beforeAll(async () => {
@@ -51,7 +51,7 @@ const takesNoKey = (id: string) => {
   return "scope" in rule && rule.scope === null;
 };
 
-/** What the answer says, without moments and without the id that was asked for. */
+/** The answer without times and without the id that was asked for. */
 function said(body: unknown, id: string): string {
   const moments = /^(requestId|asOf|lagMs|cache)$/;
   const text = JSON.stringify(body, (key, value) => (moments.test(key) ? undefined : value)) ?? "";

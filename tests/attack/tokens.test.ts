@@ -31,7 +31,7 @@ interface Forgery {
   secret?: string;
 }
 
-/** A token as the server makes them, but for what is changed; undefined takes a claim away. */
+/** A token as the server makes them, except for the changes; undefined removes a claim. */
 function forge({ header = {}, claims = {}, secret = target.config.jwtSecret }: Forgery): Promise<string> {
   const now = Math.floor(Date.now() / 1000);
   const all = {

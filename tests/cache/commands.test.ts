@@ -34,7 +34,7 @@ async function ask() {
   return { cache: body.meta.cache, views: body.items[0]?.views };
 }
 
-/** A wrong answer in the cache, over a range whose answers live for an hour. */
+/** A wrong answer in the cache, for a range whose answers live an hour. */
 async function cacheWrongAnswer(): Promise<void> {
   await api.deps.redis.flushall();
   await api.sql`update product_daily_stats set views = views + 7 where tenant_id = ${tenant.tenantId}`;

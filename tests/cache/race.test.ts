@@ -26,7 +26,7 @@ afterAll(cleanup);
 
 interface Race {
   reads: Record<string, number>;
-  /** Hits that showed less than had been counted, and announced so, before they were asked for. */
+  /** Hits that showed less than was already counted and announced when they were requested. */
   outdatedHits: number;
   /** The same for stale answers: they may. */
   outdatedStale: number;

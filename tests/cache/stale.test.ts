@@ -1,4 +1,4 @@
-/** What is served although a rollup has outdated it: when, for how long, and that it says so. */
+/** What is served although a rollup has outdated it: when, for how long, and with which note. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { type CacheQuestion, createCache, type StaleTolerance } from "../../src/cache/cache.ts";
 import { encodeEntry, makeEntry, parseEntry } from "../../src/cache/entry.ts";
@@ -197,7 +197,7 @@ test("a comparison with a stale half is as far behind as that half", async () =>
   const path = "/analytics/summary?startDate=2026-10-16&endDate=2026-10-30&compare=previous";
   const read = async () => (await api.call("GET", path, { as: tenant.key })).body.meta;
   expect(await read()).toMatchObject({ cache: "miss", lagMs: 0 });
-  // Of the two ranges, only the former begins so early that it hangs on September, too.
+  // Of the two ranges, only the earlier one begins so early that it depends on September, too.
   await deleteTags(api.deps.redis, tenant.tenantId, ["analytics:2026-09"]);
   const { cache, lagMs } = await read();
   expect(cache).toBe("stale");

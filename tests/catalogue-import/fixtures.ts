@@ -56,7 +56,7 @@ export function upload(
   return api.call("POST", "/products/import", { as, body, headers: { ...CSV, ...headers } });
 }
 
-/** Works off every waiting import of the database, as the worker does. */
+/** Runs every waiting import of the database, as the worker does. */
 export async function workOff({ deps }: Pick<TestApi, "deps">, holder = "test"): Promise<void> {
   while ((await deps.runNextImport({ holder, shouldStop: () => false })) !== null);
 }

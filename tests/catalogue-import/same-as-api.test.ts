@@ -68,7 +68,7 @@ describe("the rules", () => {
   );
   const FIELDS = ["id", "sku", "name", "description", "category", "imageUrl", "status", "sellerId"] as const;
 
-  // Of an empty text alone a file has another notion: there it is none.
+  // Only empty texts differ: to a file, an empty text is none.
   test.each(FIELDS)("of %s are the same", (field) => {
     const seen = { taken: 0, refused: 0 };
     fc.assert(
@@ -169,7 +169,7 @@ describe("the events", () => {
   });
 });
 
-/** Without what differs between two changes at different moments. */
+/** Without the fields that differ between two changes at different times. */
 function timeless({ before, after, ...rest }: OutboxRow["payload"]) {
   const still = (state: Record<string, unknown> | null) =>
     state && { ...state, createdAt: "", updatedAt: "" };

@@ -96,7 +96,7 @@ test(
       await worker.exited;
       await release?.();
       if ((await progress(id)).status === "running") kills += 1;
-      // The first time the dead worker's hold runs out by itself; later ones are spared the wait.
+      // The first time the dead worker's hold runs out by itself; later ones are ended at once.
       if (round > 0) await stage.sql`update product_imports set held_until = now() where status = 'running'`;
     }
     expect(kills, `${seed}: kills in the middle`).toBeGreaterThan(0);

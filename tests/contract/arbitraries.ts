@@ -5,7 +5,7 @@
 import fc from "fast-check";
 import { type ContractDocument, type Operation, type Parameter, resolve, type Schema } from "./document.ts";
 
-/** What makes a request mean something: credentials that work and ids that exist. */
+/** What makes a request meaningful: valid credentials and existing ids. */
 export interface Known {
   credentials: string[];
   ids: string[];
@@ -161,7 +161,7 @@ export function broken(value: unknown): fc.Arbitrary<unknown> {
   return fc.oneof(changed, missing, extra, anyValue);
 }
 
-/** JSON.stringify, but numbers that JSON does not know become ones that no double holds. */
+/** JSON.stringify, except that numbers without JSON form become ones that no double holds. */
 function toJson(value: unknown): string {
   return (
     JSON.stringify(value, (_, one) => (typeof one === "number" && !Number.isFinite(one) ? 1e308 : one)) ?? ""
@@ -198,7 +198,7 @@ function parameterText({ schema }: Parameter, schemas: Schemas, known: Known): f
   );
 }
 
-/** Path segments that a URL can carry: an empty one and dots would name another path. */
+/** Path segments that a URL can carry: an empty segment and dots would name another path. */
 const isSegment = (text: string) => text !== "" && !/^(\.|%2e)+$/i.test(text);
 const headerText = (text: string) => text.replaceAll(/[^\x20-\x7e]/g, "~").trim();
 
@@ -241,7 +241,8 @@ export function arbitraryRequest(document: ContractDocument, known: Known): fc.A
     const parts = fc.record({
       path,
       query: values("query"),
-      // Another tenant or seller is mostly refused: too often, and nothing else would be tested.
+      // Another tenant or seller is mostly refused. If that came too often, nothing else would be
+      // tested.
       header: fc.oneof({ weight: 5, arbitrary: fc.constant({}) }, { weight: 1, arbitrary: values("header") }),
       unknownQuery,
       credential,

@@ -33,7 +33,7 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** Of each operation that `which` chooses, what `missing` names; fails with all of them. */
+/** For each chosen operation, what `missing` names. Fails with all of them. */
 function expectOfEach(which: (one: Operation) => boolean, missing: (one: Operation) => string[]): void {
   const chosen = operations.filter(which);
   expect(chosen.length).toBeGreaterThan(0);
@@ -50,7 +50,7 @@ const lacks = (there: string[], wanted: string[]) => wanted.filter((name) => !th
 const headersOf = (response: Schema) => Object.keys(followed(document, response).headers ?? {});
 const isGood = (status: string) => status.startsWith("2");
 
-/** Every schema of the document, with where it stands; what stands under an example is none. */
+/** Every schema of the document with its place. What is below an example is no schema. */
 function schemas(): { at: string; schema: Schema }[] {
   const found: { at: string; schema: Schema }[] = [];
   const walk = (node: Schema, at: string) => {

@@ -66,7 +66,7 @@ const FORMATS = {
   binary: true,
 } as const;
 
-/** What is wrong with a value by the schema at a JSON pointer into the document. */
+/** What is wrong with a value, by the schema at a JSON pointer into the document. */
 function faultOf(pointer: string, value: unknown): string | null {
   const validate = ajv.getSchema(`openapi.json#${pointer}`);
   if (!validate) return "there is no such schema";
@@ -154,7 +154,7 @@ test("the server takes the example of every body", async () => {
         mediaType === "multipart/form-data" ? form : typeof json === "string" ? json : JSON.stringify(json),
     };
     const response = await api.app.request(path.replaceAll(/\{\w+\}/g, "tea-1"), init);
-    // What an example names may be absent or taken here; it is well-formed all the same.
+    // An id of an example may be absent or taken here, but it is well-formed.
     const text = await response.text();
     const accepted =
       response.ok || [401, 404, 409].includes(response.status) || text.includes('"code":"wrong_password"');

@@ -10,7 +10,7 @@ import { cleanup, temporaryDirectory, testEnv } from "../harness.ts";
 
 const ROOT = join(import.meta.dir, "../..");
 
-/** Nobody listens there, and nobody is asked: only the routes are wanted. */
+/** Nobody listens there, and nobody is asked: only the routes are needed. */
 const NO_SERVERS = {
   DATABASE_URL: "postgres://footfall@127.0.0.1:1/footfall",
   REDIS_URL: "redis://127.0.0.1:1",

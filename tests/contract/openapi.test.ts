@@ -49,7 +49,7 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** Parameters, headers and responses are told once and referred to. */
+/** Parameters, headers and responses are defined once and referred to. */
 function withoutReferences(operation: Operation): Operation {
   const { parameters = [], responses } = operation;
   return {
@@ -158,7 +158,7 @@ describe("the document", () => {
   test("requires every request body", () => {
     for (const { requestBody, method, path } of operations) {
       if (requestBody) expect(`${path} ${requestBody.required}`).toBe(`${path} true`);
-      // What acts on one resource, or on all of it, may need no more words.
+      // Operations on one resource, or on all of it, may need no longer name.
       const bare = path.includes("{") || path.endsWith("/clear");
       if (["POST", "PUT", "PATCH"].includes(method) && !bare) expect(requestBody).toBeDefined();
     }

@@ -44,7 +44,7 @@ beforeAll(async () => {
   await rollUpAll(api);
   const product = { id: "p-1", name: "Green tea", price: 4.95, quantity: 3, category: "tea" };
   await api.call("POST", "/products", { as: key, json: product });
-  // Of a key that may be revoked on the way: the credentials themselves must last.
+  // For a key that may be revoked meanwhile: the credentials themselves must last.
   const { body: spare } = await api.call("POST", "/api-keys", { as: token, json: { name: "spare" } });
   const { body: webhook } = await api.call("POST", "/webhooks", {
     as: token,
@@ -76,7 +76,7 @@ function validatorFor(operation: Operation, status: number, mediaType: string): 
   return validate;
 }
 
-/** What the contract says to every answer; throws with the whole story. */
+/** What the contract requires of every answer. Throws with the whole request and answer. */
 async function check({ operation, path, init, what }: GeneratedRequest): Promise<void> {
   const startedAt = performance.now();
   const response = await api.app.request(path, init);
@@ -105,7 +105,7 @@ async function check({ operation, path, init, what }: GeneratedRequest): Promise
     if (!validate(value)) throw new Error(`another schema, ${JSON.stringify(validate.errors)}: ${story}`);
 }
 
-/** What the schema of a media type speaks of: the document, each line of NDJSON, else the text. */
+/** What the schema of a media type describes: the document, each line of NDJSON, else the text. */
 function valuesIn(mediaType: string, text: string): unknown[] {
   if (/[/+]json/.test(mediaType)) return [JSON.parse(text)];
   if (!mediaType.endsWith("ndjson")) return [text];

@@ -192,7 +192,7 @@ describe("requests", () => {
     api = await createTestApi();
     tenant = await createTenant(api);
     const { load } = api.deps;
-    // The application's own monitor, driven by hand: as many requests in flight as make the level.
+    // The application's own monitor, set by hand: as many requests in flight as the level needs.
     const ends: (() => void)[] = [];
     setLevel = (step) => {
       for (const end of ends.splice(0)) end();
@@ -275,7 +275,7 @@ describe("requests", () => {
     const old = { ...entry, asOfMs: asOfMs - agoMs, madeAtMs: madeAtMs - agoMs, freshUntilMs: 0 };
     await api.deps.redis.set(key, encodeEntry(makeEntry(old, entry.content)));
     setLevel(LOAD_LEVELS.indexOf("coarse"));
-    // Nothing else can be had: better old than nothing, and it says so.
+    // Nothing else is available: an old answer is better than none, and it says its age.
     const away = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
     for (let times = 0; times < 3; times += 1)
       await api.deps.readGuard.run(() => Promise.reject(away), tenant).catch(() => {});

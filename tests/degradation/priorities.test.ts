@@ -27,7 +27,7 @@ beforeAll(async () => {
 afterAll(cleanup);
 
 const ends: (() => void)[] = [];
-/** The application's own monitor, driven by hand: as many requests in flight as make the level. */
+/** The application's own monitor, set by hand: as many requests in flight as the level needs. */
 function setLevel(step: number): void {
   const { load } = api.deps;
   for (const end of ends.splice(0)) end();

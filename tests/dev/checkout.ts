@@ -5,7 +5,7 @@ import { trackProcess } from "../../scripts/processes.ts";
 import { eventually, onCleanup, temporaryDirectory } from "../harness.ts";
 
 const ROOT = join(import.meta.dir, "../..");
-/** What a minimal system offers: neither Bun nor npm, nor a package manager. */
+/** The programs of a minimal system: neither Bun nor npm, nor a package manager. */
 const SYSTEM_TOOLS =
   "awk bash cat chmod dirname env getconf grep head ln ls mkdir mv readlink rm sed sh sleep sort tail touch tr";
 /** What the servers need on top: to run as another user. */

@@ -1,4 +1,4 @@
-/** The files of docker/, read: whether an engine takes them can only be seen where one runs. */
+/** Reads the files of docker/. Only an engine could show whether it accepts them. */
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

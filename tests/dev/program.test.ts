@@ -1,4 +1,4 @@
-/** What `./dev up` believes of the program it starts; a made-up program stands in for it. */
+/** What `./dev up` concludes about the program it starts; another program stands in for it. */
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** A registry that refuses, or takes connections and says nothing; and a Bun that is cut off. */
+/** A registry that refuses, or accepts connections and is silent; and a Bun that is cut off. */
 import { afterAll, expect, test } from "bun:test";
 import { closeSync, openSync, readSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -83,7 +83,7 @@ async function cloneAndStart(home: string): Promise<void> {
   expect(output).toContain(`API       http://127.0.0.1:${port}\n`);
 }
 
-/** What is changed here and not committed yet belongs to what is tested. */
+/** Uncommitted changes are part of what is tested. */
 function addUncommitted(): void {
   const list = [
     "git",
@@ -102,7 +102,7 @@ function addUncommitted(): void {
   }
 }
 
-/** Answers once the worker has nothing to do: a reader types more slowly than it works. */
+/** Resolves once the worker has nothing to do: a reader types more slowly than it works. */
 function startPatience(): string {
   const url = /^DATABASE_URL=(.*)$/m.exec(readFileSync(join(clone, ".footfall/servers"), "utf8"))?.[1] ?? "";
   const sql = postgres(url, { max: 1, onnotice: () => {} });
@@ -139,7 +139,8 @@ function startReceiver(): string {
 
 test("every block runs as it stands and prints what README says", async () => {
   const script = toScript(rest, { URL: startReceiver() }).replace(`:${README_PORT}`, `:${port}`);
-  // Before each command: the status of the one before, its own line number, and the worker's rest.
+  // Before each command: the status of the one before, its own line number, and a pause until the
+  // worker is idle.
   const steps = `step() { printf '\\n\\036%s %s\\n' "$1" "$2"; command curl -s ${startPatience()}; }; trap 'step $LINENO $?' DEBUG; `;
   const run = Bun.spawn(["bash", "-c", `${steps}${script}\ntrue`], {
     cwd: clone,

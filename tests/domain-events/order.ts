@@ -1,4 +1,4 @@
-/** In which order followers were told of products, and what they must find. */
+/** The order in which followers were told of products, and what must hold of it. */
 import { expect } from "bun:test";
 
 /** A told change of a product: the version that it made. */
@@ -11,7 +11,9 @@ interface ProductState {
   version?: number;
 }
 
-/** The change that an event tells; null for what counts no version, as a crossing of stock. */
+/**
+ * The change that an event tells; null for an event without a version, such as a crossing of stock.
+ */
 export function toldBy(topic: string, subjectId: string, data: unknown): Told | null {
   if (topic === "product.lowstock") return null;
   const { before, after } = data as { before: ProductState | null; after: ProductState | null };
@@ -19,7 +21,7 @@ export function toldBy(topic: string, subjectId: string, data: unknown): Told | 
   return { productId: subjectId, version };
 }
 
-/** Of each product, the changes that were told after a later one. */
+/** For each product, the changes that were told after a later one. */
 export function findSwapped(told: readonly Told[]): Told[] {
   const latest = new Map<string, number>();
   return told.filter(({ productId, version }) => {
@@ -35,12 +37,12 @@ export interface Answered extends Told {
   answeredAtMs: number;
 }
 
-/** Changes that began after another one of the tenant was answered, and were told before it. */
+/** Changes that began after another one of the tenant was answered, but were told before it. */
 export function findOvertaking(told: readonly Told[], answered: readonly Answered[]): Told[] {
   const nameOf = ({ productId, version }: Told) => `${productId} ${version}`;
   const times = new Map<string, Answered>();
-  // One that changed nothing is answered with the version of another. Of both, the one that began
-  // first is safe to judge by.
+  // A change that changed nothing is answered with the version of another. Of both, the earlier one
+  // is safe to compare.
   for (const one of answered.toSorted((a, b) => b.startedAtMs - a.startedAtMs)) times.set(nameOf(one), one);
   let earliestAnswerMs = Number.POSITIVE_INFINITY;
   return told.toReversed().filter((one) => {

@@ -1,6 +1,6 @@
 /**
- * An event that can't be handled holds up what happened to its subject later, nothing else, and not
- * for ever.
+ * An event that can't be handled holds up later events of its subject, nothing else, and not for
+ * ever.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createTenant, createTestApi, createTestDeps, type TestApi, type TestTenant } from "../factories.ts";

@@ -1,6 +1,5 @@
 /**
- * Two relays and two consumers, driven by hand into the moments in which a later event could
- * overtake an earlier one.
+ * Two relays and two consumers, stopped by hand where a later event could overtake an earlier one.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, setSystemTime, test } from "bun:test";
 import type { Deps } from "../../src/deps.ts";

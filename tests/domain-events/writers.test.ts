@@ -58,8 +58,8 @@ async function startTelling(name: string, ordered: boolean): Promise<() => Promi
 }
 
 /**
- * As it was when a claim's order was whatever Postgres returned, and an endpoint's attempts began
- * as they came.
+ * The earlier state: a claim's order was whatever Postgres returned, and attempts began as they
+ * came.
  */
 function withoutOrder(deps: Deps): Deps {
   const write = rewriting(deps.db.write, {
@@ -91,7 +91,7 @@ async function changeProducts(
     const random = rngOf(n);
     while (begun < CHANGES) {
       begun += 1;
-      // The price of each change is another one, or it would be none.
+      // Each change sets a different price, or it would be no change.
       const price = begun;
       const id = `p-${random.between(1, PRODUCTS)}`;
       if (price % Math.ceil(CHANGES / WIPES) === 0) await api.deps.redis.flushall();
@@ -106,7 +106,7 @@ async function changeProducts(
   return answered;
 }
 
-/** Told to the end, with waits made short: lost announcements are due again at once. */
+/** Handled to the end, with short waits: lost announcements are due again at once. */
 async function untilTold({ tenantId }: TestTenant): Promise<void> {
   await eventually(
     async () => {
@@ -181,8 +181,8 @@ test(
   "without the order the same check sees swapped ones",
   async () => {
     const { answered, notified, delivered } = await run(false);
-    // How many attempts arrive swapped is for chance to say: tests/webhooks/first-attempts.test.ts
-    // takes that guard away.
+    // How many attempts arrive swapped depends on chance; tests/webhooks/first-attempts.test.ts
+    // removes that guard.
     const swapped = {
       notifications: findSwapped(notified).length,
       firstAttempts: findSwapped(delivered).length,

@@ -1,4 +1,6 @@
-/** The one file that people download: built as released, and run where there is nothing else. */
+/**
+ * The one file that people download: built as for a release, and run where there is nothing else.
+ */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { join } from "node:path";
 import postgres from "postgres";
@@ -53,7 +55,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(cleanup);
 
-/** Starts the binary in an empty directory, with this environment and nothing else. */
+/** Starts the binary in an empty directory, with only this environment. */
 function start(command: string[], environment = env) {
   const child = Bun.spawn(guarded([binary, ...command]), {
     cwd: temporaryDirectory("empty"),

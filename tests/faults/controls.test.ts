@@ -199,7 +199,7 @@ both("a worker that dies before its commit hands its batches on: XACK after the 
   await sendEvents(tenant, 3);
   await eventually(async () => expect(await deps.redis.xlen(key)).toBeGreaterThan(0));
   await eventually(() => expect(dying.runOnce({ block: false })).rejects.toThrow(/killed/));
-  // Only what is pending may be taken over: the dead one has read everything that there is.
+  // Only pending entries can be taken over: the dead member has read everything.
   await eventually(async () => {
     await drain(heir);
     const undone = await countUndone(stage);

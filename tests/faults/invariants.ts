@@ -24,7 +24,7 @@ export async function expectNothingLost(
   await expectVerified(stage, seed);
 }
 
-/** No ledger row undone, nothing pending in the group, and nothing left in the stream. */
+/** No ledger row is undone, nothing is pending in the group, and the stream is empty. */
 export async function expectQuiet(stage: Stage, seed: string, deadlineMs: number): Promise<void> {
   const { key } = EVENT_BATCHES;
   await eventually(

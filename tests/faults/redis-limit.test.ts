@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(cleanup);
 
-/** What Redis may take beside what it takes when the test begins. */
+/** How much Redis may take beyond what it takes when the test begins. */
 const ROOM_BYTES = 6 * 1024 * 1024;
 const ENTRY_BYTES = 5_000;
 /** Of about 1,200 that find room. */
@@ -50,7 +50,7 @@ async function fillCache(round: number): Promise<void> {
   await api.deps.redis.ping();
 }
 
-/** The clock by which Redis finds what was used last has seconds. */
+/** Redis compares last uses by a clock of seconds. */
 async function waitForAnotherSecond(): Promise<void> {
   const key = `{${newId()}}:clock`;
   await api.deps.redis.set(key, "", "EX", 60);

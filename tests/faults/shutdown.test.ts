@@ -74,7 +74,7 @@ test(
 test("a worker finishes its statement, leaves its group and exits with 0", async () => {
   const { seed, rngOf } = seeded("shutdown worker");
   const { url } = await startServer(stage.env);
-  // The one of the test above would take over what this one leaves.
+  // The worker of the test above would take over what this one leaves.
   const before = new Set((await groupMembers(stage)).map(({ name }) => name));
   const worker = await startWorker(stage.env);
   const isOurs = ({ name }: { name: string }) => name.startsWith(`${worker.pid}-`);

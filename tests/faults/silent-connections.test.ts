@@ -102,7 +102,7 @@ test.concurrent("after a silence, the API reads, looks up and writes again witho
 
   proxy.silence();
   const silentAt = performance.now();
-  // Each is an uncached question; the first ones wait for connections that are dead.
+  // Each is an uncached question. The first ones wait for dead connections.
   await eventually(
     async () => {
       const { status } = await Promise.race([read(), Bun.sleep(500).then(() => ({ status: 0 }))]);

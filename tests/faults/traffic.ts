@@ -225,7 +225,9 @@ function rotated<T>(list: readonly T[], by: number): T[] {
   return list.map((_, n) => list[(n + by) % list.length] as T);
 }
 
-/** Of the last day and a half mostly, some a month late; a purchase has a price and a quantity. */
+/**
+ * Mostly from the last day and a half, some a month late. A purchase has a price and a quantity.
+ */
 function makeEvent(random: Random) {
   const type = TYPES[random.between(0, TYPES.length - 1)] ?? "view";
   const ageMs = random.chance(0.1) ? random.between(0, 40 * DAY_MS) : random.between(0, 1.5 * DAY_MS);

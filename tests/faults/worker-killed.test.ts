@@ -63,7 +63,7 @@ test(
       const killedAt = await kill(victim, point, random.chance(0.5));
       lastKillMs = Date.now();
       const started = performance.now();
-      // The supervisor's part: a new process in place of the old one.
+      // As a supervisor does: a new process in place of the old one.
       if (workers.length === 0) workers.push(await startWorker(stage.env));
       await eventually(
         async () =>

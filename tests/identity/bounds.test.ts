@@ -36,7 +36,7 @@ test("a process counts 50,000 keys by itself while Redis is away, and forgets th
   expect(await isAdmitted("first")).toBe(true);
   for (let n = 1; n < 50_000; n += 1) await isAdmitted(`key ${n}`);
   expect(await isAdmitted("first")).toBe(false);
-  // The longest unused goes, and "first" was asked for a moment ago.
+  // The longest unused one goes, and "first" was asked for a moment ago.
   expect(await isAdmitted("one more")).toBe(true);
   expect(await isAdmitted("first")).toBe(false);
   expect(await isAdmitted("key 1")).toBe(true);

@@ -136,7 +136,7 @@ describe("a change", () => {
 
   test("leaves no session to a sign-in that looked at the old password just before", async () => {
     const person = await register();
-    // The row as that sign-in read it: its tokens are of the version before the change.
+    // The row as that sign-in read it: its tokens have the version before the change.
     const before = (await login(person.email, OLD)).body;
     await change(person.token, OLD, NEW);
     await expectEnded(before);
@@ -372,7 +372,7 @@ describe("wrong passwords", () => {
     api.sql`select failures, greatest(ceil(extract(epoch from next_at - last_at)), 0)::int as seconds from sign_in_delays
       where subject in (encode(sha256(${`${email} 127.0.0.1`}::bytea), 'hex'), encode(sha256(${email}::bytea), 'hex'))
       order by seconds desc`;
-  /** Holds the clock for every delay: those that run go on for an hour, or are over. */
+  /** Holds the clock for every delay: running ones last another hour, or are over. */
   const holdDelays = () =>
     api.sql`update sign_in_delays set next_at = now() + interval '1 hour' where next_at > last_at`;
   const endDelays = () => api.sql`update sign_in_delays set next_at = now()`;
@@ -433,7 +433,7 @@ describe("wrong passwords", () => {
         values (encode(sha256(${email}::bytea), 'hex'), 60, now(), now() + interval '1 minute')
         on conflict (subject) do update set next_at = excluded.next_at`;
     await strangersTakeTheTurn();
-    // A new address waits, and its own delay does not grow by that.
+    // A new address waits, but its own delay does not grow by that.
     for (let attempt = 1; attempt <= 7; attempt += 1) expect((await login(email, OLD)).status).toBe(429);
     expect(await counts(email)).toHaveLength(1);
     await endDelays();

@@ -103,7 +103,7 @@ test.each(["/tenants/current", "/analytics/summary?days=1"])(
   "%s answers 304 to the ETag that it gave",
   async (path) => {
     const read = (headers = {}) => api.call("GET", path, { as: tenant.key, headers });
-    // The first analytics answer is a miss and says so; what is cached stays the same.
+    // The first analytics answer is a miss and says so. The cached answer stays the same.
     await read();
     const etag = (await read()).headers.get("etag") ?? "";
     expect(etag).toMatch(/^(W\/)?"/);

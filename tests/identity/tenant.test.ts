@@ -116,7 +116,7 @@ describe("a time zone that changes while the first event comes", () => {
       const batches = await api.deps.rollups.findOverdue(-1_000, 200);
       const done = { yet: false };
       inFlight.push(api.deps.rollups.rollUp(batches).finally(() => Object.assign(done, { yet: true })));
-      // Either it waits behind the change, or it has counted the event in the old zone.
+      // Either it waits for the change, or it has counted the event in the old zone.
       await eventually(async () => done.yet || (await waiting()) === 2);
       return { answer };
     });

@@ -27,7 +27,7 @@ afterAll(cleanup);
 const importSales = (file: string, ...options: string[]) =>
   importFile(api, tenant, file, "--preset", "online-retail", ...options);
 
-/** Random descriptions keep the gzip data long enough to be cut in the middle of it. */
+/** Random descriptions keep the gzip data long enough to be cut in its middle. */
 function manyRows(count: number): string {
   const row = (n: number) => `${n},A,${crypto.randomUUID()},1,2011-01-01 00:00:00,1.5,,EIRE\n`;
   return header + Array.from({ length: count }, (_, n) => row(n)).join("");

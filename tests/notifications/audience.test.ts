@@ -21,7 +21,7 @@ import { emit } from "./stage.ts";
 const CLIENTS = Number(process.env.SSE_CLIENTS) || 300;
 const EVENTS = 5;
 const REACH_MS = 1_000;
-/** What a process may have grown by over its state after a first audience of the same size. */
+/** How much a process may have grown since a first audience of the same size. */
 const GROWTH_MB = 30;
 
 let api: TestApi;

@@ -10,7 +10,7 @@ import { onCleanup } from "../harness.ts";
 export interface Changes {
   /** Product events that the committed changes must have left. */
   expected(): number;
-  /** Requests without an answer, and those that an asking again found done. */
+  /** Requests without an answer, and those that a repeated request found done. */
   readonly uncertain: { unanswered: number; foundDone: number };
   /**
    * Settles when each client knows the outcome of its last change, or when one got an impossible
@@ -146,7 +146,7 @@ export function startChanges(server: () => Server, key: string, rngOf: (n: numbe
   };
   onCleanup(stop);
   const finished = Promise.all(clients).then(() => {});
-  // Awaited much later; until then a failure must not end the test run.
+  // Awaited much later. Until then a failure must not end the test run.
   finished.catch(() => {});
   return { expected: () => committed, uncertain, finished, stop };
 }

@@ -361,7 +361,7 @@ test("what a full Redis refuses is due again at once, not after minutes", async 
   } finally {
     await api.deps.redis.config("SET", "maxmemory", "0");
   }
-  // Soon, not at this very millisecond: the column rounds up, too.
+  // Soon, but not in this very millisecond: the column may round up.
   await eventually(async () => {
     await handling.handleAll();
     expect((await stored(own)).length).toBe(1);

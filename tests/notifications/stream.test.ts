@@ -117,7 +117,7 @@ describe("a stream", () => {
       { subjectId: "3", sellerId: null, topic: "product.restored" },
       { subjectId: "4", sellerId: "s1", topic: "order.created" },
     ]);
-    // The end mark is for everybody: when it has come, nothing else will.
+    // Everybody gets the end mark: when it has come, nothing else will.
     await happen(
       tenant,
       ["s1", "s2", "s3"].map((sellerId) => ({ sellerId, subjectId: "end", topic: "product.restored" })),
@@ -142,7 +142,7 @@ describe("a stream", () => {
       seller: ["1"],
       idle: [],
       acting: ["2"],
-      // What is told of orders is not for who reads products only, nor for sellers.
+      // Events of orders are not for readers of products only, nor for sellers.
       catalogue: ["1", "2", "3"],
       filtered: ["2", "3", "4"],
     });

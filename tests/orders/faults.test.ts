@@ -13,7 +13,9 @@ const ROUNDS = rounds(3);
 const SIZE = thorough
   ? { orders: 10_000, groups: 500, workers: 4, clients: 24 }
   : { orders: 250, groups: 30, workers: 2, clients: 6 };
-/** The longest that a poison command is tried (21 s of waiting), and what a takeover adds to it. */
+/**
+ * The longest time that a poison command is tried (21 s of waiting), and the time of a takeover.
+ */
 const QUIET_MS = 90_000;
 
 let stage: Stage;

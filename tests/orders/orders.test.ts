@@ -1,4 +1,4 @@
-/** Orders over HTTP: what is queued, what becomes of it in its turn, who sees it. */
+/** Orders over HTTP: what is queued, its outcome, and who sees it. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
   createKey,

@@ -87,7 +87,7 @@ export function startTrade({ url, tenant, orders, groups, clients, rngOf }: Trad
   async function place(random: Random, n: number): Promise<void> {
     const poison = random.chance(POISON_SHARE) || n === 7;
     const line = () => ({ productId: `p${random.between(0, PRODUCTS - 1)}`, quantity: random.between(1, 3) });
-    // Alone, or it could be refused for want of other stock before it does harm.
+    // Alone, or it could be refused for lack of other stock before it does harm.
     const items = poison
       ? [{ productId: "poison", quantity: 1 }]
       : Array.from({ length: random.between(1, 4) }, line);

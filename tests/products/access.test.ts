@@ -43,7 +43,7 @@ const idsSeen = async (as: string, query: string, headers = {}): Promise<string[
     ({ id }: { id: string }) => id,
   );
 
-/** Every change that an id can suffer, with a body that would be fine. */
+/** Every change of an id, with a valid body. */
 const CHANGES = [
   ["PATCH", "", { price: 1 }],
   ["PUT", "", { name: "Taken over", price: 1 }],

@@ -60,7 +60,7 @@ test("200 changes at once: each event's before is the after of the version befor
   }
   expect(updates.length).toBeGreaterThan(190);
   expect((await call("GET", pathOf(product.id))).body).toEqual(state);
-  // Followed version by version, the quantity crosses its threshold as often as was told.
+  // Version by version, the quantity crosses its threshold as often as was told.
   const crossed = updates.filter(
     ({ payload: { before, after } }) => before.quantity > 250 && after.quantity <= 250,
   );

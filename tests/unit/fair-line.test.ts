@@ -1,4 +1,4 @@
-/** Whose turn it is in a line of four priorities and many tenants, and who gives way. */
+/** Whose turn it is in a queue of four priorities and many tenants, and who gives way. */
 import { describe, expect, test } from "bun:test";
 import { createFairLine, type FairLine } from "../../src/core/fair-line.ts";
 import { PRIORITIES, type Priority } from "../../src/core/priority.ts";

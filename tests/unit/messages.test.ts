@@ -1,4 +1,4 @@
-/** What is said of a bad input: what was wrong, and what would be right. */
+/** What is said about a bad input: the problem, and what would be right. */
 import { describe, expect, test } from "bun:test";
 import { z } from "zod";
 import { ConfigError, parseConfig } from "../../src/config.ts";

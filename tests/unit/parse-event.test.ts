@@ -1,7 +1,4 @@
-/**
- * Section 4 of the contract, limit by limit; and that no JSON value whatever makes parseEvent
- * throw.
- */
+/** The contract's limits of an event, one by one; and that no JSON value makes parseEvent throw. */
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import {
@@ -35,7 +32,7 @@ function accept(event: unknown, context = frame()): ParsedEvent {
   return result.event;
 }
 
-/** The paths that are complained about; none for an event that is accepted. */
+/** The paths of the problems; none for an accepted event. */
 function complaints(event: unknown, context = frame()): string[] {
   const result = parseEvent(event, context);
   return "errors" in result ? result.errors.map(({ path }) => path) : [];

@@ -1,4 +1,4 @@
-/** Pools of postgres.js: their first question, and what a connection that goes leaves behind. */
+/** Pools of postgres.js: their first query, and what a lost connection leaves behind. */
 import { afterAll, describe, expect, test } from "bun:test";
 import { connect, type Sql } from "../../src/db/client.ts";
 import type { Transaction } from "../../src/db/transaction.ts";
@@ -38,7 +38,7 @@ describe("a transaction whose connection is terminated", () => {
       );
       await pool`select pg_terminate_backend(${await started})`;
       expect(await outcome).toBe("rejected");
-      // Others get a connection at once, also that of the one that went.
+      // Others get a connection at once, also in place of the lost one.
       await Promise.all(Array.from({ length: 4 }, () => pool`select 1`));
     }
   }

@@ -1,4 +1,4 @@
-/** What ingest writes is what Postgres gives back, whatever characters are in it. */
+/** Postgres gives back what ingest writes, whatever characters are in it. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
 import { idAt, newId } from "../../src/core/ids.ts";
@@ -18,7 +18,7 @@ afterAll(cleanup);
 
 const NOW = Date.UTC(2026, 10, 21);
 
-/** Text with everything that array literals, JSON and SQL might take for their own. */
+/** Text with everything that array literals, JSON and SQL might interpret. */
 const awkward = fc.oneof(
   fc.string({ unit: "binary" }),
   fc.string({

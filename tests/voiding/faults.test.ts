@@ -170,7 +170,7 @@ test("killed between the commit and the tags, the ledger has cached answers foll
     (await api.call("GET", "/analytics/summary?startDate=2026-10-20&endDate=2026-11-05", { as: shop.key }))
       .body;
   await summary();
-  // Deletions wait inside of Redis, and those of a client that has died are dropped.
+  // Deletions wait inside Redis, and those of a dead client are dropped.
   await api.deps.redis.client("PAUSE", 60_000, "WRITE");
   try {
     const lost = callOver(server.url)("POST", `/events/${ids[0]}/void`, { as: shop.key }).catch(() => null);
@@ -204,7 +204,7 @@ test("voiding while events come in, workers roll up, users link, days are folded
   let working = true;
   let batches = 0;
   const taken = new Map<string, number>();
-  /** Again and again, with room for the others in between: the machine has few cores. */
+  /** Repeatedly, with pauses for the others: the machine has few cores. */
   const until = async (work: () => Promise<unknown>, pauseMs = 60) => {
     while (working) {
       await work();

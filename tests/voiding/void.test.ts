@@ -159,7 +159,7 @@ test("a second call changes nothing and says so; reads, lists and exports show s
   expect(JSON.parse((await read("/events/export")).split("\n")[0])).toMatchObject({ voidedAt });
   const [header, row] = (await read("/events/export?format=csv")).split("\r\n");
   expect(row.split(",")[header.split(",").indexOf("voidedAt")]).toBe(voidedAt);
-  // The message stays known: the right one goes under another name.
+  // The message stays known: the right one is sent with another id.
   const again = await api.call("POST", "/events", { as: shop.key, json: eventInput({ messageId: "m" }) });
   expect(again.body).toMatchObject({ id: event.id, duplicate: true });
 

@@ -233,7 +233,7 @@ describe("when it is delivered", () => {
       lastStatus: null,
       lastError: `The URL ${NOT_PUBLIC}.`,
     });
-    // Stored when private targets were allowed, or put there past the API.
+    // Stored when private targets were allowed, or inserted past the API.
     for (const url of [`${receiver.url}/`, `https://127.0.0.1:${receiver.port}/`, "https://localhost/"]) {
       await api.sql`update webhook_endpoints set url = ${url} where id = ${webhook.id}`;
       await makeDue(api, own.tenantId);

@@ -177,7 +177,7 @@ test("a claimed delivery is leased, and a late outcome does not overwrite a newe
   expect(receiver.received.length).toBe(2);
   expect((await deliveriesOf(api, tenant, webhook))[0]).toMatchObject({
     status: "pending",
-    // The one that has an outcome: a claim that led to none is no attempt.
+    // Only attempts with an outcome count, not claims.
     attempts: 1,
     lastStatus: 500,
   });

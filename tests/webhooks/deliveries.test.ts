@@ -282,7 +282,7 @@ describe("an endpoint", () => {
       status: "disabled",
       disabledReason: "failing",
     });
-    // What still waits is ended, and may be sent again once the endpoint is back.
+    // Waiting deliveries are ended, and may be sent again once the endpoint is back.
     expect((await deliveriesOf(api, tenant, webhook))[0].status).toBe("pending");
     await makeDue(api, tenant.tenantId);
     expect(await deliverOnce(api)).toBe(0);

@@ -1,4 +1,4 @@
-/** The endpoints themselves: what admins make, change, see and do not see. */
+/** The endpoints themselves: what admins create, change, see and don't see. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";
 import { cleanup } from "../harness.ts";

@@ -1,4 +1,4 @@
-/** Receivers that do not play along: redirects, endless answers, rubbish. */
+/** Receivers that misbehave: redirects, endless answers, rubbish. */
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { createServer, type Socket } from "node:net";
 import { createTenant, createTestApi, type TestApi, type TestTenant } from "../factories.ts";

@@ -63,7 +63,7 @@ export function bucketOf(tsMs: number, zone: string, granularity: Granularity): 
   return new Date(Date.parse(`${day}T00:00:00Z`) - weekday * DAY_MS).toISOString().slice(0, 10);
 }
 
-/** Every bucket that touches the days, found by walking through them in quarters of an hour. */
+/** Every bucket that touches the days, found in steps of a quarter of an hour. */
 export function bucketsOf(from: string, to: string, zone: string, granularity: Granularity): string[] {
   const found = new Set<string>();
   const end = Date.parse(`${to}T00:00:00Z`) + 2 * DAY_MS;

@@ -119,7 +119,7 @@ describe("the cache", () => {
       cache.getOrCompute(question(), () => new Promise<string>((resolve) => gates.push(resolve)));
     await cache.getOrCompute(question({ name: "another" }), async () => "its tags exist now");
     const before = Array.from({ length: 50 }, ask);
-    // Answered after all that was sent before it: every one of the fifty has read its generations.
+    // Answered after all that was sent before it: each of the fifty has read its generations.
     await api.deps.redis.ping();
     await outdate();
     const after = Array.from({ length: 50 }, ask);

@@ -18,7 +18,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   healthy = await createTenant(api);
   poisoned = await createTenant(api);
-  // Every rollup of this tenant fails in Postgres, with an error that is about the data.
+  // Every rollup of this tenant fails in Postgres, with an error of the data.
   await api.sql`update tenants set time_zone = 'Nowhere/Land' where id = ${poisoned.tenantId}`;
 });
 afterAll(cleanup);

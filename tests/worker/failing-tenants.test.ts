@@ -212,7 +212,7 @@ test("twenty-five poisoned among fifty: the others still have one statement from
 });
 
 describe("one poisonous batch of a tenant", () => {
-  /** Units that no counter holds: the first batch is counted, what is added to it overflows. */
+  /** Units that no counter holds: the first batch is counted, and adding to it overflows. */
   async function poisonOne(shop: TestTenant): Promise<void> {
     await api.sql`update event_batches set received = 2147483647 where tenant_id = ${shop.tenantId}
       and batch_id = (select batch_id from event_batches where tenant_id = ${shop.tenantId}
@@ -269,7 +269,7 @@ test("a tenant of which all that failed is a dead letter is tried again soon aft
     select paused, retry_at between ${before} and now() + interval '10 seconds' as soon
     from rollup_failures where tenant_id = ${shop.tenantId}`;
   expect(row).toEqual({ paused: true, soon: true });
-  // Mended by whatever means: the next batch shows it, and takes the dead letter along.
+  // After any repair the next batch shows it, and its retry takes the dead letters along.
   await api.sql`update tenants set time_zone = 'UTC' where id = ${shop.tenantId}`;
   await ingest(shop);
   await due(shop);

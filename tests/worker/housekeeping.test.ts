@@ -24,7 +24,7 @@ const MANY = 20_500;
 /** `$n` numbers the rows; `$t` is the tenant; ids that are pruned by time are UUIDv7 of `$ms`. */
 const OLD_ID = `(lpad(to_hex($ms), 12, '0') || '7' || lpad(to_hex($n % 4096), 3, '0') || '8' || lpad(to_hex($n), 15, '0'))::uuid`;
 
-/** The values of a row; `$age` is its age, which decides whether it goes. */
+/** The values of a row; `$age` is its age, which decides whether it is deleted. */
 const ROWS: Record<string, { columns: string; values: string; live: string; over: string }> = {
   api_keys: {
     columns: "tenant_id, id, name, kind, prefix, key_hash, scopes, revoked_at",

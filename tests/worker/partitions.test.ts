@@ -24,7 +24,7 @@ const DAY_MS = 86_400_000;
 let api: TestApi;
 let tenant: TestTenant;
 beforeAll(async () => {
-  // As old as anything: what the age of live events allows is told below.
+  // Very old: the limits of live events' age are tested below.
   api = await createTestApi({ EVENT_MAX_AGE_DAYS: "36500", CACHE_STALE_MS: "0" });
 });
 beforeEach(async () => {

@@ -25,7 +25,7 @@ beforeAll(async () => {
     await ingestShop(api, tenant, 1_000 + n);
     shops.set(zone, { ...tenant, zone, raw: await readRaw(api.sql, tenant.tenantId) });
   }
-  // Two workers share the batches of all tenants in an order of their own, each batch twice.
+  // Two workers share the batches of all tenants in different orders, each batch twice.
   const batches = await api.deps.rollups.findOverdue(-1_000, 1_000);
   const other = createTestDeps(api.config);
   const odd = batches.filter((_, n) => n % 2);

@@ -202,7 +202,7 @@ test("what takes too long at once is folded in smaller parts", async () => {
   await send(shop, 900);
   await rollUpAll(api);
   expect(await countUnfolded(shop)).toBeGreaterThan(600);
-  // As a statement ends that a thousand members with years of days each have made too long.
+  // As a statement ends that ran too long, because of a thousand members with years of days.
   await api.sql`create function too_long() returns trigger language plpgsql as ${api.sql.unsafe(`$$ begin
     if (select count(*) from marked) > 100 then
       raise exception 'canceling statement due to statement timeout' using errcode = '57014';
@@ -340,7 +340,7 @@ test("folding while two processes roll up, sessions are linked and somebody rebu
   await send(shop, 50);
   await send(neighbour, 50);
   let working = true;
-  /** With room for the others in between: the machine has few cores. */
+  /** With pauses for the others: the machine has few cores. */
   const until = async (work: () => Promise<unknown>) => {
     while (working) {
       await work();

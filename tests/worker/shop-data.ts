@@ -111,7 +111,7 @@ export async function ingestShop(
       sent.push(event);
       return event;
     });
-    // A request of nothing but invalid events is refused, and that is fine here.
+    // A request with only invalid events is refused, which is fine here.
     await api.call("POST", "/events/bulk", { as: key, json: { events } });
   }
 }

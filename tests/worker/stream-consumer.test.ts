@@ -25,7 +25,7 @@ afterEach(async () => {
 });
 afterAll(cleanup);
 
-/** A consumer that notes what it handled. `minIdleMs` is as short as a test can wait for. */
+/** A consumer that records what it handled. `minIdleMs` is as short as a test can wait for. */
 function open(name: string, handle: (messages: StreamMessage[]) => Promise<void> = async () => {}) {
   const handled: string[] = [];
   const options = { topology: STREAM, name, batchSize: 10, blockMs: 200, minIdleMs: 50, reclaimEveryMs: 0 };

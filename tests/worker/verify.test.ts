@@ -116,7 +116,7 @@ test("migrations that brought a rollup fill it from what was counted before", as
     // Pairs of days were counted before, but not the days themselves.
     const isNew = table === "daily_return_stats" ? api.sql`previous_day = 'infinity'` : api.sql`true`;
     await api.sql`delete from ${api.sql(table)} where ${isNew}`;
-    // Nobody had counted pairs of days before there was a table of them.
+    // Pairs of days were not counted before their table existed.
     if (table === "buyer_daily_stats") await api.sql`delete from daily_return_stats where subject = 'buyer'`;
     expect((await verify()).differing).toBeGreaterThan(0);
     await api.sql.unsafe(statement);
