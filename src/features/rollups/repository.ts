@@ -37,7 +37,8 @@ function rollUpStatement(wanted: string, unclaimed: string): string {
     join events e on e.tenant_id = t.tenant_id and e.batch_id = t.batch_id`,
     "t.id = any($1::uuid[])",
   )},
-  -- Postgres runs these last to first: the one row that every batch of an hour meets at is locked at the very end.
+  -- Postgres runs these last to first. So the one row that all batches of an hour change is
+  -- locked at the very end.
   accounting as (
     insert into ingest_hourly_stats as kept (tenant_id, hour, received, stored, duplicates, rejected)
     select tenant_id, date_trunc('hour', received_at, 'UTC'), sum(received), sum(stored), sum(duplicates), sum(rejected)
