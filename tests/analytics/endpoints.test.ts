@@ -429,7 +429,7 @@ describe("POST /analytics/query", () => {
     ["an unknown key", { metrics, having: 1 }, "having"],
     ["NUL", { metrics, filters: { type: ["a\0"] } }, "filters.type.0"],
     ["too many rows", { metrics, limit: 1_001 }, "limit"],
-    ["half a range", { metrics, startDate: "2026-01-01" }, "startDate"],
+    ["half a range", { metrics, startDate: "2026-01-01" }, "endDate"],
   ])("refuses %s", async (_, json, path) => {
     const { status, body } = await api.call("POST", "/analytics/query", { as: shops[0]?.key, json });
     expect(status).toBe(400);
