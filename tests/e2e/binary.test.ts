@@ -177,5 +177,5 @@ test("a port that is taken is a sentence, not a trace", async () => {
   const { exitCode, stderr } = await run(["serve"], { ...env, PORT: String(server.port) });
   server.stop(true);
   expect(exitCode).toBe(1);
-  expect(stderr).toMatch(/^footfall: .*set PORT to a free one\.\n$/);
+  expect(stderr).toMatch(/^footfall: .*Set PORT to a free one\.\n$/);
 });
